@@ -1,0 +1,53 @@
+"""pihc_zoo: pretrained, physics-constrained PDE surrogates.
+
+>>> import pihc_zoo as pz
+>>> model = pz.from_pretrained("diffusion-sorption.general")
+>>> out = model.predict(u0)
+
+Names load lazily: importing the package imports neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "from_pretrained": "zoo.hub",
+    "list_models": "zoo.registry",
+    "model_info": "zoo.registry",
+    "Surrogate": "surrogate",
+    "Prediction": "prediction",
+    "Status": "status",
+    "Disjoint": "decomposition",
+    "Overlapping": "decomposition",
+    "Joint": "decomposition",
+    "finetune": "learning.finetune",
+    "ConfigError": "zoo.config",
+}
+
+__all__ = ["__version__", *_NAMES]
+
+if TYPE_CHECKING:
+    from .decomposition import Disjoint, Joint, Overlapping
+    from .learning.finetune import finetune
+    from .prediction import Prediction
+    from .status import Status
+    from .surrogate import Surrogate
+    from .zoo.config import ConfigError
+    from .zoo.hub import from_pretrained
+    from .zoo.registry import list_models, model_info
+
+
+def __getattr__(name: str):
+    if name not in _NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_NAMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

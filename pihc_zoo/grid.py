@@ -1,0 +1,254 @@
+"""Axes and grids (numpy only): where the unknowns live and how they are read between them.
+
+An axis has *nodes*, which carry the unknowns, and *closed nodes*: the nodes plus the boundary
+points whose values the conditions give (two walls in space, the initial time in time). All
+matrices act on values at closed nodes, so that conditions enter every stencil.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+from numpy.polynomial import legendre
+
+from .operators.finite_difference import fornberg_weights, stencil_matrix
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One coordinate of a grid. Subclasses give nodes, weights and matrices."""
+
+    num_before: ClassVar[int] = 0  # closed nodes before the first node
+    num_after: ClassVar[int] = 0  # closed nodes after the last node
+
+    @cached_property
+    def closed_nodes(self) -> np.ndarray:
+        """(n + boundary,) increasing positions, in the axis' physical unit."""
+        raise NotImplementedError
+
+    @property
+    def nodes(self) -> np.ndarray:
+        """(n,) positions of the unknowns."""
+        return self.closed_nodes[self.num_before : len(self.closed_nodes) - self.num_after]
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """(n,) quadrature weights of the nodes, in the axis' physical unit."""
+        raise NotImplementedError
+
+    @property
+    def coordinates(self) -> np.ndarray:
+        """(n,) computational coordinates in [0, 1] in which the nodes are (nearly) uniform."""
+        raise NotImplementedError
+
+    @property
+    def row_scale(self) -> np.ndarray:
+        """(n,) natural scale of a residual row: d(position)/d(computational coordinate) in time."""
+        return np.ones(len(self.nodes))
+
+    def differentiation(self, order: int, points: np.ndarray | None = None) -> np.ndarray:
+        """(m, closed) matrix of the derivative at ``points`` (default: the nodes)."""
+        raise NotImplementedError
+
+    def interpolation(self, points: np.ndarray) -> np.ndarray:
+        """(m, closed) matrix of the values at ``points``."""
+        raise NotImplementedError
+
+    def refined(self, factor: float) -> Axis:
+        """The same axis with about ``factor`` times the nodes."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class _BoundedAxis(Axis):
+    """Nodes between two walls; derivatives and values by local polynomials."""
+
+    num_nodes: int
+    start: float
+    stop: float
+    stencil: int = 5
+    interpolation_stencil: int = 8
+
+    num_before: ClassVar[int] = 1
+    num_after: ClassVar[int] = 1
+
+    def differentiation(self, order: int, points: np.ndarray | None = None) -> np.ndarray:
+        points = self.nodes if points is None else points
+        return stencil_matrix(self.closed_nodes, points, order, self.stencil)
+
+    def interpolation(self, points: np.ndarray) -> np.ndarray:
+        return stencil_matrix(self.closed_nodes, points, 0, self.interpolation_stencil)
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        faces = (self.closed_nodes[1:] + self.closed_nodes[:-1]) / 2
+        faces[0], faces[-1] = self.closed_nodes[0], self.closed_nodes[-1]
+        return np.diff(faces)
+
+    def refined(self, factor: float) -> Axis:
+        return replace(self, num_nodes=round(self.num_nodes * factor))
+
+
+@dataclass(frozen=True)
+class GradedAxis(_BoundedAxis):
+    """x(ξ) = tanh(grading·ξ)/tanh(grading), ξ uniform in (−1, 1): clustered at both walls.
+
+    The closed ends are the walls at ``start`` and ``stop``. Derivatives of order d are accurate to
+    order stencil − d (one more where the nodes are symmetric).
+    """
+
+    grading: float = 2.0
+
+    @cached_property
+    def closed_nodes(self) -> np.ndarray:
+        xi = np.linspace(-1.0, 1.0, self.num_nodes + 2)
+        graded = np.tanh(self.grading * xi) / np.tanh(self.grading)
+        return self.start + (self.stop - self.start) * (graded + 1) / 2
+
+    @property
+    def coordinates(self) -> np.ndarray:
+        return np.linspace(0.0, 1.0, self.num_nodes + 2)[1:-1]
+
+
+@dataclass(frozen=True)
+class UniformAxis(_BoundedAxis):
+    """Centres of ``num_nodes`` equal cells of [start, stop]; the walls are the ghost centres,
+
+    half a cell outside, as in finite-volume codes such as PDEBench's generators.
+    """
+
+    @cached_property
+    def closed_nodes(self) -> np.ndarray:
+        step = (self.stop - self.start) / self.num_nodes
+        return self.start + step * (np.arange(-1, self.num_nodes + 1) + 0.5)
+
+    @property
+    def coordinates(self) -> np.ndarray:
+        return (np.arange(self.num_nodes) + 0.5) / self.num_nodes
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        return np.full(self.num_nodes, (self.stop - self.start) / self.num_nodes)
+
+
+@dataclass(frozen=True)
+class RadauAxis(Axis):
+    """Time t = duration · s^power with Radau IIA collocation elements in s.
+
+    Elements have the edges (k/elements)^grading in s; each has ``stages`` nodes, the last at its
+    end. The initial time is the one closed node more. Solutions that start like √t are smooth in s
+    for power = 2.
+
+    Source: E. Hairer, G. Wanner, "Solving Ordinary Differential Equations II", IV.5.
+    """
+
+    duration: float
+    elements: int = 5
+    stages: int = 5
+    grading: float = 1.5
+    power: float = 2.0
+
+    num_before: ClassVar[int] = 1
+
+    @property
+    def start(self) -> float:
+        return 0.0
+
+    @property
+    def stop(self) -> float:
+        return self.duration
+
+    @cached_property
+    def edges(self) -> np.ndarray:
+        """(elements + 1,) element edges in s."""
+        return (np.arange(self.elements + 1) / self.elements) ** self.grading
+
+    @cached_property
+    def stage_positions(self) -> np.ndarray:
+        """(stages,) Radau points in (0, 1], the zeros of P_stages − P_(stages−1)."""
+        polynomial = np.zeros(self.stages + 1)
+        polynomial[-1], polynomial[-2] = 1.0, -1.0
+        return (np.sort(legendre.legroots(polynomial)) + 1) / 2
+
+    @cached_property
+    def closed_coordinates(self) -> np.ndarray:
+        """(n + 1,) positions in s, the initial time first."""
+        sizes = np.diff(self.edges)
+        inner = self.edges[:-1, None] + sizes[:, None] * self.stage_positions
+        return np.concatenate([[0.0], inner.ravel()])
+
+    @cached_property
+    def closed_nodes(self) -> np.ndarray:
+        return self.duration * self.closed_coordinates**self.power
+
+    @property
+    def coordinates(self) -> np.ndarray:
+        return self.closed_coordinates[1:]
+
+    @property
+    def row_scale(self) -> np.ndarray:
+        return self.duration * self.power * self.coordinates ** (self.power - 1)
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        moments = 1 / np.arange(1, self.stages + 1)
+        stage_weights = np.linalg.solve(np.vander(self.stage_positions, increasing=True).T, moments)
+        return np.outer(np.diff(self.edges), stage_weights).ravel() * self.row_scale
+
+    def _collocation(self, points: np.ndarray, order: int) -> np.ndarray:
+        matrix = np.zeros((len(points), len(self.closed_coordinates)))
+        for row, point in enumerate(points):
+            element = int(np.clip(np.searchsorted(self.edges, point - 1e-12) - 1, 0, self.elements - 1))
+            columns = slice(element * self.stages, (element + 1) * self.stages + 1)
+            matrix[row, columns] = fornberg_weights(point, self.closed_coordinates[columns], order)
+        return matrix
+
+    def differentiation(self, order: int, points: np.ndarray | None = None) -> np.ndarray:
+        """d/dt = (ds/dt) d/ds at the nodes (order 1 only, points > 0)."""
+        if order != 1:
+            raise ValueError(f"a Radau axis gives the first derivative only, not order {order}")
+        s = self.coordinates if points is None else (np.asarray(points) / self.duration) ** (1 / self.power)
+        speed = self.duration * self.power * s ** (self.power - 1)
+        return self._collocation(s, 1) / speed[:, None]
+
+    def interpolation(self, points: np.ndarray) -> np.ndarray:
+        return self._collocation((np.asarray(points, dtype=np.float64) / self.duration) ** (1 / self.power), 0)
+
+    def refined(self, factor: float) -> Axis:
+        return replace(self, elements=round(self.elements * factor))
+
+
+AXES: dict[str, type[Axis]] = {"graded": GradedAxis, "uniform": UniformAxis, "radau": RadauAxis}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A tensor product of a time axis and named space axes."""
+
+    time: Axis
+    space: dict[str, Axis]
+
+    @property
+    def axes(self) -> dict[str, Axis]:
+        """All axes by name, time ("t") first: the order of array dimensions."""
+        return {"t": self.time, **self.space}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(time, *space): the number of nodes along each axis."""
+        return tuple(len(axis.nodes) for axis in self.axes.values())
+
+    @property
+    def weights(self) -> np.ndarray:
+        """(time, *space) quadrature weights, normalised to sum 1."""
+        product = np.ones(())
+        for axis in self.axes.values():
+            product = product[..., None] * axis.weights
+        return product / product.sum()
+
+    def refined(self, factor: float) -> Grid:
+        """The grid with about ``factor`` times the nodes along each axis."""
+        return Grid(self.time.refined(factor), {name: axis.refined(factor) for name, axis in self.space.items()})

@@ -1,0 +1,1 @@
+"""Learning without solution data: families of initial conditions, the objective, one step."""

@@ -1,0 +1,26 @@
+"""The data-free training objective."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..constraint import ConstrainedField
+from ..status import Status
+
+
+def residual_loss(field: ConstrainedField) -> tuple[Tensor, Tensor]:
+    """½ mean log(2Φ) over solved subproblems: the mean log of the rows' norm.
+
+    The logarithm weighs easy and hard initial conditions alike. The loss is a function of the
+    constraint objective Φ alone, so coefficients may be detached (envelope theorem).
+
+    Returns:
+        the loss and the number of subproblems left out because they did not converge.
+    """
+    cost = field.cost.flatten()
+    status = field.solution.status
+    is_used = (status == int(Status.CONVERGED)) | (status == int(Status.NOT_SOLVED))
+    safe = torch.where(is_used, cost, 1.0)
+    logs = 0.5 * torch.log(2 * safe + torch.finfo(cost.dtype).tiny)
+    return (logs * is_used).sum() / is_used.sum().clamp(min=1), (~is_used).sum()

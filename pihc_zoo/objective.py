@@ -1,0 +1,124 @@
+"""The least-squares objective of collocation, with its derivatives from pointwise partials.
+
+    Φ(w) = ½‖W P ρ(f₀ + Σᵢ wᵢ Fᵢ)‖² + ½λ‖w‖²
+
+The residual ρ is pointwise in the features f, so its partials at all points come from one backward
+pass of Σρ, and the Jacobian is J = W P Σⱼ diag(∂ρ/∂fⱼ) Fⱼ, exact, without forward-mode passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .residual_map import RowMap
+
+PointwiseResidual = Callable[[Tensor], Tensor]
+
+
+class CollocationObjective:
+    """A batch of objectives, one per subproblem.
+
+    Args:
+        residual: features (subproblem, feature, *points) ↦ residual (subproblem, *points).
+        lift: f₀ (subproblem, feature, *points), the features of the lift.
+        basis: F (subproblem, basis, feature, *points), the features of the basis.
+        row_map: W P.
+        ridge: λ.
+    """
+
+    def __init__(self, residual: PointwiseResidual, lift: Tensor, basis: Tensor, row_map: RowMap, ridge: float):
+        self.residual, self.lift, self.basis = residual, lift, basis
+        self.row_map, self.ridge = row_map, ridge
+        self._flat_basis = basis.flatten(2)  # (subproblem, basis, feature·point)
+
+    def features(self, w: Tensor) -> Tensor:
+        """(subproblem, feature, *points) features of the ansatz."""
+        return self.lift + self._combine(w)
+
+    def _combine(self, w: Tensor) -> Tensor:
+        return (w[:, None] @ self._flat_basis).reshape(self.lift.shape)
+
+    def rows(self, w: Tensor) -> Tensor:
+        """(subproblem, *points) rows W P ρ."""
+        return self._map(self.residual(self.features(w)))
+
+    def _map(self, residual: Tensor) -> Tensor:
+        return self.row_map.apply(residual[:, None])[:, 0]
+
+    def cost(self, w: Tensor) -> Tensor:
+        """(subproblem,) Φ(w), differentiable."""
+        return 0.5 * self.rows(w).flatten(1).square().sum(dim=1) + 0.5 * self.ridge * w.square().sum(dim=1)
+
+    def evaluate(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Φ and ∇Φ, without gradients."""
+        value, partials = pointwise_partials(self.residual, self.features(w).detach())
+        rows = self._map(value)
+        pulled = self.row_map.transpose(rows[:, None])  # (subproblem, 1, *points)
+        gradient = (self._flat_basis @ (partials * pulled).flatten(1)[..., None])[..., 0]
+        cost = 0.5 * rows.flatten(1).square().sum(dim=1) + 0.5 * self.ridge * w.square().sum(dim=1)
+        return cost, gradient + self.ridge * w
+
+    def _jacobian(self, partials: Tensor) -> Tensor:
+        """(subproblem, basis, point)."""
+        total = partials[:, None, 0] * self.basis[:, :, 0]
+        for j in range(1, partials.shape[1]):
+            total = torch.addcmul(total, partials[:, None, j], self.basis[:, :, j])
+        return self.row_map.apply(total).flatten(2)
+
+    def normal_matrix(self, w: Tensor) -> Tensor:
+        """(subproblem, basis, basis) JᵀJ + λI, without gradients."""
+        _, partials = pointwise_partials(self.residual, self.features(w).detach())
+        jacobian = self._jacobian(partials)
+        return jacobian @ jacobian.transpose(1, 2) + self.ridge * torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
+
+    def hessian(self, w: Tensor) -> Tensor:
+        """(subproblem, basis, basis) exact ∇²Φ: the normal matrix plus residual · curvature."""
+        features = self.features(w).detach()
+        value, partials, second = pointwise_partials(self.residual, features, order=2)
+        jacobian = self._jacobian(partials)
+        pulled = self.row_map.transpose(self._map(value)[:, None])
+        curved = torch.einsum("pjk...,pbk...->pbj...", second * pulled[:, None], self.basis)
+        hessian = jacobian @ jacobian.transpose(1, 2) + curved.flatten(2) @ self._flat_basis.transpose(1, 2)
+        return hessian + self.ridge * torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
+
+    def directional(self, w: Tensor, direction: Tensor) -> Tensor:
+        """(subproblem,) directionᵀ∇Φ(w), differentiable in lift, basis, map and parameters.
+
+        Equals ⟨rows, d rows/dw · direction⟩ + λ wᵀdirection, so that only two scalar fields pass
+        the operators.
+        """
+        features = self.features(w)
+        if not features.requires_grad:
+            features = features.requires_grad_()
+        with torch.enable_grad():
+            value = self.residual(features)
+            (partials,) = torch.autograd.grad(value.sum(), features, create_graph=True)
+            tangent = (partials * self._combine(direction)).sum(dim=1)
+            product = (self._map(value) * self._map(tangent)).flatten(1).sum(dim=1)
+        return product + self.ridge * (w * direction).sum(dim=1)
+
+
+def pointwise_partials(residual: PointwiseResidual, features: Tensor, order: int = 1) -> tuple[Tensor, ...]:
+    """ρ and its partials at every point, from backward passes of Σρ.
+
+    Returns:
+        ρ (subproblem, *points); ∂ρ/∂f (subproblem, feature, *points); for order 2 also
+        ∂²ρ/∂f∂f (subproblem, feature, feature, *points).
+    """
+    with torch.enable_grad():
+        features = features.detach().requires_grad_()
+        value = residual(features)
+        (first,) = torch.autograd.grad(value.sum(), features, create_graph=order > 1)
+        if order == 1:
+            return value.detach(), first.detach()
+        second = []
+        for j in range(features.shape[1]):
+            if first.requires_grad:
+                (row,) = torch.autograd.grad(first[:, j].sum(), features, retain_graph=True, allow_unused=True)
+            else:
+                row = None
+            second.append(torch.zeros_like(features) if row is None else row)
+    return value.detach(), first.detach(), torch.stack(second, dim=1).detach()

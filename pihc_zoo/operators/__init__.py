@@ -1,0 +1,1 @@
+"""Differentiation and transforms along an axis."""

@@ -1,0 +1,144 @@
+"""The linearised operator A of a problem and its inverse by fast diagonalisation.
+
+A = a_t D_t ⊗ I + a_L I ⊗ L with the problem's constant coefficients a, the time matrix D_t with zero
+initial value, and one spatial operator L with its wall conditions eliminated at the default
+parameters. L is diagonalised once; each of its modes leaves one small matrix in time, inverted once
+per set of parameters.
+
+Source: R. Lynch, J. Rice, D. Thomas, "Direct solution of partial difference equations by tensor
+product methods", Numer. Math. 6 (1964), doi:10.1007/BF01386067.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from .derivatives import FeatureOperator
+from .windows import Windows
+
+if TYPE_CHECKING:
+    from ..problems.base import Problem
+
+
+@dataclass
+class Inverse:
+    """A⁻¹ diag(row scale) of a batch of subproblems, applied to (subproblem, column, time, x).
+
+    Attributes:
+        time: (subproblem or 1, mode, time, time).
+        vectors, vectors_inverse: (subproblem or 1, x, mode) and (subproblem or 1, mode, x).
+    """
+
+    time: Tensor
+    vectors: Tensor
+    vectors_inverse: Tensor
+
+    def apply(self, rows: Tensor) -> Tensor:
+        """A⁻¹ rows."""
+        return _through_modes(rows, self.vectors_inverse, self.time, self.vectors)
+
+    def transpose(self, rows: Tensor) -> Tensor:
+        """A⁻ᵀ rows."""
+        return _through_modes(
+            rows,
+            self.vectors.transpose(-1, -2),
+            self.time.transpose(-1, -2),
+            self.vectors_inverse.transpose(-1, -2),
+        )
+
+
+def _through_modes(rows: Tensor, into: Tensor, time: Tensor, out_of: Tensor) -> Tensor:
+    problems, columns, times, points = rows.shape
+    if len(into) == 1 and len(time) == 1:  # the same for all: three dense products, no copies
+        modes = (into[0] @ rows.reshape(-1, points).T).view(-1, problems * columns, times)
+        solved = modes @ time[0].transpose(-1, -2)  # (mode, subproblem·column, time)
+        return (solved.flatten(1).T @ out_of[0].T).view(rows.shape)
+    # (subproblem, mode, column·time): each subproblem brings its own matrices
+    modes = into @ rows.reshape(problems, -1, points).transpose(1, 2)
+    solved = modes.unflatten(2, (columns, times)) @ time.transpose(-1, -2)
+    return (solved.flatten(2).transpose(1, 2) @ out_of.transpose(-1, -2)).view(rows.shape)
+
+
+class LinearisedOperator(nn.Module):
+    """A of a problem on a grid with one space axis.
+
+    Raises:
+        ValueError: more than one space axis; a linearisation other than one time and one space
+            derivative; a grid on which L has complex eigenvalues.
+    """
+
+    def __init__(self, problem: Problem, operator: FeatureOperator):
+        super().__init__()
+        self.problem = problem
+        grid = operator.grid
+        if len(grid.space) != 1:
+            raise ValueError(f"the linearised operator is inverted for one space axis, not {len(grid.space)}")
+        (self.axis_name,) = grid.space
+        defaults = problem.as_tensors({})
+        by_axis = {tuple(problem.features[name].orders): name for name in problem.linearised(defaults)}
+        if set(by_axis) != {("t",), (self.axis_name,)}:
+            raise ValueError(f"the linearised operator needs one time and one space derivative, not {list(by_axis)}")
+        self.time_feature, self.space_feature = by_axis[("t",)], by_axis[(self.axis_name,)]
+        time_matrix = operator.matrix("t", problem.features[self.time_feature].orders["t"])[:, 1:]
+        matrix = operator.matrix(self.axis_name, problem.features[self.space_feature].orders[self.axis_name])
+        closure = operator.closures(defaults).get(self.axis_name)
+        if closure is not None:
+            ends = torch.stack([matrix[:, 0], matrix[:, -1]], dim=1)
+            matrix = matrix[:, 1:-1] + ends @ closure.slopes[0].T
+        self.register_buffer("time_matrix", time_matrix.clone(), persistent=False)
+        self.register_buffer("space_matrix", matrix.clone(), persistent=False)
+        self.register_buffer("row_scale", torch.as_tensor(grid.time.row_scale), persistent=False)
+        self._eigensystems: dict = {}
+        self._inverses: dict = {}
+        self._eigensystem(None)
+
+    def _eigensystem(self, windows: Windows | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Eigenvalues (K, mode), vectors (K, x, mode) and their inverse, of L or its blocks on windows."""
+        device = self.space_matrix.device
+        key = (windows and windows.key, device)
+        if key not in self._eigensystems:
+            matrix = self.space_matrix.cpu()
+            indices = [slice(None)] if windows is None else windows.indices[self.axis_name]
+            blocks = torch.stack([matrix[i][:, i] for i in indices])
+            values, vectors = torch.linalg.eig(blocks)
+            if values.imag.abs().max() > 1e-8 * values.abs().max():
+                raise ValueError(
+                    "the space operator has complex eigenvalues on this grid; choose a lower stencil or more nodes"
+                )
+            system = values.real, vectors.real, torch.linalg.inv(vectors.real)
+            self._eigensystems[key] = tuple(part.contiguous().to(device) for part in system)
+        return self._eigensystems[key]
+
+    def _time_inverse(self, eigenvalues: Tensor, c: dict[str, Tensor]) -> Tensor:
+        """(batch or 1, K, mode, time, time) inverses of a_t D_t + a_L λ I, rows scaled by dt/ds."""
+        coefficients = self.problem.linearised(c)
+        a_time, a_space = (
+            coefficients[name].reshape(-1, 1, 1, 1, 1) for name in (self.time_feature, self.space_feature)
+        )
+        identity = torch.eye(len(self.time_matrix), dtype=eigenvalues.dtype, device=eigenvalues.device)
+        systems = a_time * self.time_matrix + a_space * eigenvalues[None, :, :, None, None] * identity
+        return torch.linalg.solve_ex(systems * self.row_scale[:, None], identity.expand_as(systems))[0]
+
+    def inverse(self, c: dict[str, Tensor], batch: int = 1, windows: Windows | None = None) -> Inverse:
+        """A⁻¹ for the parameters ``c`` (shape () or (batch,)), on the grid or on windows of it.
+
+        It expects rows already multiplied by the grid's ``row_scale``.
+        """
+        eigenvalues, vectors, vectors_inverse = self._eigensystem(windows)
+        if any(value.dim() or value.requires_grad for value in c.values()):
+            time = self._time_inverse(eigenvalues, c)
+        else:  # fixed parameters, the usual case: invert once
+            key = (windows and windows.key, eigenvalues.device, tuple((k, float(v)) for k, v in c.items()))
+            if key not in self._inverses:
+                while len(self._inverses) >= 8:
+                    self._inverses.pop(next(iter(self._inverses)))
+                self._inverses[key] = self._time_inverse(eigenvalues, c)
+            time = self._inverses[key]
+        if windows is None:
+            return Inverse(time[:, 0], vectors, vectors_inverse)
+        time = time.expand(batch, *time.shape[1:]).flatten(0, 1)
+        return Inverse(time, vectors.repeat(batch, 1, 1), vectors_inverse.repeat(batch, 1, 1))

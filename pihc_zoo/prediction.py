@@ -1,0 +1,127 @@
+"""`Prediction`: what ``predict`` returns. Arrays are of the caller's kind, numpy or torch."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass
+class Prediction:
+    """A solution with its trust report.
+
+    Attributes:
+        u: (batch, time, *space) solution, float64; NaN where it failed.
+        t: (time,) output times; x: (space,) output positions.
+        u0: (batch, *space) the initial conditions as given.
+        parameters: (batch,) values by symbol.
+        coefficients: (batch, subproblem, coefficient) of the basis functions.
+        residual: (batch,) relative L2 norm of the mapped residual, dimensionless.
+        residual_per_expert: (batch, expert) its part in each expert's subdomain.
+        estimated_error: (batch,) estimated relative L2 error, dimensionless, from the residual on a
+            finer grid.
+        status: (batch, subproblem) integers of `pihc_zoo.Status`; converged: likewise, booleans.
+        iterations: (batch, subproblem) solver steps.
+        messages: per trajectory, what is wrong with it; empty if nothing.
+        is_reliable: (batch,) converged, the estimate below the model's calibrated threshold and the
+            initial condition inside the trained range of values.
+    """
+
+    u: Any
+    t: Any
+    x: Any
+    u0: Any
+    parameters: dict[str, Any]
+    coefficients: Any
+    residual: Any
+    residual_per_expert: Any
+    estimated_error: Any
+    status: Any
+    converged: Any
+    iterations: Any
+    is_reliable: Any
+    messages: list[str]
+    model: str = ""
+    field_maps: dict[str, Callable[[], Any]] = field(default_factory=dict, repr=False)
+
+    @property
+    def residual_field(self) -> Any:
+        """(batch, time, *space) mapped residual at the output points, in the unit of u."""
+        return self.field_maps["residual"]()
+
+    @property
+    def estimated_error_field(self) -> Any:
+        """(batch, time, *space) estimated u − u_true at the output points."""
+        return self.field_maps["estimated_error"]()
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Writes keys u0, x, t, u, parameter_<name> and the report to an NPZ, atomically.
+
+        Raises:
+            ValueError: the folder cannot be written.
+        """
+        arrays = {"u0": self.u0, "x": self.x, "t": self.t, "u": self.u}
+        arrays |= {f"parameter_{key}": value for key, value in self.parameters.items()}
+        arrays |= {
+            key: getattr(self, key)
+            for key in ("residual", "estimated_error", "status", "converged", "iterations", "is_reliable")
+        }
+        return save_npz(path, {key: to_numpy(value) for key, value in arrays.items()})
+
+    def plot(self, index: int = 0, path: str | os.PathLike | None = None):
+        """Draws prediction, residual and estimated error of one trajectory; saves it to ``path``."""
+        from .plotting import plot_prediction
+
+        return plot_prediction(self, index, path)
+
+
+def to_numpy(value: Any) -> np.ndarray:
+    """A numpy array of a tensor, an array or a number."""
+    return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
+
+
+def save_npz(path: str | os.PathLike, arrays: dict[str, np.ndarray]) -> Path:
+    """Writes an NPZ through a temporary file in the same folder, so that no half file remains."""
+    path = Path(path)
+    if path.suffix != ".npz":
+        path = path.with_name(path.name + ".npz")
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
+    return path
+
+
+class atomic_path:  # noqa: N801 (used like a function)
+    """Context: a temporary path beside ``path``, moved onto it when the block succeeds."""
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+
+    def __enter__(self) -> Path:
+        try:
+            handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", suffix=self.path.suffix, dir=self.path.parent)
+        except OSError as error:
+            raise ValueError(
+                f"cannot write {str(self.path)!r}: {error.strerror or error}; choose a writable folder that exists"
+            ) from None
+        os.close(handle)
+        self.temporary = Path(name)
+        return self.temporary
+
+    def __exit__(self, kind, value, traceback) -> None:
+        if kind is None:
+            try:
+                umask = os.umask(0)
+                os.umask(umask)
+                os.chmod(self.temporary, 0o666 & ~umask)
+                os.replace(self.temporary, self.path)
+            except OSError as error:
+                self.temporary.unlink(missing_ok=True)
+                raise ValueError(f"cannot write {str(self.path)!r}: {error.strerror or error}") from None
+        else:
+            self.temporary.unlink(missing_ok=True)

@@ -1,0 +1,119 @@
+"""What a partial differential equation tells the rest of the package.
+
+A problem is linear *features* of the unknown, a *pointwise* residual of them, conditions on the
+walls, and named parameters. It knows no grid, no network and no solver. Methods use only operators
+that numpy arrays and torch tensors share, so that one formula serves reference solvers, training
+and export.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..grid import Axis
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A physical parameter: its literature symbol is its key.
+
+    Attributes:
+        default: value when none is given.
+        low, high: range in which a surrogate may take it as input; both inclusive.
+        unit: physical unit, or "dimensionless".
+        description: one line.
+        is_logarithmic: sampled and normalised on a logarithmic scale.
+    """
+
+    default: float
+    low: float
+    high: float
+    unit: str
+    description: str
+    is_logarithmic: bool = False
+
+    def normalised(self, value: Any) -> Any:
+        """``value`` mapped from [low, high] to [−1, 1], logarithmically if so declared."""
+        if self.is_logarithmic:
+            centre = (self.low * self.high) ** 0.5
+            return (value / centre).log() / float(np.log(self.high / centre))
+        return (2 * value - self.low - self.high) / (self.high - self.low)
+
+
+@dataclass(frozen=True)
+class Derivative:
+    """A linear feature: a mixed derivative, orders by axis name ({} is the field itself)."""
+
+    orders: dict[str, int]
+
+
+@dataclass(frozen=True)
+class WallCondition:
+    """value·u(wall) + slope·u_x(at) = target, at one wall.
+
+    Attributes:
+        value, slope, target: numbers or (batch,) arrays.
+        at: where the slope is taken; the wall itself when None.
+    """
+
+    value: Any
+    slope: Any
+    target: Any
+    at: float | None = None
+
+
+class Problem:
+    """Base of all problems; see `pihc_zoo.problems.diffusion_sorption` for a complete one."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    equation: ClassVar[str]
+    field: ClassVar[str] = "u"
+    units: ClassVar[dict[str, str]]
+    features: ClassVar[dict[str, Derivative]]
+    parameters: ClassVar[dict[str, Parameter]]
+    duration: ClassVar[float]
+    state_range: ClassVar[tuple[float, float]]
+    output_space: ClassVar[dict[str, Axis]]
+    output_times: ClassVar[np.ndarray]
+    default_axis: ClassVar[str] = "x"
+
+    def residual(self, f: dict[str, Any], c: dict[str, Any]) -> Any:
+        """Pointwise residual of the features ``f`` under the parameters ``c``."""
+        raise NotImplementedError
+
+    def walls(self, c: dict[str, Any]) -> dict[str, tuple[WallCondition, WallCondition]]:
+        """The conditions at the two walls of each bounded axis."""
+        return {}
+
+    def linearised(self, c: dict[str, Any]) -> dict[str, Any]:
+        """Constant coefficients of features whose sum resembles the residual: the operator A."""
+        raise NotImplementedError
+
+    def layer_width(self, t: Any, c: dict[str, Any]) -> Any:
+        """Width of the layers that grow from the walls until time ``t``."""
+        raise NotImplementedError
+
+    def network_inputs(self, lift: Any, c: dict[str, Any]) -> list[Any]:
+        """Further input channels of O(1), made of the lift."""
+        return []
+
+    def check_initial_condition(self, u0: np.ndarray) -> list[str | None]:
+        """Per trajectory: None, or what is wrong with it in one line."""
+        return [None] * len(u0)
+
+    @classmethod
+    def as_tensors(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """All parameters as float64 torch tensors, defaults where ``values`` has none."""
+        import torch
+
+        merged = {**cls.defaults(), **values}
+        return {key: torch.as_tensor(value, dtype=torch.float64) for key, value in merged.items()}
+
+    @classmethod
+    def defaults(cls) -> dict[str, float]:
+        """Every parameter's default value."""
+        return {key: parameter.default for key, parameter in cls.parameters.items()}

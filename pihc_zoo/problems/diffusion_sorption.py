@@ -1,0 +1,86 @@
+"""Diffusion–sorption in one dimension:
+
+    R(u) u_t = D u_xx,    R(u) = 1 + (1 − φ)/φ · ρ_s k_f n_f (u + 1e-6)^(n_f − 1)
+
+on x ∈ (0, 1) m, t ∈ (0, 500] s, with u = 1 at the left wall and u = −D u_x at the right one.
+
+Source: M. Takamoto et al., "PDEBench" (2022), arXiv:2210.07182, appendix; the constants and the
+walls are those of its generator: 1024 cells of size dx, ghost values at −dx/2 and 1 + dx/2, the
+right slope taken between the last two cells, that is at 1 − dx.
+Deviation: u is clamped at 0 before the power, which is otherwise undefined below −1e-6.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..grid import UniformAxis
+from .base import Derivative, Parameter, Problem, WallCondition
+
+_CELL = 1 / 1024
+_REFERENCE_STATE = 0.2  # where the retardation factor of the linearised operator is taken
+
+
+class DiffusionSorption(Problem):
+    """R(u) u_t = D u_xx with Freundlich sorption.
+
+    ``u`` → concentration of the solute, dimensionless; ``D`` → effective diffusion coefficient,
+    m²/s; ``phi`` → porosity φ; ``n_f``, ``k_f``, ``rho_s`` → Freundlich exponent, sorption
+    coefficient and bulk density. Only the product ρ_s k_f is identifiable.
+    """
+
+    name = "diffusion-sorption"
+    title = "Diffusion–sorption, 1-D"
+    equation = r"R(u)\,u_t = D\,u_{xx},\quad R(u) = 1 + \frac{1-\phi}{\phi}\rho_s k_f n_f (u+10^{-6})^{n_f-1}"
+    units = {"u": "dimensionless", "x": "m", "t": "s"}
+    features = {"u": Derivative({}), "u_t": Derivative({"t": 1}), "u_xx": Derivative({"x": 2})}
+    parameters = {
+        "D": Parameter(5e-4, 2e-4, 1e-3, "m²/s", "effective diffusion coefficient", is_logarithmic=True),
+        "phi": Parameter(0.29, 0.2, 0.5, "dimensionless", "porosity"),
+        "n_f": Parameter(0.874, 0.5, 0.95, "dimensionless", "Freundlich exponent"),
+        "k_f": Parameter(3.5e-4, 3.5e-4, 3.5e-4, "m³/kg", "Freundlich sorption coefficient (fixed)"),
+        "rho_s": Parameter(2880.0, 2880.0, 2880.0, "kg/m³", "bulk density (fixed)"),
+    }
+    duration = 500.0
+    state_range = (0.0, 1.0)
+    output_space = {"x": UniformAxis(1024, 0.0, 1.0, stencil=3)}
+    output_times = np.linspace(0.0, 500.0, 101)
+
+    def retardation_factor(self, u, c):
+        """R(u) ≥ 1, dimensionless; pointwise, R′ = 0 for u < 0."""
+        sorption = (1 - c["phi"]) / c["phi"] * c["rho_s"] * c["k_f"] * c["n_f"]
+        return 1 + sorption * (u.clip(min=0) + 1e-6) ** (c["n_f"] - 1)
+
+    def residual(self, f, c):
+        return self.retardation_factor(f["u"], c) * f["u_t"] - c["D"] * f["u_xx"]
+
+    def walls(self, c):
+        left = WallCondition(value=1.0, slope=0.0, target=1.0)
+        right = WallCondition(value=1.0, slope=c["D"], target=0.0, at=1.0 - _CELL)
+        return {"x": (left, right)}
+
+    def linearised(self, c):
+        """R(0.2) u_t − D u_xx."""
+        return {"u_t": self.retardation_factor(0 * c["D"] + np.float64(_REFERENCE_STATE), c), "u_xx": -c["D"]}
+
+    def layer_width(self, t, c):
+        """√(D t / R), the diffusion length, m."""
+        return (c["D"] / self.linearised(c)["u_t"] * t) ** 0.5
+
+    def network_inputs(self, lift, c):
+        factor = self.retardation_factor(lift, c)
+        return [factor / self.linearised(c)["u_t"] - 1]
+
+    def check_initial_condition(self, u0):
+        problems = []
+        for values in u0:
+            low, high = values.min(), values.max()
+            if low < 0:
+                problems.append(f"initial condition has negative values (minimum {low:.3g}); a concentration is ≥ 0")
+            elif high > self.state_range[1]:
+                problems.append(
+                    f"initial condition exceeds 1 (maximum {high:.3g}); the left wall holds u = 1: scale your field"
+                )
+            else:
+                problems.append(None)
+        return problems

@@ -1,0 +1,87 @@
+"""Residual maps P and quadrature weights W: what least squares sees of a pointwise residual.
+
+Rows are W P ρ. The weights make ‖W u‖ the root mean square over space-time, so that a map whose
+result has the unit of u yields rows in *solution units*. The factor dt/ds of the time axis belongs
+to P and keeps rows finite at early times on graded time axes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .operators.derivatives import FeatureOperator
+from .operators.linearised import Inverse, LinearisedOperator
+from .operators.windows import Windows
+
+
+@dataclass
+class RowMap:
+    """ρ (subproblem, column, time, *space) ↦ rows W P ρ of the same shape, and its transpose."""
+
+    scale: Tensor  # (time, *space), or (subproblem, 1, time, *space)
+    weights: Tensor
+    inverse: Inverse | None = None
+
+    def apply(self, residual: Tensor) -> Tensor:
+        """W P residual."""
+        rows = residual * self.scale
+        return (rows if self.inverse is None else self.inverse.apply(rows)) * self.weights
+
+    def transpose(self, rows: Tensor) -> Tensor:
+        """Pᵀ Wᵀ rows."""
+        rows = rows * self.weights
+        return (rows if self.inverse is None else self.inverse.transpose(rows)) * self.scale
+
+
+class ResidualMap(nn.Module):
+    """Base of residual maps; gives the time scale and the quadrature weights."""
+
+    def __init__(self, operator: FeatureOperator, linearised: LinearisedOperator | None = None):
+        super().__init__()
+        grid = operator.grid
+        scale = torch.as_tensor(grid.time.row_scale).reshape(-1, *[1] * len(grid.space))
+        self.register_buffer("scale", scale.expand(grid.shape).clone(), persistent=False)
+        self.register_buffer("weights", torch.as_tensor(grid.weights).sqrt(), persistent=False)
+
+    def forward(self, c: dict[str, Tensor], batch: int, windows: Windows | None = None) -> RowMap:
+        """The map of ``batch`` trajectories with parameters ``c`` (shape () or (batch,)).
+
+        On windows it holds one map per trajectory and window, the windows fastest.
+        """
+        if windows is None:
+            return RowMap(self.scale, self.weights)
+        local = [windows.take(part[None]).unsqueeze(1) for part in (self.scale, self.weights)]
+        return RowMap(*(part.repeat(batch, *[1] * (part.dim() - 1)) for part in local))
+
+
+class QuadratureWeights(ResidualMap):
+    """P = dt/ds, W = quadrature weights: pointwise, for any decomposition."""
+
+
+class InverseLinearised(ResidualMap):
+    """P = A⁻¹: rows A⁻¹ρ(u) ≈ u − u_true, in solution units.
+
+    On windows A is restricted to the window's nodes (the correction is zero outside).
+
+    Raises:
+        ValueError: windows split in time, where A⁻¹ would need inflow data.
+    """
+
+    def __init__(self, operator: FeatureOperator, linearised: LinearisedOperator | None = None):
+        super().__init__(operator)
+        self.linearised = linearised or LinearisedOperator(operator.problem, operator)
+
+    def forward(self, c: dict[str, Tensor], batch: int, windows: Windows | None = None) -> RowMap:
+        if windows is not None and windows.is_split("t"):
+            raise ValueError("independent experts split in time take a pointwise residual map: quadrature_weights")
+        rows = super().forward(c, batch, windows)
+        return RowMap(rows.scale, rows.weights, self.linearised.inverse(c, batch, windows))
+
+
+RESIDUAL_MAPS: dict[str, type[ResidualMap]] = {
+    "quadrature_weights": QuadratureWeights,
+    "inverse_linearised": InverseLinearised,
+}

@@ -1,0 +1,1 @@
+"""Batched nonlinear least squares and its adjoint. Nothing here knows a PDE."""

@@ -1,0 +1,457 @@
+"""The surrogate: network + hard constraint → `Prediction`."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .ansatz import LIFTS, Ansatz
+from .constraint import ConstrainedField, HardConstraint
+from .decomposition import DECOMPOSITIONS, Decomposition
+from .estimate import ErrorEstimator, Readout
+from .grid import AXES, Grid
+from .networks import NETWORKS
+from .operators.derivatives import FeatureOperator
+from .operators.finite_difference import stencil_matrix
+from .operators.linearised import LinearisedOperator
+from .prediction import Prediction, to_numpy
+from .problems import PROBLEMS, Problem
+from .residual_map import RESIDUAL_MAPS
+from .solvers.levenberg_marquardt import LevenbergMarquardt
+from .status import Status
+from .zoo import config as configuration
+
+_INPUT_STENCIL = 6  # width of the interpolation of initial conditions to the nodes
+_CPU_CHUNK = 8  # trajectories per pass on a CPU: the working set stays in cache
+
+
+class Surrogate(nn.Module):
+    """A network under a hard constraint.
+
+    Args:
+        network: basis functions from input fields.
+        constraint: the expert solves.
+        config: as `zoo.config` describes it; stored with the weights.
+
+    Calling it, ``model(u0, parameters)``, is an ordinary differentiable call; `predict` checks its
+    input, takes numpy or torch, evaluates where asked and reports what to trust.
+    """
+
+    def __init__(self, network: nn.Module, constraint: HardConstraint, config: dict[str, Any]):
+        super().__init__()
+        self.network, self.constraint, self.config = network, constraint, config
+        self.problem: Problem = constraint.problem
+        self.name = ""
+        trust = config["trust"]
+        self.estimator = ErrorEstimator(self.problem, constraint.operator, trust["refinement"])
+        self._interpolations: dict = {}
+        self._readouts: dict = {}
+
+    # ------------------------------------------------------------------ construction
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Surrogate:
+        """Builds an untrained surrogate.
+
+        Raises:
+            ConfigError: unknown names or settings.
+        """
+        config = copy.deepcopy(configuration.check_keys(config))
+        problem_class, settings = configuration.lookup("problem", config["problem"], PROBLEMS)
+        inputs = tuple(settings.pop("inputs", ()))
+        problem = configuration.build("problem", problem_class, settings)
+        for key in inputs:
+            if key not in problem.parameters:
+                raise configuration.ConfigError(
+                    f"problem: no parameter {key!r}; {configuration.nearest(key, problem.parameters)}"
+                )
+        axes = {}
+        for name, spec in {"t": config["grid"]["time"], **config["grid"]["space"]}.items():
+            axis_class, settings = configuration.lookup("grid", spec, AXES)
+            axes[name] = configuration.build("grid", axis_class, settings)
+        grid = Grid(axes.pop("t"), axes)
+        operator = FeatureOperator(problem, grid)
+        linearised = LinearisedOperator(problem, operator)
+        lift_class, settings = configuration.lookup("ansatz", {"name": config["ansatz"]["name"]}, LIFTS)
+        settings = {key: value for key, value in config["ansatz"].items() if key != "name"}
+        lift = lift_class(operator, linearised)
+        ansatz = configuration.build("ansatz", Ansatz, settings, operator=operator, lift=lift, parameter_inputs=inputs)
+        network_class, settings = configuration.lookup("network", config["network"], NETWORKS)
+        network = configuration.build("network", network_class, settings, grid=grid, num_inputs=ansatz.num_inputs)
+        map_class, settings = configuration.lookup("residual_map", config["residual_map"], RESIDUAL_MAPS)
+        residual_map = configuration.build(
+            "residual_map", map_class, settings, operator=operator, linearised=linearised
+        )
+        decomposition_class, settings = configuration.lookup("decomposition", config["decomposition"], DECOMPOSITIONS)
+        decomposition = configuration.build("decomposition", decomposition_class, settings)
+        solver_class, settings = configuration.lookup(
+            "solver", config["solver"], {"levenberg_marquardt": LevenbergMarquardt}
+        )
+        extra = {key: settings.pop(key) for key in ("ridge", "initial_coefficient") if key in settings}
+        solver = configuration.build("solver", solver_class, settings)
+        constraint = HardConstraint(operator, ansatz, residual_map, decomposition, solver, **extra)
+        return cls(network, constraint, config)
+
+    # ------------------------------------------------------------------ the differentiable call
+
+    @property
+    def device(self) -> torch.device:
+        """Where weights and buffers are."""
+        return self.constraint.ansatz.t.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the network; solves are in float64 always."""
+        return next(self.network.parameters()).dtype
+
+    @property
+    def parameter_inputs(self) -> tuple[str, ...]:
+        """Parameters that the network was trained over."""
+        return self.constraint.ansatz.parameter_inputs
+
+    def with_network_dtype(self, dtype: torch.dtype) -> Surrogate:
+        """The model with its network in ``dtype`` (float32 or float64); solves stay in float64."""
+        if dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"dtype must be torch.float32 or torch.float64, not {dtype}")
+        self.network.to(dtype)
+        return self
+
+    def _matrix(self, source: np.ndarray, target: np.ndarray) -> Tensor:
+        """(target, source) interpolation between positions on the one space axis; cached."""
+        key = (source.tobytes(), target.tobytes(), self.device)
+        if key not in self._interpolations:
+            while len(self._interpolations) >= 16:
+                self._interpolations.pop(next(iter(self._interpolations)))
+            matrix = stencil_matrix(source, target, 0, _INPUT_STENCIL)
+            self._interpolations[key] = torch.as_tensor(matrix, device=self.device)
+        return self._interpolations[key]
+
+    def _readout(self, operator: FeatureOperator, times: np.ndarray, points: dict[str, np.ndarray]) -> Readout:
+        key = (id(operator), times.tobytes(), *(p.tobytes() for p in points.values()), self.device)
+        if key not in self._readouts:
+            while len(self._readouts) >= 8:
+                self._readouts.pop(next(iter(self._readouts)))
+            self._readouts[key] = Readout(operator, times, points).to(self.device)
+        return self._readouts[key]
+
+    def at_nodes(self, u0: Tensor, positions: np.ndarray, grid: Grid | None = None) -> Tensor:
+        """(batch, n) initial values at ``positions`` ↦ (batch, nodes) of the surrogate's grid, float64."""
+        (axis,) = (grid or self.constraint.grid).space.values()
+        return u0.double() @ self._matrix(positions, axis.nodes).T
+
+    def constrained(self, u0: Tensor, c: dict[str, Tensor], **options: Any) -> ConstrainedField:
+        """Initial values at the nodes (batch, *space) ↦ constrained field there, differentiable.
+
+        Args:
+            u0: float64.
+            c: parameters, tensors of shape () or (batch,).
+            options: decomposition, solver, gradient of `HardConstraint`.
+        """
+        conditions = self.constraint.conditions(u0, c)
+        return self.constraint(self.basis(conditions), conditions, **options)
+
+    def basis(self, conditions) -> Tensor:
+        """(batch, basis, time, *space) mollified basis functions, float64."""
+        ansatz = self.constraint.ansatz
+        inputs = ansatz.inputs(conditions.u0, conditions.lift, conditions.c)
+        return ansatz.basis(self.network(inputs.to(self.dtype)), conditions.c)
+
+    def tensors(self, parameters: dict[str, Any] | None) -> dict[str, Tensor]:
+        """All parameters as float64 tensors of shape () or (batch,), defaults filled in."""
+        c = self.problem.as_tensors(parameters or {})
+        return {key: value.to(self.device) for key, value in c.items()}
+
+    def forward(self, u0: Tensor, parameters: dict[str, Any] | None = None) -> Tensor:
+        """u on the problem's output grid, differentiable in u0, the parameters and the weights.
+
+        Args:
+            u0: (batch, *space) at the native grid's points.
+            parameters: symbol → number or (batch,) tensor; defaults where left out.
+
+        Returns:
+            (batch, time, *space), float64.
+        """
+        problem = self.problem
+        points = {name: axis.nodes for name, axis in problem.output_space.items()}
+        (x,) = points.values()
+        c = self.tensors(parameters)
+        field = self.constrained(self.at_nodes(u0, x), c)
+        readout = self._readout(self.constraint.operator, problem.output_times, points)
+        u = readout(field.u, self.at_nodes(u0, x), self.constraint.operator.closures(c))
+        if problem.output_times[0] == 0:
+            u = torch.cat([u0.double()[:, None], u[:, 1:]], dim=1)
+        return u
+
+    # ------------------------------------------------------------------ prediction
+
+    def predict(
+        self,
+        u0: Any,
+        x: Any = None,
+        times: Any = None,
+        parameters: dict[str, Any] | None = None,
+        *,
+        input_x: Any = None,
+        experts: int | dict[str, int] | Decomposition | None = None,
+        max_steps: int | None = None,
+        rtol: float | None = None,
+        on_failure: str = "warn",
+    ) -> Prediction:
+        """Solves for new initial conditions.
+
+        Args:
+            u0: (batch, n) or (n,) initial conditions, numpy or torch, at ``input_x``.
+            x: output positions; default the problem's native grid.
+            times: output times in [0, duration]; default the problem's own.
+            parameters: symbol → number or (batch,); defaults where left out.
+            input_x: positions of u0; default the native grid's.
+            experts: number of experts along the default axis, counts by axis, or a Decomposition.
+            max_steps, rtol: override the solver's.
+            on_failure: "warn" (failed trajectories are NaN), "raise", or "fallback" (the classical
+                solver, said in ``messages``).
+
+        Raises:
+            ValueError: input of wrong shape or outside what the model was trained for; with
+                on_failure="raise" also values that are not finite or not admissible, and failed
+                solves.
+        """
+        if on_failure not in ("warn", "raise", "fallback"):
+            raise ValueError(f"on_failure must be 'warn', 'raise' or 'fallback', not {on_failure!r}")
+        is_torch = isinstance(u0, Tensor)
+        values = np.asarray(to_numpy(u0), dtype=np.float64)
+        native = {name: axis.nodes for name, axis in self.problem.output_space.items()}
+        (axis_name,) = native
+        input_x = native[axis_name] if input_x is None else _positions(input_x, "input_x", self._axis)
+        x = native[axis_name] if x is None else _positions(x, "x", self._axis)
+        times = self._check_times(times)
+        if values.ndim == 1:
+            values = values[None]
+        if values.ndim != 2 or values.shape[1] != len(input_x):
+            raise ValueError(
+                f"u0 must have the shape (batch, {len(input_x)}), one value per point of input_x; got {tuple(np.shape(u0))}"
+                + ("; pass your own points as input_x" if values.ndim == 2 else "")
+            )
+        if len(values) == 0:
+            raise ValueError("u0 has no trajectories; expected at least one")
+        batch = len(values)
+        c = self._check_parameters(parameters, batch)
+        decomposition = self._decomposition(experts)
+        changes = {key: value for key, value in {"max_steps": max_steps, "rtol": rtol}.items() if value is not None}
+        solver = dataclasses.replace(self.constraint.solver, **changes)
+
+        messages = self._check_values(values)
+        is_good = np.array([not message for message in messages])
+        if on_failure == "raise" and not is_good.all():
+            index = int(np.argmin(is_good))
+            raise ValueError(f"trajectory {index}: {messages[index]}")
+        good = np.flatnonzero(is_good)
+
+        parts = []
+        chunk = _CPU_CHUNK if self.device.type == "cpu" else 512
+        with torch.no_grad():
+            for first in range(0, len(good), chunk):
+                rows = good[first : first + chunk]
+                part_c = {key: value if np.ndim(value) == 0 else value[rows] for key, value in c.items()}
+                parts.append(self._predict_chunk(values[rows], part_c, input_x, x, times, decomposition, solver))
+
+        def gathered(key: str, fill: float, shape: tuple[int, ...], dtype=np.float64) -> np.ndarray:
+            if len(good) == batch and len(parts) == 1:
+                return to_numpy(parts[0][key]).astype(dtype, copy=False)
+            out = np.full((batch, *shape), fill, dtype=dtype)
+            position = 0
+            for part in parts:
+                value = to_numpy(part[key])
+                out[good[position : position + len(value)]] = value
+                position += len(value)
+            return out
+
+        num_sub = 1 if decomposition.is_joint else decomposition.num_experts
+        num_coefficients = parts[0]["coefficients"].shape[-1] if parts else 0
+        u = gathered("u", np.nan, (len(times), len(x)))
+        status = gathered("status", int(Status.BAD_INPUT), (num_sub,), np.int64)
+        estimated = gathered("estimated_error", np.nan, ())
+        converged = status == int(Status.CONVERGED)
+        for i in good:
+            if not converged[i].all():
+                failed = np.flatnonzero(~converged[i])
+                which = "" if num_sub == 1 else f" (experts {', '.join(map(str, failed[:8]))})"
+                messages[i] = f"solve{which} {Status(int(status[i, failed[0]])).message}"
+                u[i] = np.nan
+        is_failed = ~converged.all(axis=1)
+        if is_failed.any():
+            first = int(np.argmax(is_failed))
+            text = f"{int(is_failed.sum())} of {batch} trajectories failed; trajectory {first}: {messages[first]}"
+            if on_failure == "raise":
+                raise ValueError(text)
+            if on_failure == "fallback":
+                self._fall_back(u, values, c, input_x, x, times, np.flatnonzero(is_failed & is_good), messages)
+            else:
+                warnings.warn(text, RuntimeWarning, stacklevel=2)
+        low, high = self.config["trust"].get("state_range", self.problem.state_range)
+        safe = np.where(np.isfinite(values), values, np.inf)
+        is_in_range = (safe.min(axis=1) >= low) & (safe.max(axis=1) <= high)
+        is_reliable = ~is_failed & is_in_range & (estimated <= (self.config["trust"].get("threshold") or np.inf))
+
+        def like_input(array: np.ndarray) -> Any:
+            return torch.as_tensor(array) if is_torch else array
+
+        def field_map(key: str, index: int):
+            def evaluate():
+                out = np.full((batch, len(times), len(x)), np.nan)
+                position = 0
+                for part in parts:
+                    nodes, initial, operator, part_c = part[key]
+                    readout = self._readout(operator, times, {axis_name: x})
+                    closures = {n: cl.homogeneous() for n, cl in operator.closures(part_c).items()}
+                    with torch.no_grad():
+                        out[good[position : position + len(nodes)]] = to_numpy(readout(nodes, initial, closures))
+                    position += len(nodes)
+                return like_input(out)
+
+            return evaluate
+
+        return Prediction(
+            u=like_input(u),
+            t=like_input(times),
+            x=like_input(x),
+            u0=like_input(values),
+            parameters={key: like_input(np.broadcast_to(value, (batch,)).copy()) for key, value in c.items()},
+            coefficients=like_input(gathered("coefficients", np.nan, (num_sub, num_coefficients))),
+            residual=like_input(gathered("residual", np.nan, ())),
+            residual_per_expert=like_input(gathered("residual_per_expert", np.nan, (decomposition.num_experts,))),
+            estimated_error=like_input(estimated),
+            status=like_input(status),
+            converged=like_input(converged),
+            iterations=like_input(gathered("iterations", 0, (num_sub,), np.int64)),
+            is_reliable=like_input(is_reliable),
+            messages=[message or "" for message in messages],
+            model=self.name,
+            field_maps={"residual": field_map("residual_nodes", 0), "estimated_error": field_map("error_nodes", 1)},
+        )
+
+    @property
+    def _axis(self):
+        (axis,) = self.problem.output_space.values()
+        return axis
+
+    def _predict_chunk(self, values, c, input_x, x, times, decomposition, solver) -> dict[str, Any]:
+        u0 = torch.as_tensor(values, device=self.device)
+        c = self.tensors(c)
+        constraint = self.constraint
+        initial = self.at_nodes(u0, input_x)
+        conditions = constraint.conditions(initial, c)
+        field = constraint(self.basis(conditions), conditions, decomposition, solver)
+        (axis_name,) = self.problem.output_space
+        readout = self._readout(constraint.operator, times, {axis_name: x})
+        u = readout(field.u, initial, conditions.closures)
+        for row in np.flatnonzero(times == 0):
+            u[:, row] = u0 if np.array_equal(x, input_x) else u0 @ self._matrix(input_x, x).T
+        fine_initial = self.at_nodes(u0, input_x, self.estimator.grid)
+        estimated, error = self.estimator(field.u, initial, fine_initial, conditions.closures, c)
+        rows = constraint.rows(field.u, conditions)
+        weights = constraint.residual_map.weights
+        norm = (field.u * weights).flatten(1).norm(dim=1)
+        psi = constraint.partition(decomposition)
+        per_expert = (rows[:, None].square() * psi).flatten(2).sum(dim=2).sqrt() / norm[:, None]
+        shape = (len(u0), -1)
+        return {
+            "u": u,
+            "coefficients": field.coefficients,
+            "status": field.solution.status.reshape(shape),
+            "iterations": field.solution.iterations.reshape(shape),
+            "residual": rows.flatten(1).norm(dim=1) / norm,
+            "residual_per_expert": per_expert,
+            "estimated_error": estimated,
+            "residual_nodes": (rows / weights, torch.zeros_like(initial), constraint.operator, c),
+            "error_nodes": (error, torch.zeros_like(fine_initial), self.estimator.fine, c),
+        }
+
+    # ------------------------------------------------------------------ checks of input
+
+    def _check_times(self, times: Any) -> np.ndarray:
+        if times is None:
+            return self.problem.output_times
+        times = np.atleast_1d(np.asarray(to_numpy(times), dtype=np.float64))
+        duration = self.problem.duration
+        if times.ndim != 1 or len(times) == 0 or not np.isfinite(times).all():
+            raise ValueError("times must be a non-empty list of finite numbers")
+        if times.min() < 0 or times.max() > duration:
+            bad = times.min() if times.min() < 0 else times.max()
+            raise ValueError(f"times must lie in [0, {duration:g}] {self.problem.units['t']}, got {bad:g}")
+        return times
+
+    def _check_parameters(self, parameters: dict[str, Any] | None, batch: int) -> dict[str, Any]:
+        problem, c = self.problem, dict(self.problem.defaults())
+        for key, value in (parameters or {}).items():
+            if key not in problem.parameters:
+                raise ValueError(f"no parameter {key!r}; {configuration.nearest(key, problem.parameters)}")
+            declared = problem.parameters[key]
+            value = np.asarray(to_numpy(value), dtype=np.float64)
+            if value.ndim and value.shape != (batch,):
+                raise ValueError(f"parameter {key} must be a number or have the shape ({batch},), got {value.shape}")
+            if not np.isfinite(value).all():
+                raise ValueError(f"parameter {key} must be finite, got {value[~np.isfinite(value)].flat[0]}")
+            is_input = key in self.parameter_inputs
+            low, high = (declared.low, declared.high) if is_input else (declared.default, declared.default)
+            slack = 1e-12 * abs(high)
+            if value.min() < low - slack or value.max() > high + slack:
+                bad = value.min() if value.min() < low - slack else value.max()
+                if is_input:
+                    raise ValueError(f"parameter {key} must lie in [{low:g}, {high:g}] {declared.unit}, got {bad:g}")
+                raise ValueError(
+                    f"parameter {key} is fixed at {low:g} {declared.unit} in this model, got {bad:g}; "
+                    "choose a model that takes it as input (pihc list)"
+                )
+            c[key] = float(value) if value.ndim == 0 else value
+        if self.parameter_inputs and any(np.ndim(value) for value in c.values()):
+            c = {k: np.broadcast_to(v, (batch,)).copy() if k in self.parameter_inputs else v for k, v in c.items()}
+        return c
+
+    def _check_values(self, values: np.ndarray) -> list[str | None]:
+        messages: list[str | None] = [None] * len(values)
+        is_finite = np.isfinite(values).all(axis=1)
+        checked = self.problem.check_initial_condition(np.where(is_finite[:, None], values, 0.0))
+        for i, finite in enumerate(is_finite):
+            if finite:
+                messages[i] = checked[i]
+            else:
+                count = int((~np.isfinite(values[i])).sum())
+                messages[i] = f"initial condition has {count} values that are not finite; remove or interpolate them"
+        return messages
+
+    def _decomposition(self, experts: Any) -> Decomposition:
+        if experts is None:
+            return self.constraint.decomposition
+        if isinstance(experts, Decomposition):
+            decomposition = experts
+        else:
+            default = self.constraint.decomposition
+            counts = experts if isinstance(experts, dict) else {self.problem.default_axis: experts}
+            decomposition = dataclasses.replace(default, counts=dict(counts))
+        decomposition.check(self.constraint.grid)
+        return decomposition
+
+    def _fall_back(self, u, values, c, input_x, x, times, indices, messages) -> None:
+        from .reference import reference_solver
+
+        solve = reference_solver(self.problem)
+        for i in indices:
+            own = {key: float(value if np.ndim(value) == 0 else value[i]) for key, value in c.items()}
+            u[i] = solve(values[i], input_x=input_x, x=x, times=times, parameters=own)
+            messages[i] = f"{messages[i]}; replaced by the classical solver"
+
+
+def _positions(points: Any, name: str, axis) -> np.ndarray:
+    points = np.atleast_1d(np.asarray(to_numpy(points), dtype=np.float64))
+    low, high = axis.closed_nodes[0], axis.closed_nodes[-1]
+    if points.ndim != 1 or not np.isfinite(points).all() or points.min() < low or points.max() > high:
+        raise ValueError(f"{name} must be finite positions in [{axis.start:g}, {axis.stop:g}]")
+    if (np.diff(points) <= 0).any():
+        raise ValueError(f"{name} must be strictly increasing")
+    return points

@@ -1,0 +1,1 @@
+"""Configurations, weights, names and the Hub."""

@@ -1,0 +1,117 @@
+"""The versioned configuration of a surrogate: config.json (numpy only).
+
+Every part is ``{"name": …, …settings}``; unknown keys raise, newer major versions are refused, older
+ones are migrated step by step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import json
+from collections.abc import Callable
+from typing import Any
+
+FORMAT = "pihc_zoo"
+CONFIG_VERSION = (1, 0)
+
+# (major, minor) of a config → function that brings it to the next version
+MIGRATIONS: dict[tuple[int, int], Callable[[dict], dict]] = {}
+
+PARTS = ("problem", "grid", "network", "ansatz", "residual_map", "decomposition", "solver", "trust")
+KEYS = ("format", "config_version", *PARTS, "weights_sha256")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used, with what to do."""
+
+
+def nearest(name: str, known) -> str:
+    """ "; did you mean …?" for a misspelt name, or the list of known ones."""
+    close = difflib.get_close_matches(str(name), [str(k) for k in known], n=3, cutoff=0.4)
+    return f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(map(str, known))}"
+
+
+def migrate(config: dict[str, Any]) -> dict[str, Any]:
+    """Brings ``config`` to the current version.
+
+    Raises:
+        ConfigError: not ours, no version, or a newer major version.
+    """
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise ConfigError(
+            f'this is not a pihc_zoo configuration: expected "format": {FORMAT!r}, '
+            f"got {config.get('format') if isinstance(config, dict) else type(config).__name__!r}"
+        )
+    try:
+        version = tuple(int(part) for part in str(config["config_version"]).split("."))
+        major, minor = version
+    except (KeyError, ValueError):
+        raise ConfigError(
+            f"config_version must be 'major.minor', got {config.get('config_version')!r}; is the file complete?"
+        ) from None
+    if major > CONFIG_VERSION[0]:
+        raise ConfigError(
+            f"config_version {major}.{minor} is newer than this package reads ({CONFIG_VERSION[0]}.x); "
+            "upgrade with: pip install -U pihc_zoo"
+        )
+    while (major, minor) in MIGRATIONS and (major, minor) != CONFIG_VERSION:
+        config = MIGRATIONS[major, minor](dict(config))
+        major, minor = (int(part) for part in config["config_version"].split("."))
+    return config
+
+
+def check_keys(config: dict[str, Any]) -> dict[str, Any]:
+    """``config`` if it has exactly the known top-level keys; optional ones may be left out."""
+    for key in config:
+        if key not in KEYS:
+            raise ConfigError(f"config has the unknown key {key!r}; {nearest(key, KEYS)}")
+    missing = [key for key in PARTS if key not in config]
+    if missing:
+        raise ConfigError(f"config lacks {', '.join(map(repr, missing))}; is the file complete?")
+    return config
+
+
+def read(text: str) -> dict[str, Any]:
+    """Parses, migrates and checks the text of a config.json."""
+    try:
+        config = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"config.json is not valid JSON ({error}); is the file truncated?") from None
+    return check_keys(migrate(config))
+
+
+def lookup(part: str, spec: dict[str, Any], table: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The class that ``spec["name"]`` registers and the remaining settings."""
+    settings = dict(spec)
+    name = settings.pop("name", None)
+    if name not in table:
+        raise ConfigError(f"{part}: no {part} named {name!r} is registered; {nearest(name, table)}")
+    return table[name], settings
+
+
+def build(part: str, factory: Callable, settings: dict[str, Any], **injected: Any) -> Any:
+    """factory(**injected, **settings), with unknown settings named."""
+    accepted = [name for name in inspect.signature(factory).parameters if name not in ("self", *injected)]
+    for key in settings:
+        if key not in accepted:
+            raise ConfigError(f"{part}: unknown setting {key!r}; {nearest(key, accepted)}")
+    try:
+        return factory(**injected, **settings)
+    except TypeError as error:
+        raise ConfigError(f"{part}: {error}") from None
+
+
+def describe(instance: Any, table: dict[str, type]) -> dict[str, Any]:
+    """The spec of a dataclass instance that ``table`` registers.
+
+    Raises:
+        ConfigError: its class is not registered, so that nobody could load it.
+    """
+    for name, cls in table.items():
+        if type(instance) is cls:
+            return {"name": name, **dataclasses.asdict(instance)}
+    raise ConfigError(
+        f"{type(instance).__name__} is not registered and cannot be saved; add it to its table ({', '.join(table)})"
+    )
