@@ -31,9 +31,12 @@ class LinearisedLift(nn.Module):
             value.reshape(-1, *[1] * len(grid.shape)) * features[:, 0, names.index(name)]
             for name, value in coefficients.items()
         )
-        scale = self.linearised.row_scale.reshape(-1, *[1] * len(grid.space))
-        inverse = self.linearised.inverse(c, len(u0))
-        return -inverse.apply((residual * scale)[:, None])[:, 0]
+        return self.correction(residual, c)
+
+    def correction(self, residual: Tensor, c: dict[str, Tensor]) -> Tensor:
+        """−A⁻¹ρ: to first order, what a field with residual ρ lacks; (batch, time, *space)."""
+        scale = self.linearised.row_scale.reshape(-1, *[1] * (residual.dim() - 2))
+        return -self.linearised.inverse(c, len(residual)).apply((residual * scale)[:, None])[:, 0]
 
 
 class ConstantLift(nn.Module):
@@ -45,6 +48,10 @@ class ConstantLift(nn.Module):
     def forward(self, u0: Tensor, c: dict[str, Tensor], operator: FeatureOperator, closures) -> Tensor:
         """(batch, *space) ↦ (batch, time, *space)."""
         return u0[:, None].expand(-1, operator.grid.shape[0], *u0.shape[1:])
+
+    def correction(self, residual: Tensor, c: dict[str, Tensor]) -> Tensor:
+        """Without a linearised operator the residual itself is the best hint."""
+        return -residual
 
 
 LIFTS: dict[str, type[nn.Module]] = {"linearised": LinearisedLift, "constant": ConstantLift}
@@ -62,6 +69,8 @@ class Ansatz(nn.Module):
         ramp: width in the time coordinate over which corrections grow from zero.
         layer: width of a wall's mollifier in diffusion lengths; ``layer_floor`` is added, in the
             axis' unit.
+        correction_scale: typical size of the lift's first-order correction −A⁻¹ρ(u_L), divides its
+            channel.
     """
 
     def __init__(
@@ -74,6 +83,7 @@ class Ansatz(nn.Module):
         ramp: float = 0.02,
         layer: float = 1.14,
         layer_floor: float = 0.01,
+        correction_scale: float = 0.005,
     ):
         super().__init__()
         self.problem, self.grid = operator.problem, operator.grid
@@ -85,6 +95,7 @@ class Ansatz(nn.Module):
             "ramp": ramp,
             "layer": layer,
             "layer_floor": layer_floor,
+            "correction_scale": correction_scale,
         }.items():
             self.register_buffer(name, torch.tensor(value, dtype=torch.float64), persistent=False)
         num_space = len(self.grid.space)
@@ -114,7 +125,7 @@ class Ansatz(nn.Module):
         zero = torch.zeros(self.grid.shape, dtype=torch.float64, device=self.t.device)
         defaults = {key: value.to(self.t.device) for key, value in self.problem.as_tensors({}).items()}
         extra = len(self.problem.network_inputs(zero, defaults))
-        return len(self.coordinates) + 2 * self.num_walls + 2 + extra + len(self.parameter_inputs)
+        return len(self.coordinates) + 2 * self.num_walls + 3 + extra + len(self.parameter_inputs)
 
     def _eta(self, c: dict[str, Tensor]) -> Tensor:
         """(batch or 1, wall, time, *space) distances to the walls in layer widths."""
@@ -127,8 +138,12 @@ class Ansatz(nn.Module):
         ramp = torch.tanh(self.coordinates[:1] / self.ramp)
         return ramp * torch.tanh(self._eta(c)).prod(dim=1) if self.num_walls else ramp
 
-    def inputs(self, u0: Tensor, lift: Tensor, c: dict[str, Tensor]) -> Tensor:
-        """(batch, channel, time, *space) network inputs, all of O(1)."""
+    def inputs(self, u0: Tensor, lift: Tensor, lift_residual: Tensor, c: dict[str, Tensor]) -> Tensor:
+        """(batch, channel, time, *space) network inputs, all of O(1).
+
+        Coordinates, wall layers, the lift and its first-order correction, u₀, what the problem
+        adds, and the parameters.
+        """
         batch, dims = len(u0), [1] * len(self.grid.shape)
         channels = [2 * self.coordinates[None] - 1]
         if self.num_walls:
@@ -136,6 +151,7 @@ class Ansatz(nn.Module):
             channels += [torch.erfc(eta), torch.log(eta) / 3]
         broadcast = {key: value.reshape(-1, *dims) for key, value in c.items()}
         channels += [lift[:, None], (u0 / self.initial_scale - 1)[:, None, None].expand(-1, 1, *self.grid.shape)]
+        channels.append(self.lift.correction(lift_residual, c)[:, None] / self.correction_scale)
         channels += [extra[:, None] for extra in self.problem.network_inputs(lift, broadcast)]
         for key in self.parameter_inputs:
             channels.append(self.problem.parameters[key].normalised(broadcast[key])[:, None])

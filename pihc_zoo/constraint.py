@@ -29,13 +29,14 @@ class Conditions:
         u0: (batch, *space) initial values at the nodes.
         c: parameters, tensors of shape () or (batch,).
         closures: wall elimination by axis.
-        lift: (batch, time, *space).
+        lift: (batch, time, *space); ``lift_features`` (batch, feature, time, *space) its features.
     """
 
     u0: Tensor
     c: dict[str, Tensor]
     closures: dict[str, Closure]
     lift: Tensor
+    lift_features: Tensor
 
 
 @dataclass
@@ -76,7 +77,7 @@ class HardConstraint(nn.Module):
         residual_map: ResidualMap,
         decomposition: Decomposition,
         solver: LevenbergMarquardt,
-        ridge: float = 1e-8,
+        ridge: float = 1e-10,
         initial_coefficient: float = 0.0,
     ):
         super().__init__()
@@ -95,7 +96,14 @@ class HardConstraint(nn.Module):
             c: parameters, tensors of shape () or (batch,).
         """
         closures = self.operator.closures(c)
-        return Conditions(u0, c, closures, self.ansatz.lift(u0, c, self.operator, closures))
+        lift = self.ansatz.lift(u0, c, self.operator, closures)
+        features = self.operator(lift[:, None], closures, u0[:, None])[:, 0]
+        return Conditions(u0, c, closures, lift, features)
+
+    def inputs(self, conditions: Conditions) -> Tensor:
+        """(batch, channel, time, *space) input fields of the network."""
+        residual = self._pointwise(conditions.c, 1)(conditions.lift_features)
+        return self.ansatz.inputs(conditions.u0, conditions.lift, residual, conditions.c)
 
     def rows(self, u: Tensor, conditions: Conditions) -> Tensor:
         """(batch, *grid) rows W P ρ(u) of any field, on the whole grid."""
@@ -160,7 +168,7 @@ class HardConstraint(nn.Module):
             basis = (basis[:, None] * psi[:, None]).flatten(1, 2)  # (batch, expert·basis, time, *space)
         num_windows = 1 if windows is None else windows.num_windows
         homogeneous = {name: closure.homogeneous() for name, closure in conditions.closures.items()}
-        lift_features = self.operator(conditions.lift[:, None], conditions.closures, conditions.u0[:, None])[:, 0]
+        lift_features = conditions.lift_features
         basis_features = self.operator(basis, homogeneous)
         if windows is not None:
             lift_features, basis_features = windows.take(lift_features), windows.take(basis_features)

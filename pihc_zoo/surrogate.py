@@ -158,9 +158,8 @@ class Surrogate(nn.Module):
 
     def basis(self, conditions) -> Tensor:
         """(batch, basis, time, *space) mollified basis functions, float64."""
-        ansatz = self.constraint.ansatz
-        inputs = ansatz.inputs(conditions.u0, conditions.lift, conditions.c)
-        return ansatz.basis(self.network(inputs.to(self.dtype)), conditions.c)
+        inputs = self.constraint.inputs(conditions)
+        return self.constraint.ansatz.basis(self.network(inputs.to(self.dtype)), conditions.c)
 
     def tensors(self, parameters: dict[str, Any] | None) -> dict[str, Tensor]:
         """All parameters as float64 tensors of shape () or (batch,), defaults filled in."""

@@ -52,7 +52,7 @@ class LevenbergMarquardt:
     max_steps: int = 6
     rtol: float = 1e-3
     atol: float = 1e-9
-    damping: float = 1e-6
+    damping: float = 1e-9
     refresh_every: int = 1
     check_every: int | None = None
 
