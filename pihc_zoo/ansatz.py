@@ -1,4 +1,5 @@
-"""The ansatz  u = u_L(φ) + Σᵢ wᵢ m bᵢ(φ):  lift u_L, mollifier m, network basis b.
+"""The ansatz  u = u_L(φ) + w₀ c(φ) + Σᵢ wᵢ m bᵢ(φ):  lift u_L, its first-order correction
+c = −A⁻¹ρ(u_L), mollifier m, network basis b.
 
 The lift meets the initial and wall conditions; corrections meet them with zero targets, because
 every stencil closes them so, and the mollifier makes them small where conditions are imposed.
@@ -71,6 +72,7 @@ class Ansatz(nn.Module):
             axis' unit.
         correction_scale: typical size of the lift's first-order correction −A⁻¹ρ(u_L), divides its
             channel.
+        include_correction: add that correction to the basis, as its first function.
     """
 
     def __init__(
@@ -84,11 +86,13 @@ class Ansatz(nn.Module):
         layer: float = 1.14,
         layer_floor: float = 0.01,
         correction_scale: float = 0.005,
+        include_correction: bool = False,
     ):
         super().__init__()
         self.problem, self.grid = operator.problem, operator.grid
         self.lift = lift
         self.parameter_inputs = tuple(parameter_inputs)
+        self.include_correction = include_correction
         for name, value in {
             "initial_scale": initial_scale,
             "basis_scale": basis_scale,
@@ -138,7 +142,7 @@ class Ansatz(nn.Module):
         ramp = torch.tanh(self.coordinates[:1] / self.ramp)
         return ramp * torch.tanh(self._eta(c)).prod(dim=1) if self.num_walls else ramp
 
-    def inputs(self, u0: Tensor, lift: Tensor, lift_residual: Tensor, c: dict[str, Tensor]) -> Tensor:
+    def inputs(self, u0: Tensor, lift: Tensor, correction: Tensor, c: dict[str, Tensor]) -> Tensor:
         """(batch, channel, time, *space) network inputs, all of O(1).
 
         Coordinates, wall layers, the lift and its first-order correction, u₀, what the problem
@@ -151,12 +155,17 @@ class Ansatz(nn.Module):
             channels += [torch.erfc(eta), torch.log(eta) / 3]
         broadcast = {key: value.reshape(-1, *dims) for key, value in c.items()}
         channels += [lift[:, None], (u0 / self.initial_scale - 1)[:, None, None].expand(-1, 1, *self.grid.shape)]
-        channels.append(self.lift.correction(lift_residual, c)[:, None] / self.correction_scale)
+        channels.append(correction[:, None] / self.correction_scale)
         channels += [extra[:, None] for extra in self.problem.network_inputs(lift, broadcast)]
         for key in self.parameter_inputs:
             channels.append(self.problem.parameters[key].normalised(broadcast[key])[:, None])
         return torch.cat([part.expand(batch, part.shape[1], *self.grid.shape) for part in channels], dim=1)
 
-    def basis(self, output: Tensor, c: dict[str, Tensor]) -> Tensor:
-        """Network output (batch, basis, time, *space) ↦ mollified basis functions in float64."""
-        return output.double() * (self.basis_scale * self.mollifier(c))[:, None]
+    def basis(self, output: Tensor, correction: Tensor, c: dict[str, Tensor]) -> Tensor:
+        """Network output (batch, basis, time, *space) ↦ basis functions in float64.
+
+        They vanish where conditions are imposed: network outputs by the mollifier, the lift's
+        correction by construction.
+        """
+        learned = output.double() * (self.basis_scale * self.mollifier(c))[:, None]
+        return torch.cat([correction[:, None], learned], dim=1) if self.include_correction else learned

@@ -30,6 +30,7 @@ class Conditions:
         c: parameters, tensors of shape () or (batch,).
         closures: wall elimination by axis.
         lift: (batch, time, *space); ``lift_features`` (batch, feature, time, *space) its features.
+        correction: (batch, time, *space) first-order correction of the lift.
     """
 
     u0: Tensor
@@ -37,6 +38,7 @@ class Conditions:
     closures: dict[str, Closure]
     lift: Tensor
     lift_features: Tensor
+    correction: Tensor
 
 
 @dataclass
@@ -98,12 +100,16 @@ class HardConstraint(nn.Module):
         closures = self.operator.closures(c)
         lift = self.ansatz.lift(u0, c, self.operator, closures)
         features = self.operator(lift[:, None], closures, u0[:, None])[:, 0]
-        return Conditions(u0, c, closures, lift, features)
+        correction = self.ansatz.lift.correction(self._pointwise(c, 1)(features), c)
+        return Conditions(u0, c, closures, lift, features, correction)
 
     def inputs(self, conditions: Conditions) -> Tensor:
         """(batch, channel, time, *space) input fields of the network."""
-        residual = self._pointwise(conditions.c, 1)(conditions.lift_features)
-        return self.ansatz.inputs(conditions.u0, conditions.lift, residual, conditions.c)
+        return self.ansatz.inputs(conditions.u0, conditions.lift, conditions.correction, conditions.c)
+
+    def basis(self, output: Tensor, conditions: Conditions) -> Tensor:
+        """Network output ↦ (batch, basis, time, *space) basis functions, float64."""
+        return self.ansatz.basis(output, conditions.correction, conditions.c)
 
     def rows(self, u: Tensor, conditions: Conditions) -> Tensor:
         """(batch, *grid) rows W P ρ(u) of any field, on the whole grid."""

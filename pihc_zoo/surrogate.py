@@ -16,6 +16,7 @@ from .constraint import ConstrainedField, HardConstraint
 from .decomposition import DECOMPOSITIONS, Decomposition
 from .estimate import ErrorEstimator, Readout
 from .grid import AXES, Grid
+from .inputs import check_request, check_values
 from .networks import NETWORKS
 from .operators.derivatives import FeatureOperator
 from .operators.finite_difference import stencil_matrix
@@ -159,7 +160,7 @@ class Surrogate(nn.Module):
     def basis(self, conditions) -> Tensor:
         """(batch, basis, time, *space) mollified basis functions, float64."""
         inputs = self.constraint.inputs(conditions)
-        return self.constraint.ansatz.basis(self.network(inputs.to(self.dtype)), conditions.c)
+        return self.constraint.basis(self.network(inputs.to(self.dtype)), conditions)
 
     def tensors(self, parameters: dict[str, Any] | None) -> dict[str, Tensor]:
         """All parameters as float64 tensors of shape () or (batch,), defaults filled in."""
@@ -220,35 +221,16 @@ class Surrogate(nn.Module):
                 on_failure="raise" also values that are not finite or not admissible, and failed
                 solves.
         """
-        if on_failure not in ("warn", "raise", "fallback"):
-            raise ValueError(f"on_failure must be 'warn', 'raise' or 'fallback', not {on_failure!r}")
         is_torch = isinstance(u0, Tensor)
-        values = np.asarray(to_numpy(u0), dtype=np.float64)
-        native = {name: axis.nodes for name, axis in self.problem.output_space.items()}
-        (axis_name,) = native
-        input_x = native[axis_name] if input_x is None else _positions(input_x, "input_x", self._axis)
-        x = native[axis_name] if x is None else _positions(x, "x", self._axis)
-        times = self._check_times(times)
-        if values.ndim == 1:
-            values = values[None]
-        if values.ndim != 2 or values.shape[1] != len(input_x):
-            raise ValueError(
-                f"u0 must have the shape (batch, {len(input_x)}), one value per point of input_x; got {tuple(np.shape(u0))}"
-                + ("; pass your own points as input_x" if values.ndim == 2 else "")
-            )
-        if len(values) == 0:
-            raise ValueError("u0 has no trajectories; expected at least one")
-        batch = len(values)
-        c = self._check_parameters(parameters, batch)
+        request = check_request(self.problem, self.parameter_inputs, u0, x, times, parameters, input_x, on_failure)
+        values, input_x, x, times, c = request.values, request.input_x, request.x, request.times, request.c
+        (axis_name,), batch = self.problem.output_space, len(values)
         decomposition = self._decomposition(experts)
         changes = {key: value for key, value in {"max_steps": max_steps, "rtol": rtol}.items() if value is not None}
         solver = dataclasses.replace(self.constraint.solver, **changes)
 
-        messages = self._check_values(values)
+        messages = check_values(self.problem, values, on_failure)
         is_good = np.array([not message for message in messages])
-        if on_failure == "raise" and not is_good.all():
-            index = int(np.argmin(is_good))
-            raise ValueError(f"trajectory {index}: {messages[index]}")
         good = np.flatnonzero(is_good)
 
         parts = []
@@ -334,11 +316,6 @@ class Surrogate(nn.Module):
             field_maps={"residual": field_map("residual_nodes", 0), "estimated_error": field_map("error_nodes", 1)},
         )
 
-    @property
-    def _axis(self):
-        (axis,) = self.problem.output_space.values()
-        return axis
-
     def _predict_chunk(self, values, c, input_x, x, times, decomposition, solver) -> dict[str, Any]:
         u0 = torch.as_tensor(values, device=self.device)
         c = self.tensors(c)
@@ -373,57 +350,6 @@ class Surrogate(nn.Module):
 
     # ------------------------------------------------------------------ checks of input
 
-    def _check_times(self, times: Any) -> np.ndarray:
-        if times is None:
-            return self.problem.output_times
-        times = np.atleast_1d(np.asarray(to_numpy(times), dtype=np.float64))
-        duration = self.problem.duration
-        if times.ndim != 1 or len(times) == 0 or not np.isfinite(times).all():
-            raise ValueError("times must be a non-empty list of finite numbers")
-        if times.min() < 0 or times.max() > duration:
-            bad = times.min() if times.min() < 0 else times.max()
-            raise ValueError(f"times must lie in [0, {duration:g}] {self.problem.units['t']}, got {bad:g}")
-        return times
-
-    def _check_parameters(self, parameters: dict[str, Any] | None, batch: int) -> dict[str, Any]:
-        problem, c = self.problem, dict(self.problem.defaults())
-        for key, value in (parameters or {}).items():
-            if key not in problem.parameters:
-                raise ValueError(f"no parameter {key!r}; {configuration.nearest(key, problem.parameters)}")
-            declared = problem.parameters[key]
-            value = np.asarray(to_numpy(value), dtype=np.float64)
-            if value.ndim and value.shape != (batch,):
-                raise ValueError(f"parameter {key} must be a number or have the shape ({batch},), got {value.shape}")
-            if not np.isfinite(value).all():
-                raise ValueError(f"parameter {key} must be finite, got {value[~np.isfinite(value)].flat[0]}")
-            is_input = key in self.parameter_inputs
-            low, high = (declared.low, declared.high) if is_input else (declared.default, declared.default)
-            slack = 1e-12 * abs(high)
-            if value.min() < low - slack or value.max() > high + slack:
-                bad = value.min() if value.min() < low - slack else value.max()
-                if is_input:
-                    raise ValueError(f"parameter {key} must lie in [{low:g}, {high:g}] {declared.unit}, got {bad:g}")
-                raise ValueError(
-                    f"parameter {key} is fixed at {low:g} {declared.unit} in this model, got {bad:g}; "
-                    "choose a model that takes it as input (pihc list)"
-                )
-            c[key] = float(value) if value.ndim == 0 else value
-        if self.parameter_inputs and any(np.ndim(value) for value in c.values()):
-            c = {k: np.broadcast_to(v, (batch,)).copy() if k in self.parameter_inputs else v for k, v in c.items()}
-        return c
-
-    def _check_values(self, values: np.ndarray) -> list[str | None]:
-        messages: list[str | None] = [None] * len(values)
-        is_finite = np.isfinite(values).all(axis=1)
-        checked = self.problem.check_initial_condition(np.where(is_finite[:, None], values, 0.0))
-        for i, finite in enumerate(is_finite):
-            if finite:
-                messages[i] = checked[i]
-            else:
-                count = int((~np.isfinite(values[i])).sum())
-                messages[i] = f"initial condition has {count} values that are not finite; remove or interpolate them"
-        return messages
-
     def _decomposition(self, experts: Any) -> Decomposition:
         if experts is None:
             return self.constraint.decomposition
@@ -444,13 +370,3 @@ class Surrogate(nn.Module):
             own = {key: float(value if np.ndim(value) == 0 else value[i]) for key, value in c.items()}
             u[i] = solve(values[i], input_x=input_x, x=x, times=times, parameters=own)
             messages[i] = f"{messages[i]}; replaced by the classical solver"
-
-
-def _positions(points: Any, name: str, axis) -> np.ndarray:
-    points = np.atleast_1d(np.asarray(to_numpy(points), dtype=np.float64))
-    low, high = axis.closed_nodes[0], axis.closed_nodes[-1]
-    if points.ndim != 1 or not np.isfinite(points).all() or points.min() < low or points.max() > high:
-        raise ValueError(f"{name} must be finite positions in [{axis.start:g}, {axis.stop:g}]")
-    if (np.diff(points) <= 0).any():
-        raise ValueError(f"{name} must be strictly increasing")
-    return points
