@@ -1,9 +1,9 @@
-"""Reading and writing a model folder: config.json and model.safetensors, strict and checked."""
+"""Reading and writing a model folder: config.json and safetensors, strict and checked."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
+import errno
 import json
 import os
 from pathlib import Path
@@ -13,19 +13,19 @@ import torch
 
 from ..prediction import atomic_path
 from ..surrogate import Surrogate
-from . import config as configuration
+from .config import ConfigError
+from .folder import CONFIG_FILE, INDEX_FILE, SHARD_PATTERN, WEIGHTS_FILE, check_weights, digests, read_config, sha256
 
-CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+__all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "load_folder", "load_network", "save_folder", "sha256"]
 
-
-def sha256(path: Path) -> str:
-    """Hexadecimal digest of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+MAX_SHARD_SIZE = 5_000_000_000  # bytes; the Hub's recommendation
 
 
-def save_folder(model: Surrogate, folder: str | os.PathLike) -> Path:
-    """Writes config.json and model.safetensors; each file appears whole or not at all.
+def save_folder(model: Surrogate, folder: str | os.PathLike, max_shard_size: int = MAX_SHARD_SIZE) -> Path:
+    """Writes config.json and the weights; each file appears whole or not at all.
+
+    Weights above ``max_shard_size`` bytes become shards with an index, as the Hub's clients expect.
+    config.json, which holds the digests, comes last: an interrupted save never passes for a model.
 
     Raises:
         ValueError: the folder cannot be written.
@@ -37,13 +37,40 @@ def save_folder(model: Surrogate, folder: str | os.PathLike) -> Path:
         raise ValueError(f"cannot create {str(folder)!r}: {error.strerror}; choose a writable folder") from None
     config = copy.deepcopy(model.config)
     state = {key: value.detach().cpu().contiguous() for key, value in model.network.state_dict().items()}
-    with atomic_path(folder / WEIGHTS_FILE) as temporary:
-        safetensors.torch.save_file(state, temporary, metadata={"format": "pt"})
-        config["weights_sha256"] = sha256(temporary)
-    with atomic_path(folder / CONFIG_FILE) as temporary:
-        temporary.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    try:
+        files = _write_weights(state, folder, max_shard_size)
+        config["weights_sha256"] = digests(files)
+        with atomic_path(folder / CONFIG_FILE) as temporary:
+            temporary.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        hint = "free some space" if error.errno == errno.ENOSPC else "choose a writable folder"
+        raise ValueError(f"cannot write {str(folder)!r}: {error.strerror or error}; {hint}") from None
+    kept = {path.name for path in files}
+    for path in [folder / WEIGHTS_FILE, *folder.glob(SHARD_PATTERN)]:
+        if path.name not in kept:
+            path.unlink(missing_ok=True)
+    if len(files) == 1:
+        (folder / INDEX_FILE).unlink(missing_ok=True)
     model.config = config
     return folder
+
+
+def _write_weights(state: dict[str, torch.Tensor], folder: Path, max_shard_size: int) -> list[Path]:
+    if sum(value.nbytes for value in state.values()) <= max_shard_size:
+        parts, index = {WEIGHTS_FILE: list(state)}, None
+    else:
+        from huggingface_hub import split_torch_state_dict_into_shards
+
+        split = split_torch_state_dict_into_shards(state, max_shard_size=max_shard_size)
+        parts = split.filename_to_tensors
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename} if len(parts) > 1 else None
+    for name, keys in parts.items():
+        with atomic_path(folder / name) as temporary:
+            safetensors.torch.save_file({key: state[key] for key in keys}, temporary, metadata={"format": "pt"})
+    if index:
+        with atomic_path(folder / INDEX_FILE) as temporary:
+            temporary.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    return [folder / name for name in sorted(parts)]
 
 
 def load_folder(folder: str | os.PathLike, device="cpu", dtype: torch.dtype | None = None) -> Surrogate:
@@ -51,28 +78,34 @@ def load_folder(folder: str | os.PathLike, device="cpu", dtype: torch.dtype | No
 
     Raises:
         ConfigError: config.json is missing, foreign, newer or has unknown keys.
-        ValueError: the weights are missing, damaged or do not fit the configuration.
+        ValueError: the weights are missing, damaged or do not fit the configuration; no such device.
     """
     folder = Path(folder)
-    config_path, weights_path = folder / CONFIG_FILE, folder / WEIGHTS_FILE
-    if not config_path.is_file():
-        raise configuration.ConfigError(f"{str(folder)!r} has no config.json; expected a pihc_zoo model folder")
-    config = configuration.read(config_path.read_text(encoding="utf-8"))
-    if not weights_path.is_file():
-        raise ValueError(f"{str(folder)!r} has no model.safetensors; only safetensors weights are loaded")
-    digest = sha256(weights_path)
-    if config.get("weights_sha256") != digest:
-        raise ValueError(
-            f"{str(weights_path)!r} is damaged or was changed: sha256 {digest[:12]}…, "
-            f"expected {str(config.get('weights_sha256'))[:12]}…; download or export it again"
-        )
+    config = read_config(folder)
+    state: dict[str, torch.Tensor] = {}
+    for path in check_weights(folder, config):
+        try:
+            part = safetensors.torch.load_file(path)
+        except Exception as error:  # safetensors raises its own type; the cause is in its text
+            raise ValueError(f"{str(path)!r} is not a complete safetensors file ({error})") from None
+        twice = state.keys() & part.keys()
+        if twice:
+            raise ValueError(f"{str(path)!r} repeats the tensor {min(twice)!r} of another shard; export it again")
+        state |= part
     try:
-        state = safetensors.torch.load_file(weights_path)
-    except Exception as error:  # safetensors raises its own type; the cause is in its text
-        raise ValueError(f"{str(weights_path)!r} is not a complete safetensors file ({error})") from None
-    model = Surrogate.from_config(config)
-    load_network(model, state, str(weights_path))
-    return model.to(device=device).eval() if dtype is None else model.to(device).with_network_dtype(dtype).eval()
+        model = Surrogate.from_config(config)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{str(folder / CONFIG_FILE)!r} is incomplete or malformed ({type(error).__name__}: {error}); "
+            "download or export it again"
+        ) from None
+    load_network(model, state, str(folder / WEIGHTS_FILE))
+    try:
+        model = model.to(device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"cannot use device {str(device)!r}: {reason}; use device='cpu' or run: pihc doctor") from None
+    return (model if dtype is None else model.with_network_dtype(dtype)).eval()
 
 
 def load_network(model: Surrogate, state: dict[str, torch.Tensor], source: str) -> None:

@@ -1,0 +1,164 @@
+"""A model folder and what may be in it (no torch): names, digests, refusals.
+
+A folder holds config.json, model.safetensors (or shards and their index), README.md, metrics.json,
+example.npz and optionally model.onnx. Weights are safetensors only; pickles are refused unopened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from . import config as configuration
+
+CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE = "config.json", "model.safetensors", "model.safetensors.index.json"
+ONNX_FILE, METRICS_FILE, EXAMPLE_FILE, CARD_FILE = "model.onnx", "metrics.json", "example.npz", "README.md"
+SHARD_PATTERN = "model-*-of-*.safetensors"
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Hexadecimal digest of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The checked configuration of a folder.
+
+    Raises:
+        ConfigError: config.json is missing, unreadable, foreign, newer or has unknown keys.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise configuration.ConfigError(f"{str(folder)!r} has no config.json; expected a pihc_zoo model folder")
+    try:
+        return configuration.read(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise configuration.ConfigError(f"{str(path)!r} is not text; is the file damaged?") from None
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a folder: one, or the shards that the index names.
+
+    Raises:
+        ValueError: there are none (a pickle is refused, never opened), or the index is unusable.
+    """
+    if (folder / WEIGHTS_FILE).is_file():
+        return [folder / WEIGHTS_FILE]
+    if (folder / INDEX_FILE).is_file():
+        names = sorted(set(read_index(folder / INDEX_FILE).values()))
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise ValueError(f"{str(folder)!r} lacks the shard {missing[0]!r} of its index; download it again")
+        return [folder / name for name in names]
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+    if pickles:
+        raise ValueError(
+            f"{str(folder)!r} holds the pickle {pickles[0]!r}, which could run code and is not opened; "
+            "convert it to model.safetensors where you trust it"
+        )
+    raise ValueError(
+        f"{str(folder)!r} has no model.safetensors; only safetensors weights are loaded: download or export it again"
+    )
+
+
+def read_index(path: Path) -> dict[str, str]:
+    """Tensor name → shard, of a model.safetensors.index.json.
+
+    Raises:
+        ValueError: not such an index, or a shard outside the folder.
+    """
+    try:
+        mapping = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        names = set(mapping.values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{str(path)!r} is not a safetensors index ({error}); download it again") from None
+    for name in names:
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*\.safetensors", name):
+            raise ValueError(f"{str(path)!r} names the shard {name!r}, which is not a safetensors file of its folder")
+    return mapping
+
+
+def digests(files: list[Path]) -> str | dict[str, str]:
+    """What config.json stores as weights_sha256: one digest, or shard → digest."""
+    if len(files) == 1 and files[0].name == WEIGHTS_FILE:
+        return sha256(files[0])
+    return {path.name: sha256(path) for path in files}
+
+
+def check_weights(folder: Path, config: dict[str, Any]) -> list[Path]:
+    """The weight files of a folder, their digests compared with ``config``.
+
+    Raises:
+        ValueError: missing, damaged or changed.
+    """
+    files = weight_files(folder)
+    expected, found = config.get("weights_sha256"), digests(files)
+    if expected is None:
+        raise ValueError(f"{str(folder / CONFIG_FILE)!r} has no weights_sha256; export the model again")
+    if expected != found:
+        name, got, want = files[0].name, found, expected
+        if isinstance(found, dict) and isinstance(expected, dict):
+            name = next((n for n in found if found[n] != expected.get(n)), next(iter(expected)))
+            got, want = found.get(name, "no file"), expected.get(name, "no such shard")
+        raise ValueError(
+            f"{str(folder / name)!r} is damaged or was changed: sha256 {str(got)[:12]}…, expected {str(want)[:12]}…; "
+            "download it again (force_download=True) or export it again"
+        )
+    return files
+
+
+def read_metrics(folder: Path) -> dict[str, Any] | None:
+    """metrics.json, or None where there is none.
+
+    Raises:
+        ValueError: it is not a JSON object.
+    """
+    path = folder / METRICS_FILE
+    if not path.is_file():
+        return None
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is not valid JSON ({error}); evaluate the model again") from None
+    if not isinstance(metrics, dict):
+        raise ValueError(f"{str(path)!r} must be a JSON object, got {type(metrics).__name__}")
+    return metrics
+
+
+def self_test(model: Any, folder: Path, tolerance: float = 1e-4) -> float:
+    """Relative L2 difference between the model's prediction and the folder's example.npz.
+
+    Args:
+        model: anything with ``predict``.
+        tolerance: largest difference that passes.
+
+    Raises:
+        ValueError: no example, or the model does not reproduce it.
+    """
+    import numpy as np
+
+    path = folder / EXAMPLE_FILE
+    if not path.is_file():
+        raise ValueError(f"{str(folder)!r} has no example.npz to verify against; load it with verify=False")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            example = {key: file[key] for key in file.files}
+        u0, x, t, u = (example[key] for key in ("u0", "x", "t", "u"))
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{str(path)!r} is not a usable example ({error}); export the model again") from None
+    parameters = {key.removeprefix("parameter_"): value for key, value in example.items() if key[:10] == "parameter_"}
+    inputs = read_config(folder)["problem"].get("inputs", ())
+    out = model.predict(u0, x=x, times=t, parameters={key: parameters[key] for key in inputs if key in parameters})
+    difference = float(np.linalg.norm(np.asarray(out.u) - u) / np.linalg.norm(u))
+    if not difference <= tolerance:
+        raise ValueError(
+            f"{str(folder)!r} does not reproduce its example.npz: relative difference {difference:.1e}, "
+            f"at most {tolerance:.0e} expected; download it again or report it with the output of: pihc doctor"
+        )
+    return difference
