@@ -31,6 +31,7 @@ class Prediction:
         messages: per trajectory, what is wrong with it; empty if nothing.
         is_reliable: (batch,) converged, the estimate below the model's calibrated threshold and the
             initial condition inside the trained range of values.
+        units: physical units of u and the coordinates by name.
     """
 
     u: Any
@@ -48,6 +49,7 @@ class Prediction:
     is_reliable: Any
     messages: list[str]
     model: str = ""
+    units: dict[str, str] = field(default_factory=dict)
     field_maps: dict[str, Callable[[], Any]] = field(default_factory=dict, repr=False)
 
     @property

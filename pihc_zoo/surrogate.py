@@ -50,7 +50,9 @@ class Surrogate(nn.Module):
         self.problem: Problem = constraint.problem
         self.name = ""
         trust = config["trust"]
-        self.estimator = ErrorEstimator(self.problem, constraint.operator, trust["refinement"])
+        self.estimator = ErrorEstimator(
+            self.problem, constraint.operator, trust.get("refinement", 1.6), trust.get("krylov", 3)
+        )
         self._interpolations: dict = {}
         self._readouts: dict = {}
 
@@ -313,6 +315,7 @@ class Surrogate(nn.Module):
             is_reliable=like_input(is_reliable),
             messages=[message or "" for message in messages],
             model=self.name,
+            units=dict(self.problem.units),
             field_maps={"residual": field_map("residual_nodes", 0), "estimated_error": field_map("error_nodes", 1)},
         )
 

@@ -26,24 +26,25 @@ class PicardSolver:
         problem: one space axis, a linearisation.
         steps: iterations after the lift.
         num_nodes, elements, stages: size of the grid.
+        device: where it computes; answers come back as numpy arrays.
     """
 
-    def __init__(self, problem, steps: int = 2, num_nodes: int = 64, elements: int = 5, stages: int = 5):
-        self.problem, self.steps = problem, steps
+    def __init__(self, problem, steps: int = 2, num_nodes: int = 64, elements: int = 5, stages: int = 5, device="cpu"):
+        self.problem, self.steps, self.device = problem, steps, device
         ((name, axis),) = problem.output_space.items()
         space = GradedAxis(num_nodes, axis.closed_nodes[0], axis.closed_nodes[-1])
         self.grid = Grid(RadauAxis(problem.duration, elements, stages), {name: space})
-        self.operator = FeatureOperator(problem, self.grid)
-        self.linearised = LinearisedOperator(problem, self.operator)
+        self.operator = FeatureOperator(problem, self.grid).to(device)
+        self.linearised = LinearisedOperator(problem, self.operator).to(device)
         self.lift = LinearisedLift(self.operator, self.linearised)
-        self.input = torch.as_tensor(stencil_matrix(axis.nodes, space.nodes, 0, 6))
-        self.readout = Readout(self.operator, problem.output_times, {name: axis.nodes})
+        self.input = torch.as_tensor(stencil_matrix(axis.nodes, space.nodes, 0, 6), device=device)
+        self.readout = Readout(self.operator, problem.output_times, {name: axis.nodes}).to(device)
 
     @torch.no_grad()
     def __call__(self, u0: np.ndarray, parameters: dict[str, np.ndarray] | None = None) -> np.ndarray:
         """u0 (batch, n) on the native grid ↦ (batch, time, n) on the output grid."""
-        u0 = torch.as_tensor(u0)
-        c = self.problem.as_tensors(parameters or {})
+        u0 = torch.as_tensor(u0, device=self.device)
+        c = {key: value.to(self.device) for key, value in self.problem.as_tensors(parameters or {}).items()}
         initial = u0 @ self.input.T
         closures = self.operator.closures(c)
         u = self.lift(initial, c, self.operator, closures)
@@ -56,4 +57,4 @@ class PicardSolver:
             u = u - inverse.apply(residual[:, None])[:, 0]
         out = self.readout(u, initial, closures)
         out[:, 0] = u0
-        return out.numpy()
+        return out.cpu().numpy()
