@@ -230,7 +230,7 @@ def hub_errors(repo_id: str, revision: str | None = None) -> Iterator[None]:
         if cause is None or isinstance(cause, errors.OfflineModeIsEnabled):
             _fail("force_download needs the network; leave it out, or unset HF_HUB_OFFLINE and local_files_only")
         _fail(
-            f"the Hub cannot be reached to download {repo_id!r} again; check the network, or leave force_download out"
+            f"the Hub cannot be reached for {repo_id!r}; check the network or leave force_download out"
         )
 
 
@@ -256,7 +256,7 @@ def _http_message(repo_id: str, error: BaseException) -> str:
     status = _status(error)
     if status == 401:
         return (
-            f"the Hub refused the token for {repo_id!r} (HTTP 401): it is wrong or expired; log in with: hf auth login"
+            f"the Hub refused the token for {repo_id!r} (HTTP 401): wrong or expired; log in with: hf auth login"
         )
     if status == 403:
         return f"no permission for {repo_id!r} (HTTP 403): use a token with access, or a repository of your own"
