@@ -179,16 +179,18 @@ class Surrogate(nn.Module):
         Returns:
             (batch, time, *space), float64.
         """
-        problem = self.problem
-        points = {name: axis.nodes for name, axis in problem.output_space.items()}
-        (x,) = points.values()
+        (axis,) = self.problem.output_space.values()
+        times = self.problem.output_times
         c = self.tensors(parameters)
-        field = self.constrained(self.at_nodes(u0, x), c)
-        readout = self._readout(self.constraint.operator, problem.output_times, points)
-        u = readout(field.u, self.at_nodes(u0, x), self.constraint.operator.closures(c))
-        if problem.output_times[0] == 0:
-            u = torch.cat([u0.double()[:, None], u[:, 1:]], dim=1)
-        return u
+        initial = self.at_nodes(u0, axis.nodes)
+        u = self.read_out(self.constrained(initial, c).u, initial, c, times, axis.nodes)
+        return torch.cat([u0.double()[:, None], u[:, 1:]], dim=1) if times[0] == 0 else u
+
+    def read_out(self, u: Tensor, initial: Tensor, c: dict[str, Tensor], times: np.ndarray, x: np.ndarray) -> Tensor:
+        """A constrained field (batch, time, *space) and its initial values ↦ its values at times × x."""
+        operator = self.constraint.operator
+        (name,) = operator.space_names
+        return self._readout(operator, times, {name: x})(u, initial, operator.closures(c))
 
     # ------------------------------------------------------------------ prediction
 

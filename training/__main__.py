@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         model = train(recipe, output, validation, options.device, options.quiet)
         save_folder(model, output / "model")
         print(f"model written to {output / 'model'}; evaluate it with: pihc evaluate {output / 'model'}")
-    except ValueError as error:
+    except (ValueError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from tqdm import tqdm
 
 from pihc_zoo.learning.families import sample_parameters
 from pihc_zoo.learning.objective import residual_loss
+from pihc_zoo.learning.step import cosine_rate, take_step
 from pihc_zoo.surrogate import Surrogate
 
 from . import checkpoint
@@ -55,13 +55,8 @@ def train(
         rng = np.random.default_rng([settings.seed, step])
         u0 = torch.as_tensor(recipe.family.sample(settings.batch, axis.nodes, rng), device=device)
         c = model.tensors(sample_parameters(model.problem, model.parameter_inputs, settings.batch, rng))
-        for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
         loss, left_out = residual_loss(model.constrained(u0, c, gradient="envelope"))
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
-        optimiser.step()
+        take_step(loss, optimiser, cosine_rate(settings.learning_rate, step, settings.steps), settings.clip)
         losses.append(float(loss.detach()))
         unsolved += int(left_out)
         is_last = step + 1 == settings.steps

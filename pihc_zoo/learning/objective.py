@@ -24,3 +24,8 @@ def residual_loss(field: ConstrainedField) -> tuple[Tensor, Tensor]:
     safe = torch.where(is_used, cost, 1.0)
     logs = 0.5 * torch.log(2 * safe + torch.finfo(cost.dtype).tiny)
     return (logs * is_used).sum() / is_used.sum().clamp(min=1), (~is_used).sum()
+
+
+def relative_l2(u: Tensor, truth: Tensor) -> Tensor:
+    """(batch,) ‖u − truth‖ / ‖truth‖ over all times and points."""
+    return (u - truth).flatten(1).norm(dim=1) / truth.flatten(1).norm(dim=1)

@@ -1,0 +1,89 @@
+"""Reading trajectories from NPZ and HDF5 files (numpy only)."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass
+class Trajectories:
+    """Initial conditions and, if known, their solutions.
+
+    Attributes:
+        u0: (batch, n) at positions x (n,).
+        u: (batch, time, n) at times t, or None.
+        parameters: (batch,) by symbol.
+    """
+
+    u0: np.ndarray
+    x: np.ndarray
+    t: np.ndarray
+    u: np.ndarray | None
+    parameters: dict[str, np.ndarray]
+
+
+def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """All arrays of an NPZ or HDF5 file; pickled objects are refused.
+
+    Raises:
+        ValueError: missing, foreign, truncated, or with object arrays.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no such file {str(path)!r}; expected an NPZ or HDF5 file with the key u0")
+    if path.suffix in (".h5", ".hdf5"):
+        try:
+            import h5py
+        except ImportError:
+            raise ValueError('HDF5 files need h5py: pip install "pihc_zoo[hdf5]"') from None
+        try:
+            with h5py.File(path) as file:
+                return {key: np.asarray(value) for key, value in file.items() if isinstance(value, h5py.Dataset)}
+        except OSError as error:
+            raise ValueError(f"{str(path)!r} is not a complete HDF5 file ({error})") from None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not hasattr(file, "files"):
+                raise ValueError(f"{str(path)!r} is not an NPZ file; save with numpy.savez(path, u0=...)")
+            return {key: file[key] for key in file.files}
+    except (OSError, zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(f"{str(path)!r} is not a complete NPZ file ({error})") from None
+    except ValueError as error:
+        if "pickle" in str(error):
+            raise ValueError(f"{str(path)!r} holds pickled objects, which are never read; save plain arrays") from None
+        raise
+
+
+def read_trajectories(source: str | os.PathLike | dict[str, Any], problem) -> Trajectories:
+    """Trajectories of ``problem`` from a file or a mapping; x and t default to its output grid.
+
+    Raises:
+        ValueError: missing keys or shapes that do not agree.
+    """
+    arrays = source if isinstance(source, dict) else read_arrays(source)
+    if "u0" not in arrays:
+        raise ValueError(f"data must have the key 'u0', got {', '.join(sorted(arrays)) or 'nothing'}")
+    (axis,) = problem.output_space.values()
+    u0 = np.atleast_2d(np.asarray(arrays["u0"], dtype=np.float64))
+    x = np.asarray(arrays.get("x", axis.nodes), dtype=np.float64)
+    t = np.asarray(arrays.get("t", problem.output_times), dtype=np.float64)
+    if u0.ndim != 2 or u0.shape[1] != len(x):
+        raise ValueError(f"u0 must have the shape (batch, {len(x)}), one value per point of x, got {u0.shape}")
+    u = None
+    if "u" in arrays:
+        u = np.asarray(arrays["u"], dtype=np.float64)
+        if u.shape != (len(u0), len(t), len(x)):
+            raise ValueError(f"u must have the shape {(len(u0), len(t), len(x))} of (u0, t, x), got {u.shape}")
+        if not np.isfinite(u).all():
+            raise ValueError("u has values that are not finite; leave those trajectories out")
+    parameters = {}
+    for key, value in arrays.items():
+        if key.startswith("parameter_"):
+            parameters[key.removeprefix("parameter_")] = np.broadcast_to(np.asarray(value, float), (len(u0),)).copy()
+    return Trajectories(u0, x, t, u, parameters)

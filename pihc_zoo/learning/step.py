@@ -1,0 +1,32 @@
+"""One optimiser step, shared by training and fine-tuning."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def cosine_rate(base: float, step: int, steps: int) -> float:
+    """Learning rate of ``step`` (from 0) on a cosine from ``base`` to 0 over ``steps``."""
+    return base * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def take_step(loss: Tensor, optimiser: torch.optim.Optimizer, rate: float, clip: float) -> None:
+    """Backward pass, gradient clipping and update.
+
+    Raises:
+        FloatingPointError: the loss or its gradient is not finite; weights are unchanged.
+    """
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(parameters, clip)
+    if not torch.isfinite(loss) or not torch.isfinite(norm):
+        raise FloatingPointError(
+            f"loss {float(loss):g} with gradient norm {float(norm):g}; weights are unchanged: lower the learning rate"
+        )
+    optimiser.step()
