@@ -1,0 +1,98 @@
+"""Tiny surrogates and problems that every test can afford."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from pihc_zoo.learning.families import SmoothFields
+from pihc_zoo.operators.derivatives import FeatureOperator
+from pihc_zoo.problems import DiffusionSorption
+from pihc_zoo.surrogate import Surrogate
+
+TINY = {
+    "format": "pihc_zoo",
+    "config_version": "1.0",
+    "problem": {"name": "diffusion-sorption", "inputs": []},
+    "grid": {
+        "time": {"name": "radau", "duration": 500.0, "elements": 2, "stages": 3},
+        "space": {
+            "x": {"name": "graded", "num_nodes": 16, "start": -0.00048828125, "stop": 1.00048828125, "grading": 1.0}
+        },
+    },
+    "network": {"name": "cosine_operator", "num_basis": 2, "width": 4, "num_layers": 1, "modes": [3, 4]},
+    "ansatz": {"name": "linearised"},
+    "residual_map": {"name": "inverse_linearised"},
+    "decomposition": {"name": "joint", "counts": {"x": 2}},
+    "solver": {"name": "levenberg_marquardt", "max_steps": 12, "rtol": 1e-3},
+    "trust": {"refinement": 1.5, "state_range": [0.0, 0.3]},
+}
+
+
+def pytest_configure(config):
+    torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items):
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture
+def tiny_config():
+    """``tiny_config(section={...})``: the tiny configuration with some settings changed."""
+
+    def make(**changes):
+        config = copy.deepcopy(TINY)
+        for part, settings in changes.items():
+            config[part] = settings if "name" in settings else {**config[part], **settings}
+        return config
+
+    return make
+
+
+@pytest.fixture
+def tiny_model(tiny_config):
+    """``tiny_model(section={...})``: an untrained surrogate of a tiny configuration, seeded."""
+
+    def make(seed=0, **changes):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return Surrogate.from_config(tiny_config(**changes)).eval()
+
+    return make
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20240607)
+
+
+@pytest.fixture
+def problem():
+    return DiffusionSorption()
+
+
+@pytest.fixture
+def operator(tiny_model):
+    """Features of diffusion–sorption on the tiny grid."""
+    return FeatureOperator(DiffusionSorption(), tiny_model().constraint.grid)
+
+
+@pytest.fixture(scope="session")
+def native_x():
+    """(1024,) cell centres of the diffusion–sorption problem."""
+    return DiffusionSorption.output_space["x"].nodes
+
+
+@pytest.fixture
+def fields(native_x):
+    """``fields(count)``: smooth initial conditions on the native grid."""
+    return lambda count, seed=3: SmoothFields(constants=0.0, shortest=0.3).sample(
+        count, native_x, np.random.default_rng(seed)
+    )

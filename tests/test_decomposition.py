@@ -1,0 +1,115 @@
+"""Laws of decompositions: partition, merge, partition of unity, refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from torch.testing import assert_close
+
+from pihc_zoo.decomposition import DECOMPOSITIONS, Disjoint, Joint, Overlapping, smooth_step
+from pihc_zoo.grid import GradedAxis, Grid, RadauAxis
+
+GRID = Grid(RadauAxis(500.0, 4, 2), {"x": GradedAxis(32, 0.0, 1.0)})
+COUNTS = [{}, {"x": 1}, {"x": 2}, {"x": 4}, {"t": 2}, {"x": 4, "t": 2}]
+
+
+def make(cls, counts):
+    return cls(counts, overlap=2) if cls is Overlapping else cls(counts)
+
+
+@pytest.fixture(params=[(cls, counts) for cls in DECOMPOSITIONS.values() for counts in COUNTS], ids=str)
+def decomposition(request):
+    return make(*request.param)
+
+
+def test_the_windows_sum_to_one(decomposition):
+    windows = decomposition.partition_of_unity(GRID)
+    assert windows.shape == (decomposition.num_experts, *GRID.shape)
+    assert_allclose(windows.sum(axis=0), 1.0, rtol=0, atol=1e-15)
+    assert (windows >= 0).all()
+
+
+def test_merge_inverts_partition(decomposition):
+    """Exactly for sharp windows; to rounding where the blending weights add."""
+    field = torch.randn(3, *GRID.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    windows = decomposition.windows(GRID)
+    local = windows.take(field)
+    assert local.shape == (3 * decomposition.num_experts, *windows.local_shape)
+    is_sharp = isinstance(decomposition, Disjoint) or decomposition.num_experts == 1
+    assert_close(windows.merge(local), field, rtol=0, atol=0 if is_sharp else 1e-14)
+
+
+def test_every_window_lies_in_its_box(decomposition):
+    """Nothing of ψ_k is cut off: the blending weights in the boxes are all of them."""
+    windows = decomposition.windows(GRID)
+    assert_allclose(windows.blending.sum(), decomposition.partition_of_unity(GRID).sum(), rtol=1e-14)
+
+
+def test_experts_are_ordered_by_trajectory_then_axis():
+    """take puts the windows of one trajectory next to each other, the last axis fastest."""
+    windows = Disjoint({"t": 2, "x": 4}).windows(GRID)
+    t, x = np.meshgrid(np.arange(8), np.arange(32), indexing="ij")
+    expert = torch.as_tensor((t // 4) * 4 + x // 8).double()
+    field = torch.stack([expert, expert + 100])
+    local = windows.take(field).flatten(1)
+    assert (local == torch.cat([torch.arange(8), torch.arange(8) + 100])[:, None]).all()
+
+
+def test_take_keeps_the_middle_dimensions():
+    field = torch.randn(2, 3, 5, *GRID.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    windows = Overlapping({"x": 4}, overlap=2).windows(GRID)
+    together = windows.take(field)
+    assert_close(together[:, 1, 4], windows.take(field[:, 1, 4]), rtol=0, atol=0)
+
+
+def test_disjoint_windows_are_indicators():
+    windows = Disjoint({"x": 4}).partition_of_unity(GRID)
+    assert set(np.unique(windows)) == {0.0, 1.0}
+    assert (windows.reshape(4, -1).sum(axis=1) == 8 * 8).all()
+
+
+@pytest.mark.parametrize("cls", [Overlapping, Joint])
+def test_blended_windows_are_smooth_across_faces(cls):
+    """No jump: halving the node distance halves the largest step of a window."""
+    steps = []
+    for num_nodes in (64, 128):
+        grid = Grid(GRID.time, {"x": GradedAxis(num_nodes, 0.0, 1.0)})
+        decomposition = cls({"x": 2}, overlap=num_nodes // 8) if cls is Overlapping else cls({"x": 2})
+        steps.append(np.abs(np.diff(decomposition.partition_of_unity(grid)[:, 0], axis=-1)).max())
+    assert_allclose(steps[0] / steps[1], 2.0, rtol=0.05)
+
+
+def test_smooth_step_joins_with_two_derivatives():
+    h = 1e-3
+    assert smooth_step(np.array([-1.0, 0.0, 0.5, 1.0, 2.0])).tolist() == [0, 0, 0.5, 1, 1]
+    assert smooth_step(np.array([h]))[0] < 11 * h**3
+
+
+@pytest.mark.parametrize("cls", DECOMPOSITIONS.values())
+def test_counts_that_do_not_divide_are_refused(cls):
+    grid = Grid(RadauAxis(500.0, 5, 5), {"x": GradedAxis(64, 0.0, 1.0)})
+    with pytest.raises(
+        ValueError, match="axis 'x' has 64 points, not divisible into 5 subdomains; choose a divisor of 64"
+    ):
+        make(cls, {"x": 5}).check(grid)
+
+
+@pytest.mark.parametrize("cls", DECOMPOSITIONS.values())
+@pytest.mark.parametrize("count", [0, -2, 2.0, "2"])
+def test_counts_are_positive_integers(cls, count):
+    with pytest.raises(ValueError, match="must be a positive integer"):
+        make(cls, {"x": count}).check(GRID)
+
+
+@pytest.mark.parametrize("cls", DECOMPOSITIONS.values())
+def test_unknown_axes_are_refused_with_the_known_ones(cls):
+    with pytest.raises(ValueError, match="no axis 'y' to decompose; the grid has t, x"):
+        make(cls, {"y": 2}).partition_of_unity(GRID)
+
+
+@pytest.mark.parametrize("overlap", [0, 1.5, 5])
+def test_overlaps_fit_their_subdomains(overlap):
+    with pytest.raises(ValueError, match="overlap"):
+        Overlapping({"x": 4}, overlap=overlap).check(GRID)

@@ -1,0 +1,272 @@
+"""Laws of the batched Levenberg–Marquardt solver, without any PDE."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from pihc_zoo.solvers.levenberg_marquardt import LevenbergMarquardt
+from pihc_zoo.status import Status
+
+EXACT = LevenbergMarquardt(max_steps=50, rtol=1e-12, atol=1e-13)
+
+
+class Residuals:
+    """½‖r(w)‖² + ½λ‖w‖² from a residual and its Jacobian, written out."""
+
+    def __init__(self, residual, jacobian, ridge=0.0):
+        self.residual, self.jacobian, self.ridge = residual, jacobian, ridge
+        self.num_normal_matrices = 0
+
+    def evaluate(self, w):
+        r, jacobian = self.residual(w), self.jacobian(w)
+        cost = 0.5 * r.square().sum(dim=1) + 0.5 * self.ridge * w.square().sum(dim=1)
+        return cost, (jacobian.transpose(1, 2) @ r[..., None])[..., 0] + self.ridge * w
+
+    def normal_matrix(self, w):
+        self.num_normal_matrices += 1
+        jacobian = self.jacobian(w)
+        identity = torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
+        return jacobian.transpose(1, 2) @ jacobian + self.ridge * identity
+
+
+def linear(a, b, ridge=0.0):
+    return Residuals(lambda w: (a @ w[..., None])[..., 0] - b, lambda w: a, ridge)
+
+
+def rosenbrock(scales):
+    """r = (s(w₂ − w₁²), 1 − w₁), minimum 0 at (1, 1)."""
+
+    def residual(w):
+        return torch.stack([scales * (w[:, 1] - w[:, 0] ** 2), 1 - w[:, 0]], dim=1)
+
+    def jacobian(w):
+        one, zero = torch.ones_like(w[:, 0]), torch.zeros_like(w[:, 0])
+        rows = [torch.stack([-2 * scales * w[:, 0], scales * one], 1), torch.stack([-one, zero], 1)]
+        return torch.stack(rows, dim=1)
+
+    return Residuals(residual, jacobian)
+
+
+def exponential(y, t):
+    """r = a·exp(−b t) − y."""
+
+    def parts(w):
+        decay = torch.exp(-w[:, 1:] * t)
+        return decay, w[:, :1] * decay
+
+    def jacobian(w):
+        decay, value = parts(w)
+        return torch.stack([decay, -t * value], dim=2)
+
+    return Residuals(lambda w: parts(w)[1] - y, jacobian)
+
+
+@pytest.fixture
+def random():
+    generator = torch.Generator().manual_seed(11)
+    return lambda *shape: torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+
+def test_a_linear_problem_equals_lstsq(random):
+    a, b = random(5, 30, 4), random(5, 30)
+    solution = EXACT.solve(linear(a, b), random(5, 4))
+    assert_close(solution.coefficients, torch.linalg.lstsq(a, b[..., None]).solution[..., 0], rtol=1e-10, atol=1e-12)
+    assert (solution.status == Status.CONVERGED).all()
+
+
+def test_a_ridge_equals_augmented_rows(random):
+    a, b, ridge = random(3, 10, 4), random(3, 10), 0.3
+    solution = EXACT.solve(linear(a, b, ridge), random(3, 4))
+    extra = ridge**0.5 * torch.eye(4, dtype=torch.float64).expand(3, 4, 4)
+    augmented, target = torch.cat([a, extra], dim=1), torch.cat([b, torch.zeros(3, 4, dtype=torch.float64)], dim=1)
+    expected = torch.linalg.lstsq(augmented, target[..., None]).solution[..., 0]
+    assert_close(solution.coefficients, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_badly_scaled_columns_do_not_matter(random):
+    a, b = random(1, 30, 3), random(1, 30)
+    scales = torch.tensor([1e-6, 1.0, 1e6], dtype=torch.float64)
+    expected = torch.linalg.lstsq(a, b[..., None]).solution[..., 0]
+    solution = EXACT.solve(linear(a * scales, b), torch.zeros(1, 3, dtype=torch.float64))
+    assert_close(solution.coefficients * scales, expected, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("refresh_every", [1, 2, 3])
+def test_rosenbrock_is_minimised(refresh_every):
+    """From the classical start, at several scales, whatever the refresh of the normal matrix."""
+    scales = torch.tensor([1.0, 3.0], dtype=torch.float64)
+    start = torch.tensor([[-1.2, 1.0]], dtype=torch.float64).repeat(2, 1)
+    solver = dataclasses.replace(EXACT, refresh_every=refresh_every, max_steps=400)
+    solution = solver.solve(rosenbrock(scales), start)
+    assert_close(solution.coefficients, torch.ones(2, 2, dtype=torch.float64), rtol=0, atol=1e-6)
+
+
+def test_exponential_fits_recover_their_parameters():
+    true = torch.tensor([[1.0, 0.3], [2.0, 1.0], [0.5, 2.0]], dtype=torch.float64)
+    t = torch.linspace(0, 3, 25, dtype=torch.float64)
+    y = true[:, :1] * torch.exp(-true[:, 1:] * t)
+    solution = EXACT.solve(exponential(y, t), torch.ones(3, 2, dtype=torch.float64))
+    assert_close(solution.coefficients, true, rtol=0, atol=1e-8)
+    assert (solution.status == Status.CONVERGED).all()
+
+
+def test_a_lazily_refreshed_matrix_is_computed_less_and_ends_at_the_same_minimum(random):
+    t = torch.linspace(0, 3, 25, dtype=torch.float64)
+    y = 2 * torch.exp(-t).expand(4, -1) + 0.05 * random(4, 25)
+    start = torch.ones(4, 2, dtype=torch.float64)
+    every, lazy = exponential(y, t), exponential(y, t)
+    solver = LevenbergMarquardt(max_steps=60, rtol=1e-11)
+    first = solver.solve(every, start)
+    second = dataclasses.replace(solver, refresh_every=3).solve(lazy, start)
+    assert_close(first.coefficients, second.coefficients, rtol=0, atol=1e-8)
+    assert lazy.num_normal_matrices <= -(-int(second.iterations.max()) // 3)
+
+
+def test_the_cost_never_rises(random):
+    """Accept/reject: more steps never end at a higher objective."""
+    scales, start = torch.tensor([10.0, 30.0], dtype=torch.float64), 2 * random(2, 2)
+    costs = [
+        LevenbergMarquardt(max_steps=k, rtol=0, atol=0).solve(rosenbrock(scales), start).cost for k in range(0, 25, 3)
+    ]
+    for before, after in zip(costs[:-1], costs[1:], strict=True):
+        assert (after <= before).all()
+    assert (costs[-1] < 0.5 * costs[0]).all()
+
+
+def test_a_batch_equals_a_loop(random):
+    t = torch.linspace(0, 3, 25, dtype=torch.float64)
+    y = torch.rand(6, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(2)) * torch.exp(-t)
+    start = torch.ones(6, 2, dtype=torch.float64)
+    solver = LevenbergMarquardt(max_steps=5, rtol=1e-9)
+    batch = solver.solve(exponential(y, t), start)
+    for i in range(6):
+        single = solver.solve(exponential(y[i : i + 1], t), start[i : i + 1])
+        assert_close(single.coefficients[0], batch.coefficients[i], rtol=1e-10, atol=1e-12)
+        assert single.status[0] == batch.status[i] and single.iterations[0] == batch.iterations[i]
+
+
+def test_one_nan_problem_leaves_the_others_unchanged(random):
+    a, b, start = random(4, 20, 3), random(4, 20), random(4, 3)
+    clean = EXACT.solve(linear(a, b), start)
+    for poisoned in (torch.nan, torch.inf):
+        bad = b.clone()
+        bad[2, 5] = poisoned
+        solution = EXACT.solve(linear(a, bad), start)
+        others = [0, 1, 3]
+        assert torch.equal(solution.coefficients[others], clean.coefficients[others])
+        assert torch.equal(solution.status[others], clean.status[others])
+        assert solution.status[2] == Status.NOT_FINITE
+        assert torch.equal(solution.coefficients[2], start[2])
+
+
+def test_no_steps_keep_the_start_and_say_so(random):
+    start = random(3, 4)
+    b = random(3, 9)
+    b[1] = torch.nan
+    solution = LevenbergMarquardt(max_steps=0).solve(linear(random(3, 9, 4), b), start)
+    assert torch.equal(solution.coefficients, start)
+    assert solution.status.tolist() == [Status.NOT_SOLVED, Status.NOT_FINITE, Status.NOT_SOLVED]
+    assert (solution.iterations == 0).all()
+
+
+def test_every_problem_has_its_own_status():
+    """Solved at the start, converged, out of steps: in one batch."""
+    scales = torch.tensor([1.0, 1.0, 100.0], dtype=torch.float64)
+    start = torch.tensor([[1.0, 1.0], [0.99, 0.98], [-1.2, 1.0]], dtype=torch.float64)
+    solution = LevenbergMarquardt(max_steps=4, rtol=1e-6).solve(rosenbrock(scales), start)
+    assert solution.status.tolist() == [Status.CONVERGED, Status.CONVERGED, Status.MAX_STEPS]
+    assert solution.iterations[0] == 0 and solution.iterations[2] == 4
+
+
+def test_a_problem_without_descent_stalls():
+    """A gradient of the wrong sign: no step is accepted, and the start is kept."""
+
+    class Wrong(Residuals):
+        def evaluate(self, w):
+            cost, gradient = super().evaluate(w)
+            return cost, -gradient
+
+    a = torch.eye(2, dtype=torch.float64)[None]
+    start = torch.ones(1, 2, dtype=torch.float64)
+    problem = linear(a, torch.zeros(1, 2, dtype=torch.float64))
+    solution = LevenbergMarquardt(max_steps=30).solve(Wrong(problem.residual, problem.jacobian), start)
+    assert solution.status.tolist() == [Status.STALLED]
+    assert torch.equal(solution.coefficients, start)
+
+
+@pytest.mark.parametrize("check_every", [0, 1, 4])
+def test_looking_for_convergence_changes_nothing(random, check_every):
+    a, b, start = random(4, 20, 3), random(4, 20), random(4, 3)
+    never = dataclasses.replace(EXACT, check_every=0).solve(linear(a, b), start)
+    looking = dataclasses.replace(EXACT, check_every=check_every).solve(linear(a, b), start)
+    assert torch.equal(never.coefficients, looking.coefficients)
+    assert torch.equal(never.status, looking.status) and torch.equal(never.iterations, looking.iterations)
+
+
+def test_singular_columns_do_not_spoil_the_solution(random):
+    """Two equal basis functions: damping picks one of many minimisers; the cost is the minimum."""
+    a, b = random(1, 20, 3), random(1, 20)
+    doubled = torch.cat([a, a[..., :1]], dim=2)
+    solution = EXACT.solve(linear(doubled, b), torch.zeros(1, 4, dtype=torch.float64))
+    best = EXACT.solve(linear(a, b), torch.zeros(1, 3, dtype=torch.float64))
+    assert_close(solution.cost, best.cost, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("max_steps", [0, 3])
+def test_the_loop_never_waits_for_the_device(max_steps):
+    """Fake tensors have no values: any data-dependent branch raises."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        a, b = torch.empty(4, 20, 3, dtype=torch.float64), torch.empty(4, 20, dtype=torch.float64)
+        start = torch.zeros(4, 3, dtype=torch.float64)
+        solver = LevenbergMarquardt(max_steps=max_steps, check_every=0, refresh_every=2)
+        solution = solver.solve(linear(a, b), start)
+        assert solution.coefficients.shape == (4, 3)
+        assert solution.status.shape == solution.iterations.shape == solution.cost.shape == (4,)
+
+
+def test_fake_tensors_do_catch_a_synchronisation():
+    """The previous test can fail: looking at convergence is data-dependent."""
+    from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+    with FakeTensorMode(), pytest.raises(DataDependentOutputException):
+        a, b = torch.empty(4, 20, 3, dtype=torch.float64), torch.empty(4, 20, dtype=torch.float64)
+        start = torch.zeros(4, 3, dtype=torch.float64)
+        LevenbergMarquardt(max_steps=3, check_every=1).solve(linear(a, b), start)
+
+
+def test_by_default_only_a_cpu_looks_at_convergence():
+    """Elsewhere (here the meta device, which has no values) the number of steps is fixed."""
+    a = torch.empty(4, 20, 3, dtype=torch.float64, device="meta")
+    problem = linear(a, a[..., 0])
+    LevenbergMarquardt(max_steps=5).solve(problem, torch.zeros(4, 3, dtype=torch.float64, device="meta"))
+    assert problem.num_normal_matrices == 5
+
+
+@pytest.mark.parametrize("setting", ["max_steps", "rtol", "atol", "damping"])
+def test_negative_settings_are_refused(setting):
+    with pytest.raises(ValueError, match=f"{setting} must not be negative"):
+        LevenbergMarquardt(**{setting: -1})
+
+
+def test_refresh_every_is_at_least_one():
+    with pytest.raises(ValueError, match="at least 1"):
+        LevenbergMarquardt(refresh_every=0)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_loop_never_synchronises(random):
+    a, b, start = (tensor.cuda() for tensor in (random(4, 20, 3), random(4, 20), random(4, 3)))
+    solver = LevenbergMarquardt(max_steps=4)
+    solver.solve(linear(a, b), start)  # warm up: handles and workspaces are created once
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        solution = solver.solve(linear(a, b), start)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert (solution.status == Status.CONVERGED).all()
