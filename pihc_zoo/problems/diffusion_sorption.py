@@ -18,7 +18,7 @@ from ..grid import UniformAxis
 from .base import Derivative, Parameter, Problem, WallCondition
 
 _CELL = 1 / 1024
-_REFERENCE_STATE = 0.15  # where the retardation factor of the linearised operator is taken
+_REFERENCE_STATE = 0.2  # where the retardation factor of the linearised operator is taken
 
 
 class DiffusionSorption(Problem):
@@ -60,7 +60,7 @@ class DiffusionSorption(Problem):
         return {"x": (left, right)}
 
     def linearised(self, c):
-        """R(0.15) u_t − D u_xx."""
+        """R(0.2) u_t − D u_xx."""
         return {"u_t": self.retardation_factor(0 * c["D"] + np.float64(_REFERENCE_STATE), c), "u_xx": -c["D"]}
 
     def layer_width(self, t, c):

@@ -104,7 +104,7 @@ class LevenbergMarquardt:
             cost = torch.where(is_accepted, trial_cost, cost)
             iterations = iterations + is_active
             num_accepted = num_accepted + is_accepted
-            damping = torch.where(is_accepted, damping * 0.1, damping.clamp(min=1e-9) * 100)
+            damping = torch.where(is_accepted, damping * 0.1, (damping * 100).clamp(min=1e-4))
             norm = (gradient / scale).norm(dim=1)
             is_active = is_active & (norm > tolerance) & (damping < 1e12)
 
