@@ -24,7 +24,7 @@ class LinearisedLift(nn.Module):
     def forward(self, u0: Tensor, c: dict[str, Tensor], operator: FeatureOperator, closures) -> Tensor:
         """(batch, *space) initial values at the nodes ↦ (batch, time, *space)."""
         grid, problem = operator.grid, operator.problem
-        zero = torch.zeros(len(u0), 1, *grid.shape, dtype=u0.dtype, device=u0.device)
+        zero = torch.zeros(u0.shape[0], 1, *grid.shape, dtype=u0.dtype, device=u0.device)
         features = operator(zero, closures, u0[:, None])  # of the conditions alone
         names = list(problem.features)
         coefficients = problem.linearised(c)
@@ -37,7 +37,7 @@ class LinearisedLift(nn.Module):
     def correction(self, residual: Tensor, c: dict[str, Tensor]) -> Tensor:
         """−A⁻¹ρ: to first order, what a field with residual ρ lacks; (batch, time, *space)."""
         scale = self.linearised.row_scale.reshape(-1, *[1] * (residual.dim() - 2))
-        return -self.linearised.inverse(c, len(residual)).apply((residual * scale)[:, None])[:, 0]
+        return -self.linearised.inverse(c, residual.shape[0]).apply((residual * scale)[:, None])[:, 0]
 
 
 class ConstantLift(nn.Module):
@@ -148,7 +148,7 @@ class Ansatz(nn.Module):
         Coordinates, wall layers, the lift and its first-order correction, u₀, what the problem
         adds, and the parameters.
         """
-        batch, dims = len(u0), [1] * len(self.grid.shape)
+        batch, dims = u0.shape[0], [1] * len(self.grid.shape)
         channels = [2 * self.coordinates[None] - 1]
         if self.num_walls:
             eta = self._eta(c)

@@ -114,7 +114,7 @@ class HardConstraint(nn.Module):
     def rows(self, u: Tensor, conditions: Conditions) -> Tensor:
         """(batch, *grid) rows W P ρ(u) of any field, on the whole grid."""
         features = self.operator(u[:, None], conditions.closures, conditions.u0[:, None])[:, 0]
-        row_map = self.residual_map(conditions.c, len(u))
+        row_map = self.residual_map(conditions.c, u.shape[0])
         return row_map.apply(self._pointwise(conditions.c, 1)(features)[:, None])[:, 0]
 
     def _pointwise(self, c: dict[str, Tensor], repeats: int):
@@ -168,7 +168,7 @@ class HardConstraint(nn.Module):
         if gradient not in ("implicit", "envelope"):
             raise ValueError(f"gradient must be 'implicit' or 'envelope', not {gradient!r}")
         decomposition, solver = decomposition or self.decomposition, solver or self.solver
-        batch = len(basis)
+        batch = basis.shape[0]
         psi, windows = self._split(decomposition, basis.device)
         if psi is not None:
             basis = (basis[:, None] * psi[:, None]).flatten(1, 2)  # (batch, expert·basis, time, *space)
@@ -210,5 +210,5 @@ class HardConstraint(nn.Module):
         if windows is None:
             return lift + (w[:, None] @ basis.flatten(2)).reshape(lift.shape)
         local_basis = windows.take(basis)  # (subproblem, basis, *local)
-        local = (w[:, None] @ local_basis.flatten(2)).reshape(len(w), *windows.local_shape)
+        local = (w[:, None] @ local_basis.flatten(2)).reshape(w.shape[0], *windows.local_shape)
         return lift + windows.merge(local)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .grid import Grid
 from .objective import pointwise_partials
+from .operators.dense import solve
 from .operators.derivatives import Closure, FeatureOperator
 from .operators.linearised import LinearisedOperator
 from .problems.base import Problem
@@ -101,7 +102,7 @@ class ErrorEstimator(nn.Module):
         def residual(f: Tensor) -> Tensor:
             return self.problem.residual({name: f[:, i] for i, name in enumerate(names)}, broadcast)
 
-        row_map = self.map(c, len(u))
+        row_map = self.map(c, u.shape[0])
         value, partials = pointwise_partials(residual, self.fine(fine[:, None], fine_closures, fine_initial[:, None])[:, 0])
         directions, images = [], []
         rows = row_map.apply(value[:, None])[:, 0]  # W A⁻¹ρ
@@ -118,7 +119,7 @@ class ErrorEstimator(nn.Module):
         gram = jz @ jz.transpose(1, 2)
         ridge = 1e-12 * gram.diagonal(dim1=1, dim2=2).mean(dim=1)[:, None, None]
         identity = torch.eye(self.krylov, dtype=gram.dtype, device=gram.device)
-        weights = torch.linalg.solve_ex(gram + ridge * identity, jz @ rows.flatten(1)[..., None])[0]
+        weights = solve(gram + ridge * identity, jz @ rows.flatten(1)[..., None])
         error = (weights.transpose(1, 2) @ z).view_as(rows)
         size, scale = ((f * self.is_covered).flatten(1).norm(dim=1) for f in (error, fine * self.map.weights))
         return size / scale, error / self.map.weights

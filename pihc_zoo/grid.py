@@ -49,6 +49,11 @@ class Axis:
         """(n,) natural scale of a residual row: d(position)/d(computational coordinate) in time."""
         return np.ones(len(self.nodes))
 
+    @property
+    def block_size(self) -> int:
+        """Nodes that are coupled both ways: derivative matrices are lower triangular in such blocks."""
+        return len(self.nodes)
+
     def differentiation(self, order: int, points: np.ndarray | None = None) -> np.ndarray:
         """(m, closed) matrix of the derivative at ``points`` (default: the nodes)."""
         raise NotImplementedError
@@ -160,6 +165,10 @@ class RadauAxis(Axis):
     @property
     def stop(self) -> float:
         return self.duration
+
+    @property
+    def block_size(self) -> int:
+        return self.stages
 
     @cached_property
     def edges(self) -> np.ndarray:

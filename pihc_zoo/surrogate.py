@@ -340,7 +340,7 @@ class Surrogate(nn.Module):
         norm = (field.u * weights).flatten(1).norm(dim=1)
         psi = constraint.partition(decomposition)
         per_expert = (rows[:, None].square() * psi).flatten(2).sum(dim=2).sqrt() / norm[:, None]
-        shape = (len(u0), -1)
+        shape = (u0.shape[0], -1)
         return {
             "u": u,
             "coefficients": field.coefficients,

@@ -96,5 +96,5 @@ class CosineOperator(BasisNetwork):
 
 def _pointwise(layer: nn.Linear, v: Tensor) -> Tensor:
     """A linear layer over the channels of v (batch, channel, *axes), one fused product a sample."""
-    weight = layer.weight.expand(len(v), -1, -1)
+    weight = layer.weight.expand(v.shape[0], -1, -1)
     return torch.baddbmm(layer.bias[:, None], weight, v.flatten(2)).unflatten(2, v.shape[2:])

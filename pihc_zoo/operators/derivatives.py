@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..grid import Grid
+from .dense import solve
 
 if TYPE_CHECKING:
     from ..problems.base import Problem
@@ -86,11 +87,11 @@ class FeatureOperator(nn.Module):
                 rows.append(value[:, None] * own + slope[:, None] * torch.stack([d[0], d[-1]]))
                 node_rows.append(slope[:, None] * d[1:-1])
                 targets.append(target)
-            batch = max(len(part) for part in rows)
+            batch = max((part.shape[0] for part in rows), key=lambda n: n != 1)
             system = torch.stack([part.expand(batch, 2) for part in rows], dim=1)  # (batch, 2, 2)
             nodes = torch.stack([part.expand(batch, -1) for part in node_rows], dim=1)  # (batch, 2, n)
             target = torch.stack([part.expand(batch) for part in targets], dim=1)  # (batch, 2)
-            slopes, info = torch.linalg.solve_ex(system, torch.cat([-nodes, target[..., None]], dim=2))
+            slopes = solve(system, torch.cat([-nodes, target[..., None]], dim=2))
             closures[name] = Closure(slopes[..., :-1].transpose(1, 2), slopes[..., -1])
         return closures
 
@@ -153,11 +154,11 @@ class FeatureOperator(nn.Module):
         eliminated = matrix[:, 1:-1] + ends @ closure.slopes.transpose(1, 2)  # (batch or 1, n, n)
         constant = closure.offset @ ends.T  # (batch or 1, n)
         moved = u.movedim(dim, -1)
-        if len(eliminated) == 1:
+        if eliminated.shape[0] == 1:
             result = moved @ eliminated[0].T
         else:
             result = (moved.flatten(1, -2) @ eliminated.transpose(1, 2)).view(moved.shape)
-        return (result + constant.reshape(len(constant), *[1] * (moved.dim() - 2), -1)).movedim(-1, dim)
+        return (result + constant.reshape(constant.shape[0], *[1] * (moved.dim() - 2), -1)).movedim(-1, dim)
 
 
 def _along(u: Tensor, matrix: Tensor, dim: int) -> Tensor:

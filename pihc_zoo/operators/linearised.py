@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from .dense import invert_block_triangular
 from .derivatives import FeatureOperator
 from .windows import Windows
 
@@ -53,7 +54,7 @@ class Inverse:
 
 def _through_modes(rows: Tensor, into: Tensor, time: Tensor, out_of: Tensor) -> Tensor:
     problems, columns, times, points = rows.shape
-    if len(into) == 1 and len(time) == 1:  # the same for all: three dense products, no copies
+    if into.shape[0] == 1 and time.shape[0] == 1:  # the same for all: three dense products, no copies
         modes = (into[0] @ rows.reshape(-1, points).T).view(-1, problems * columns, times)
         solved = modes @ time[0].transpose(-1, -2)  # (mode, subproblem·column, time)
         return (solved.flatten(1).T @ out_of[0].T).view(rows.shape)
@@ -92,6 +93,7 @@ class LinearisedOperator(nn.Module):
         self.register_buffer("time_matrix", time_matrix.clone(), persistent=False)
         self.register_buffer("space_matrix", matrix.clone(), persistent=False)
         self.register_buffer("row_scale", torch.as_tensor(grid.time.row_scale), persistent=False)
+        self.block_size = grid.time.block_size
         self._eigensystems: dict = {}
         self._inverses: dict = {}
         self._eigensystem(None)
@@ -121,7 +123,7 @@ class LinearisedOperator(nn.Module):
         )
         identity = torch.eye(len(self.time_matrix), dtype=eigenvalues.dtype, device=eigenvalues.device)
         systems = a_time * self.time_matrix + a_space * eigenvalues[None, :, :, None, None] * identity
-        return torch.linalg.solve_ex(systems * self.row_scale[:, None], identity.expand_as(systems))[0]
+        return invert_block_triangular(systems * self.row_scale[:, None], self.block_size)
 
     def inverse(self, c: dict[str, Tensor], batch: int = 1, windows: Windows | None = None) -> Inverse:
         """A⁻¹ for the parameters ``c`` (shape () or (batch,)), on the grid or on windows of it.
