@@ -192,6 +192,25 @@ class Surrogate(nn.Module):
         (name,) = operator.space_names
         return self._readout(operator, times, {name: x})(u, initial, operator.closures(c))
 
+    # ------------------------------------------------------------------ saving
+
+    def save_pretrained(self, folder, max_shard_size: int | None = None):
+        """Writes configuration, weights and a card; returns the folder. See `zoo.publish`."""
+        from .zoo.publish import save_pretrained
+
+        return save_pretrained(self, folder, max_shard_size)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Pushes the complete model folder; returns its address.
+
+        Args:
+            repo_id: ``"org/name"``; created if it does not exist.
+            options: private, branch, create_pr, tag, commit_message, token of `zoo.publish.push`.
+        """
+        from .zoo.publish import push_to_hub
+
+        return push_to_hub(self, repo_id, **options)
+
     # ------------------------------------------------------------------ prediction
 
     def predict(

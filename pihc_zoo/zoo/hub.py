@@ -100,7 +100,7 @@ def from_pretrained(
         from .storage import load_folder
 
         model = load_folder(folder, device, _torch_dtype(dtype))
-    model.name = name
+    model.name, model.folder = name, folder
     if verify:
         self_test(model, folder)
     return model
@@ -207,6 +207,8 @@ def hub_errors(repo_id: str, revision: str | None = None) -> Iterator[None]:
         _fail(_not_cached(repo_id, at, error))
     except errors.EntryNotFoundError:
         _fail(f"{repo_id!r}{at} has no config.json; it is not a pihc_zoo model, or give subfolder=…")
+    except errors.OfflineModeIsEnabled:
+        _fail(f"{repo_id!r} needs the network and HF_HUB_OFFLINE is set; unset it")
     except errors.HFValidationError as error:
         _fail(f"{repo_id!r} is not a valid Hub id: {_first_line(error)}")
     except errors.HfHubHTTPError as error:
@@ -229,9 +231,7 @@ def hub_errors(repo_id: str, revision: str | None = None) -> Iterator[None]:
             _fail(_http_message(repo_id, cause))
         if cause is None or isinstance(cause, errors.OfflineModeIsEnabled):
             _fail("force_download needs the network; leave it out, or unset HF_HUB_OFFLINE and local_files_only")
-        _fail(
-            f"the Hub cannot be reached for {repo_id!r}; check the network or leave force_download out"
-        )
+        _fail(f"the Hub cannot be reached for {repo_id!r}; check the network or leave force_download out")
 
 
 def _fail(message: str) -> None:
@@ -255,9 +255,7 @@ def _not_cached(repo_id: str, at: str, error: BaseException) -> str:
 def _http_message(repo_id: str, error: BaseException) -> str:
     status = _status(error)
     if status == 401:
-        return (
-            f"the Hub refused the token for {repo_id!r} (HTTP 401): wrong or expired; log in with: hf auth login"
-        )
+        return f"the Hub refused the token for {repo_id!r} (HTTP 401): wrong or expired; log in with: hf auth login"
     if status == 403:
         return f"no permission for {repo_id!r} (HTTP 403): use a token with access, or a repository of your own"
     if status == 409:
