@@ -108,6 +108,8 @@ def pointwise_partials(residual: PointwiseResidual, features: Tensor, order: int
         ρ (subproblem, *points); ∂ρ/∂f (subproblem, feature, *points); for order 2 also
         ∂²ρ/∂f∂f (subproblem, feature, feature, *points).
     """
+    if torch.compiler.is_exporting() and order == 1:
+        return _forward_partials(residual, features)
     with torch.enable_grad():
         features = features.detach().requires_grad_()
         value = residual(features)
@@ -122,3 +124,14 @@ def pointwise_partials(residual: PointwiseResidual, features: Tensor, order: int
                 row = None
             second.append(torch.zeros_like(features) if row is None else row)
     return value.detach(), first.detach(), torch.stack(second, dim=1).detach()
+
+
+def _forward_partials(residual: PointwiseResidual, features: Tensor) -> tuple[Tensor, Tensor]:
+    """The same from forward-mode passes with unit tangents, which an exported graph can hold."""
+    partials = []
+    for j in range(features.shape[1]):
+        tangent = torch.zeros_like(features[:, :1])
+        parts = [tangent] * j + [tangent + 1] + [tangent] * (features.shape[1] - j - 1)
+        value, partial = torch.func.jvp(residual, (features,), (torch.cat(parts, dim=1),))
+        partials.append(partial)
+    return value, torch.stack(partials, dim=1)

@@ -18,8 +18,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..operators.dense import solve_positive_definite
 from ..status import Status
 from .report import LeastSquaresSolution
+
+
+_ROUNDING = 1e-14  # relative rounding of a sum of squares
 
 
 class Objective(Protocol):
@@ -69,49 +73,84 @@ class LevenbergMarquardt:
             return self._solve(objective, w)
 
     def _solve(self, objective: Objective, w: Tensor) -> LeastSquaresSolution:
-        check_every = self.check_every if self.check_every is not None else int(w.device.type == "cpu")
         cost, gradient = objective.evaluate(w)
-        iterations = torch.zeros(len(w), dtype=torch.int64, device=w.device)
+        iterations = torch.zeros(w.shape[0], dtype=torch.int64, device=w.device)
         is_finite = torch.isfinite(cost) & torch.isfinite(gradient).all(dim=1)
         if self.max_steps == 0:
             status = torch.where(is_finite, int(Status.NOT_SOLVED), int(Status.NOT_FINITE))
             return LeastSquaresSolution(w, cost, gradient.norm(dim=1), status, iterations)
 
-        damping = torch.full_like(cost, self.damping)
         matrix = objective.normal_matrix(w)
         scale = _column_scale(matrix)
         norm = (gradient / scale).norm(dim=1)
         tolerance = self.atol + self.rtol * norm
         is_active = is_finite & (norm > self.atol)
-        num_accepted = torch.zeros_like(iterations)
+        damping = torch.full_like(cost, self.damping)
+        state = (w, cost, gradient, norm, damping, is_active, iterations, torch.zeros_like(iterations))
 
-        for step in range(self.max_steps):
-            if check_every and step % check_every == 0 and not is_active.any():
-                break
-            if step and step % self.refresh_every == 0:
-                matrix = objective.normal_matrix(w)
-                scale = _column_scale(matrix)
-            scaled = matrix / (scale[:, :, None] * scale[:, None, :])
-            shift = torch.where(torch.isfinite(damping), damping, 1.0)
-            identity = torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
-            factor, info = torch.linalg.cholesky_ex(scaled + shift[:, None, None] * identity)
-            direction = torch.cholesky_solve((-gradient / scale)[..., None], factor)[..., 0] / scale
-            trial = w + direction
-            trial_cost, trial_gradient = objective.evaluate(trial)
-            is_accepted = is_active & (info == 0) & (trial_cost <= cost) & torch.isfinite(trial_gradient).all(dim=1)
-            w = torch.where(is_accepted[:, None], trial, w)
-            gradient = torch.where(is_accepted[:, None], trial_gradient, gradient)
-            cost = torch.where(is_accepted, trial_cost, cost)
-            iterations = iterations + is_active
-            num_accepted = num_accepted + is_accepted
-            damping = torch.where(is_accepted, damping * 0.1, (damping * 100).clamp(min=1e-4))
-            norm = (gradient / scale).norm(dim=1)
-            is_active = is_active & (norm > tolerance) & (damping < 1e12)
+        if torch.compiler.is_exporting():
+            state = self._exported_steps(objective, state, matrix, tolerance)
+        else:
+            check_every = self.check_every if self.check_every is not None else int(w.device.type == "cpu")
+            for step in range(self.max_steps):
+                if check_every and step % check_every == 0 and not state[5].any():
+                    break
+                if step and step % self.refresh_every == 0:
+                    matrix = objective.normal_matrix(state[0])
+                state = self._step(objective, state, matrix, tolerance)
 
+        w, cost, _, norm, _, _, iterations, num_accepted = state
         status = torch.where(norm <= tolerance, int(Status.CONVERGED), int(Status.MAX_STEPS))
         status = torch.where((num_accepted == 0) & (norm > tolerance), int(Status.STALLED), status)
         status = torch.where(is_finite, status, int(Status.NOT_FINITE))
         return LeastSquaresSolution(w, cost, norm, status, iterations)
+
+    def _step(self, objective: Objective, state: tuple[Tensor, ...], matrix: Tensor, tolerance: Tensor):
+        """One damped step of every active problem; the others stay as they are."""
+        w, cost, gradient, norm, damping, is_active, iterations, num_accepted = state
+        scale = _column_scale(matrix)
+        scaled = matrix / (scale[:, :, None] * scale[:, None, :])
+        shift = torch.where(torch.isfinite(damping), damping, 1.0)
+        identity = torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
+        scaled_direction, is_definite = solve_positive_definite(
+            scaled + shift[:, None, None] * identity, (-gradient / scale)[..., None]
+        )
+        trial = w + scaled_direction[..., 0] / scale
+        trial_cost, trial_gradient = objective.evaluate(trial)
+        is_accepted = (
+            is_active & is_definite & (trial_cost <= cost * (1 + _ROUNDING)) & torch.isfinite(trial_gradient).all(dim=1)
+        )
+        w = torch.where(is_accepted[:, None], trial, w)
+        gradient = torch.where(is_accepted[:, None], trial_gradient, gradient)
+        cost = torch.where(is_accepted, trial_cost, cost)
+        iterations = iterations + is_active
+        num_accepted = num_accepted + is_accepted
+        damping = torch.where(is_accepted, damping * 0.1, (damping * 100).clamp(min=1e-4))
+        norm = torch.where(is_active, (gradient / scale).norm(dim=1), norm)
+        is_active = is_active & (norm > tolerance) & (damping < 1e12)
+        return w, cost, gradient, norm, damping, is_active, iterations, num_accepted
+
+    def _exported_steps(self, objective: Objective, state: tuple[Tensor, ...], matrix: Tensor, tolerance: Tensor):
+        """The same steps for an exported graph: the first ones unrolled, the others a loop that ends early."""
+        for _ in range(min(self.refresh_every, self.max_steps)):
+            state = self._step(objective, state, matrix, tolerance)
+
+        def is_unfinished(step, *state):
+            return (step < self.max_steps) & state[5].any()
+
+        def cycle(step, *state):
+            matrix = objective.normal_matrix(state[0])
+            for _ in range(self.refresh_every):
+                *rest, is_active, iterations, num_accepted = state
+                state = (*rest, is_active & (step < self.max_steps), iterations, num_accepted)
+                state = self._step(objective, state, matrix, tolerance)
+                step = step + 1
+            return (step, *state)
+
+        if self.max_steps > self.refresh_every:
+            first = torch.full((), self.refresh_every, dtype=torch.int64)
+            _, *state = torch.while_loop(is_unfinished, cycle, (first, *state))
+        return tuple(state)
 
 
 def _column_scale(matrix: Tensor) -> Tensor:
