@@ -195,8 +195,8 @@ class Surrogate(nn.Module):
     # ------------------------------------------------------------------ saving
 
     def save_pretrained(self, folder, max_shard_size: int | None = None):
-        """Writes configuration, weights and a card; returns the folder. See `zoo.publish`."""
-        from .zoo.publish import save_pretrained
+        """Writes configuration, weights and a card; returns the folder. See `zoo.exporting`."""
+        from .zoo.exporting import save_pretrained
 
         return save_pretrained(self, folder, max_shard_size)
 

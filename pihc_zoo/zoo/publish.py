@@ -1,4 +1,4 @@
-"""Exporting a complete model folder and pushing it to the Hub (`pihc export`, `pihc push`).
+"""Pushing a model folder to the Hub; the commands `pihc export` and `pihc push`.
 
 A push is one commit, so a push that breaks off leaves every older revision as it was and can be
 repeated; what has not changed is not sent again. A tag is set only after what the Hub serves has
@@ -10,18 +10,14 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import hashlib
-import importlib
-import importlib.metadata
-import importlib.util
 import os
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..prediction import atomic_path
-from .card import PLOT_FILE, card_text, check_card, is_generated, write_card
+from .card import PLOT_FILE, check_card, is_generated
+from .exporting import LICENSE_FILE, export
 from .folder import (
     CARD_FILE,
     CONFIG_FILE,
@@ -33,15 +29,13 @@ from .folder import (
     WEIGHTS_FILE,
     check_weights,
     read_config,
-    self_test,
     sha256,
 )
-from .hub import HubError, find_folder, from_pretrained, hub_errors
+from .hub import HubError, hub_errors
 
 if TYPE_CHECKING:
     from ..surrogate import Surrogate
 
-LICENSE_FILE = "LICENSE"
 _MODEL_FILES = [CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE, SHARD_PATTERN, METRICS_FILE, EXAMPLE_FILE, PLOT_FILE]
 _MODEL_FILES += [ONNX_FILE, f"{ONNX_FILE}.data", f"{ONNX_FILE}_data"]
 
@@ -61,168 +55,6 @@ class Push:
     tag: str | None
     url: str
     is_new: bool
-
-
-# ---------------------------------------------------------------------- export
-
-
-def save_pretrained(model: Surrogate, folder: str | os.PathLike, max_shard_size: int | None = None) -> Path:
-    """Writes configuration, weights and a card; a card that somebody wrote by hand stays.
-
-    Raises:
-        ValueError: the folder cannot be written.
-    """
-    from .storage import MAX_SHARD_SIZE, save_folder
-
-    folder = Path(folder)
-    before = _digest(folder)
-    save_folder(model, folder, MAX_SHARD_SIZE if max_shard_size is None else max_shard_size)
-    if before is not None and before != model.config["weights_sha256"]:
-        for name in (METRICS_FILE, EXAMPLE_FILE, PLOT_FILE, ONNX_FILE):  # they describe the model before
-            (folder / name).unlink(missing_ok=True)
-    write_card(folder, folder.resolve().name)
-    return folder
-
-
-def export(
-    model: Surrogate | str | os.PathLike,
-    to: str | os.PathLike,
-    *,
-    onnx: bool = False,
-    load_name: str | None = None,
-    max_shard_size: int | None = None,
-) -> Path:
-    """Writes the complete folder: weights, card, metrics, example, plot, licence, ONNX if asked for.
-
-    Args:
-        model: a surrogate, or what `from_pretrained` takes.
-        to: the folder; files of the same model in it are kept where they are still right.
-        onnx: also write model.onnx.
-        load_name: what the card's example loads; the model's name by default.
-        max_shard_size: bytes of one weights file.
-
-    Raises:
-        ValueError: the model cannot be loaded or the folder not written.
-    """
-    to = Path(to)
-    source = None
-    if isinstance(model, str | os.PathLike):
-        source, name = find_folder(model)
-        model = from_pretrained(model)
-    else:
-        source, name = getattr(model, "folder", None), model.name or to.resolve().name
-    save_pretrained(model, to, max_shard_size)
-    if source is not None and _digest(source) != model.config["weights_sha256"]:
-        source = None  # fine-tuned since: figures and example are not its own
-    if source is not None and source.resolve() != to.resolve():
-        for file in (METRICS_FILE, ONNX_FILE):
-            if (source / file).is_file():
-                _copy(source / file, to / file)
-    _example(model, to, source)
-    if onnx:
-        _export_onnx(model, to / ONNX_FILE)
-    _write(to / LICENSE_FILE, _license())
-    write_card(to, name, load_name)
-    return to
-
-
-def _digest(folder: Path) -> Any:
-    try:
-        return read_config(Path(folder)).get("weights_sha256")
-    except (ValueError, OSError):
-        return None
-
-
-def _copy(source: Path, target: Path) -> None:
-    with atomic_path(target) as temporary:
-        shutil.copyfile(source, temporary)
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def _license() -> str:
-    try:
-        text = importlib.metadata.distribution("pihc_zoo").read_text("licenses/LICENSE")
-    except importlib.metadata.PackageNotFoundError:
-        text = None
-    if text is None:
-        path = Path(__file__).parents[2] / "LICENSE"
-        text = path.read_text(encoding="utf-8") if path.is_file() else "MIT\n"
-    return text
-
-
-def _example(model: Surrogate, to: Path, source: Path | None) -> None:
-    """Keeps or copies an example that the model reproduces; makes one otherwise."""
-    for folder in (to, source):
-        if folder is None or not (folder / EXAMPLE_FILE).is_file():
-            continue
-        try:
-            self_test(model, folder)
-        except ValueError:
-            continue
-        if folder != to:
-            _copy(folder / EXAMPLE_FILE, to / EXAMPLE_FILE)
-            if (folder / PLOT_FILE).is_file():
-                _copy(folder / PLOT_FILE, to / PLOT_FILE)
-        break
-    else:
-        (to / PLOT_FILE).unlink(missing_ok=True)
-        write_example(model, to / EXAMPLE_FILE)
-    can_plot = all(importlib.util.find_spec(name) for name in ("matplotlib", "pihc_zoo.plotting"))
-    if can_plot and not (to / PLOT_FILE).is_file():
-        import numpy as np
-
-        with np.load(to / EXAMPLE_FILE, allow_pickle=False) as file:
-            u0 = file["u0"]
-        model.predict(u0).plot(len(u0) - 1, to / PLOT_FILE)
-
-
-def write_example(model: Surrogate, path: Path, u0: Any = None) -> Path:
-    """Writes initial conditions and the model's solution at a few points; `self_test` repeats it.
-
-    Args:
-        u0: (batch, *space); a constant and a smooth field in the trained range by default.
-
-    Raises:
-        ValueError: no solve of the example converges.
-    """
-    import numpy as np
-
-    from ..prediction import save_npz, to_numpy
-
-    problem = model.problem
-    axes = list(problem.output_space.values())
-    if u0 is None:
-        low, high = model.config["trust"].get("state_range", problem.state_range)
-        grids = np.meshgrid(*(np.linspace(0, 1, len(axis.nodes)) for axis in axes), indexing="ij")
-        wave = np.prod([np.sin(2 * np.pi * grid + 0.5) for grid in grids], axis=0)
-        u0 = np.stack([np.full(wave.shape, low + 0.5 * (high - low)), low + (high - low) * (0.5 + 0.3 * wave)])
-    times = np.linspace(0.0, problem.duration, 11)
-    points = {"x": axes[0].nodes[:: max(1, len(axes[0].nodes) // 64)]} if len(axes) == 1 else {}
-    out = model.predict(u0, times=times, **points)
-    good = to_numpy(out.converged).reshape(len(u0), -1).all(axis=1)
-    if not good.any():
-        raise ValueError("no solve of the example converges; train the model first, or raise max_steps")
-    arrays = {"u0": to_numpy(out.u0)[good], "x": to_numpy(out.x), "t": to_numpy(out.t), "u": to_numpy(out.u)[good]}
-    arrays |= {f"parameter_{key}": to_numpy(value)[good] for key, value in out.parameters.items()}
-    return save_npz(path, arrays)
-
-
-def _export_onnx(model: Surrogate, path: Path) -> None:
-    if importlib.util.find_spec("pihc_zoo.zoo.onnx_export") is None:
-        raise ValueError("this installation has no ONNX export; install it with: pip install 'pihc_zoo[onnx]'")
-    try:
-        module = importlib.import_module("pihc_zoo.zoo.onnx_export")
-        with atomic_path(path) as temporary:
-            module.export_onnx(model, temporary)
-    except ImportError as error:
-        raise ValueError(f"ONNX export needs {error.name}; install it with: pip install 'pihc_zoo[onnx]'") from None
-
-
-# ---------------------------------------------------------------------- push
 
 
 def push(
@@ -426,18 +258,3 @@ def _push_folder(folder: Path, repo_id: str, options: argparse.Namespace) -> int
     done = "pushed and verified" if result.is_new else "already there, verified"
     print(f"{result.url}: {done}" + (f", tagged {result.tag}" if result.tag else ""))
     return 0
-
-
-__all__ = [
-    "Push",
-    "add_export_arguments",
-    "add_push_arguments",
-    "card_text",
-    "export",
-    "push",
-    "push_to_hub",
-    "run_export",
-    "run_push",
-    "save_pretrained",
-    "write_example",
-]
