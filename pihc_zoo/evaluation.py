@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from .decomposition import DECOMPOSITIONS, Joint
 from .learning.families import FAMILIES, OUT_OF_FAMILY, Constants, Family, GaussianProcess, RandomSines
 from .learning.families import sample_parameters as _sample_parameters
 from .prediction import save_npz, to_numpy
@@ -221,6 +222,12 @@ def _summary(errors: np.ndarray) -> dict[str, Any]:
     return {"count": len(errors), "failed": len(errors) - len(finite), **values}
 
 
+def _errors(errors: np.ndarray) -> dict[str, Any]:
+    """The part of `_summary` that rows of tables hold."""
+    summary = _summary(errors)
+    return {"error_mean": summary["mean"], "error_max": summary["max"], "failed": summary["failed"]}
+
+
 def accuracy(model, references: ReferenceSet, **options: Any) -> dict[str, Any]:
     """Errors of a model: count, failed, mean, median, max.
 
@@ -247,7 +254,7 @@ def ladder(problem, references: ReferenceSet, model=None, batch: int = 64, repea
     """What each ingredient brings: the lift alone, 1, 2, 3 Picard steps; untrained and trained network.
 
     Returns:
-        Rows of name, error summary and ms per trajectory in a batch.
+        Rows of name, error_mean, error_max, failed, ms per trajectory in a batch, batch.
     """
     device = "cpu" if model is None else model.device
     rows = references.take(np.arange(batch) % len(references))
@@ -264,8 +271,9 @@ def ladder(problem, references: ReferenceSet, model=None, batch: int = 64, repea
     return [
         {
             "name": name,
-            **_summary(relative_error(answer(references), references.u)),
+            **_errors(relative_error(answer(references), references.u)),
             **_per_trajectory(times[name], batch),
+            "batch": batch,
         }
         for name, answer in answers.items()
     ]
@@ -283,21 +291,23 @@ def cheapest_picard(problem, references: ReferenceSet, error: float, device: Any
     """The fastest setting of the Picard solver whose mean error is at most ``error``.
 
     Returns:
-        settings, batch (trajectories a pass), error summary; ``is_equal`` False where no setting is
-        that accurate, and then the most accurate one.
+        name, settings, error_mean, error_max, failed, batch (trajectories a pass); ``is_equal`` False
+        where no setting is that accurate, and then the most accurate one.
     """
     found: list[dict[str, Any]] = []
     for nodes, elements, stages in PICARD_GRIDS:
         for steps in PICARD_STEPS:
             settings = {"steps": steps, "num_nodes": nodes, "elements": elements, "stages": stages}
             solver = fast_solver(problem, **settings, device=device)
-            summary = _summary(relative_error(solver(references.u0, references.parameters), references.u))
-            found.append({"solver": "picard", "settings": settings, **summary, "is_equal": summary["mean"] <= error})
+            errors = _errors(relative_error(solver(references.u0, references.parameters), references.u))
+            name = f"Picard, {steps} step{'s' * (steps != 1)}, {nodes} × {elements * stages} nodes"
+            is_equal = errors["error_mean"] is not None and errors["error_mean"] <= error
+            found.append({"name": name, "settings": settings, **errors, "is_equal": is_equal})
             if found[-1]["is_equal"]:
                 break  # more steps on this grid only cost more
     equal = [row for row in found if row["is_equal"]]
     if not equal:
-        return {**min(found, key=lambda row: row["mean"]), "batch": PICARD_BATCHES[0]}
+        return {**min(found, key=lambda row: row["error_mean"]), "batch": PICARD_BATCHES[0]}
     rows = references.take(np.arange(max(PICARD_BATCHES)) % len(references))
     calls = {}
     for i, row in enumerate(equal):
@@ -315,9 +325,11 @@ def loosest_lsoda(problem, references: ReferenceSet, error: float) -> dict[str, 
     row: dict[str, Any] = {}
     for tolerance in LSODA_TOLERANCES:
         solver = MethodOfLines(problem, rtol=tolerance, atol=tolerance)
-        summary = _summary(relative_error(_one_by_one(solver, few), few.u))
-        row = {"solver": "lsoda", "settings": {"rtol": tolerance, "atol": tolerance}, **summary, "batch": 1}
-        row["is_equal"] = summary["mean"] <= error
+        errors = _errors(relative_error(_one_by_one(solver, few), few.u))
+        settings = {"rtol": tolerance, "atol": tolerance}
+        is_equal = errors["error_mean"] is not None and errors["error_mean"] <= error
+        name = f"LSODA, tolerance {tolerance:.0e}, {len(solver.axis.nodes)} cells"
+        row = {"name": name, "settings": settings, **errors, "is_equal": is_equal, "batch": 1}
         if row["is_equal"]:
             break
     return row
@@ -332,31 +344,31 @@ def compare(model, references: ReferenceSet, batch: int = 64, repeats: int = 5) 
     """The surrogate and the classical solvers that are as accurate, timed in turn.
 
     Returns:
-        Rows of solver, settings, error summary, ms (median, lowest, highest) and ``ratio``, the
-        solver's median time over the surrogate's: above 1 the surrogate is faster. None where the
-        solver is less accurate than the surrogate.
+        Rows, the surrogate's first, of name, settings, error_mean, error_max, ms (median, lowest,
+        highest) and ``ratio``, the solver's median time over the surrogate's: above 1 the surrogate is
+        faster. None where the solver is less accurate than the surrogate.
     """
     problem, device = model.problem, model.device
-    own = {"solver": "surrogate", "settings": {}, **accuracy(model, references), "batch": batch, "is_equal": True}
-    if own["mean"] is None:
+    errors = _errors(references.errors(model))
+    if errors["error_mean"] is None:
         raise ValueError("all predictions failed: there is nothing to compare; see the messages of predict")
-    picard = cheapest_picard(problem, references, own["mean"], device)
-    lsoda = loosest_lsoda(problem, references, own["mean"])
+    own = {"name": "surrogate", "settings": {}, **errors, "is_equal": True, "batch": batch}
+    picard = cheapest_picard(problem, references, errors["error_mean"], device)
+    lsoda = loosest_lsoda(problem, references, errors["error_mean"])
     rows = references.take(np.arange(batch) % len(references))
     few = references.take(np.arange(min(batch, _NUM_LSODA)) % len(references))
     picard_solver = fast_solver(problem, **picard["settings"], device=device)
     lsoda_solver = MethodOfLines(problem, **lsoda["settings"])
     calls = {
-        "surrogate": lambda: rows.predict(model),
+        "own": lambda: rows.predict(model),
         "picard": lambda: _in_passes(picard_solver, rows, picard["batch"]),
         "lsoda": lambda: _one_by_one(lsoda_solver, few),
     }
     times = timings(calls, repeats, device)
-    result = []
-    for row in (own, picard, lsoda):
-        name = row["solver"]
-        measured = _per_trajectory(times[name], len(few) if name == "lsoda" else batch)
-        ratio = measured["ms"] / result[0]["ms"] if result and row["is_equal"] else None
+    result = [{**own, **_per_trajectory(times["own"], batch), "ratio": None}]
+    for row, key, count in ((picard, "picard", batch), (lsoda, "lsoda", len(few))):
+        measured = _per_trajectory(times[key], count)
+        ratio = measured["ms"] / result[0]["ms"] if row["is_equal"] else None
         result.append({**row, **measured, "ratio": ratio})
     return result
 
@@ -377,37 +389,37 @@ def benchmark(
             ``references`` with its own decomposition.
 
     Returns:
-        Rows of batch, experts, mean and max error of the timed answers, ms, picard_ms, and ``ratio``
-        = picard_ms / ms; a row whose answers err by more than stated is not accepted and has none.
+        Rows of batch, experts, decomposition, max_steps, error_mean and error_max of the timed answers,
+        ms, picard_ms, and ``ratio`` = picard_ms / ms; a row whose answers err by more than stated is not
+        accepted and has none.
     """
-    from .decomposition import Joint
-
     own = accuracy(model, references)
     if own["failed"]:
         raise ValueError(f"{own['failed']} of {own['count']} predictions failed; there is nothing to time")
     stated = own["max"] if stated_error is None else stated_error
     picard = cheapest_picard(model.problem, references, own["mean"], model.device)
     solver = fast_solver(model.problem, **picard["settings"], device=model.device)
+    default = model.constraint.decomposition
+    kinds = {n: default if n is None else Joint({model.problem.default_axis: n}) for n in experts}
     table = []
     for batch in batches:
         rows = references.take(np.arange(batch) % len(references))
         calls: dict[Any, Callable[[], Any]] = {"picard": lambda r=rows: _in_passes(solver, r, picard["batch"])}
-        options = {}
-        for count in experts:
-            options[count] = {} if count is None else {"experts": Joint({model.problem.default_axis: count})}
-            calls[count] = lambda r=rows, o=options[count]: r.predict(model, **o)
+        calls |= {n: lambda r=rows, d=kind: r.predict(model, experts=d) for n, kind in kinds.items()}
         times = timings(calls, repeats, model.device)
         picard_ms = 1e3 * times["picard"]["median"] / batch
-        for count, option in options.items():
-            summary = _summary(rows.errors(model, **option))
-            is_accepted = not summary["failed"] and summary["max"] <= stated * (1 + 1e-6)
-            measured = _per_trajectory(times[count], batch)
+        for n, kind in kinds.items():
+            errors = _errors(rows.errors(model, experts=kind))
+            is_accepted = not errors["failed"] and errors["error_max"] <= stated * (1 + 1e-6)
+            measured = _per_trajectory(times[n], batch)
             ratio = picard_ms / measured["ms"] if is_accepted and picard["is_equal"] else None
             table.append(
                 {
                     "batch": batch,
-                    "experts": count,
-                    **summary,
+                    "experts": kind.num_experts,
+                    "decomposition": describe(kind, DECOMPOSITIONS)["name"],
+                    "max_steps": model.constraint.solver.max_steps,
+                    **errors,
                     **measured,
                     "picard_ms": picard_ms,
                     "stated_error": stated,
@@ -457,23 +469,17 @@ def trust(model, references: ReferenceSet) -> dict[str, Any]:
     }
 
 
-def out_of_family(model, count: int = 32, seed: int = 0) -> dict[str, dict[str, Any]]:
+def out_of_family(model, count: int = 32, seed: int = 0) -> dict[str, float]:
     """Per family that the model was not trained for: the fraction flagged, that is not reliable."""
     (axis,) = model.problem.output_space.values()
-    result = {}
+    flagged = {}
     for name in OUT_OF_FAMILY:
         rng = np.random.default_rng([seed, 2**31])
         u0 = FAMILIES[name]().sample(count, axis.nodes, rng)
         parameters = _sample_parameters(model.problem, model.parameter_inputs, count, rng)
         prediction = ReferenceSet(u0, parameters, u0).predict(model)
-        estimates = to_numpy(prediction.estimated_error)
-        finite = estimates[np.isfinite(estimates)]
-        result[name] = {
-            "count": count,
-            "flagged": float(1 - np.mean(to_numpy(prediction.is_reliable))),
-            "estimated_error_median": float(np.median(finite)) if len(finite) else None,
-        }
-    return result
+        flagged[name] = float(1 - np.mean(to_numpy(prediction.is_reliable)))
+    return flagged
 
 
 # ---------------------------------------------------------------------- everything
@@ -514,9 +520,10 @@ def evaluate(
         cache: folder for the converged solutions.
 
     Returns:
-        model, problem, count, seed, environment, families (how to draw them again), accuracy (per
-        family), ladder, compare, benchmark, trust (per family), out_of_family, peak_memory_mb. Times and
-        the ladder are measured on the first family.
+        model, problem, count, seed, hardware, environment, families (how to draw them again), results
+        (`accuracy` per family), ladder, compare, classical (`compare` without the surrogate), experts
+        (`benchmark`), threshold, trust (per family), out_of_family, peak_memory_mb. Times and the ladder
+        are measured on the first family.
     """
     families = families or default_families(model)
     if quick:
@@ -529,17 +536,22 @@ def evaluate(
     batch, repeats = (16, 3) if quick else (64, 7)
     options: dict[str, Any] = {"batches": (1, 16), "experts": (None,)} if quick else {}
     rows = first.take(np.arange(batch) % len(first))
+    place = environment(model.device)
+    compared = compare(model, first, batch, repeats)
     return {
         "model": model.name,
         "problem": model.problem.name,
         "count": count,
         "seed": seed,
-        "environment": environment(model.device),
+        "hardware": f"{place['device']}, {'one GPU' if place['is_cuda'] else 'one CPU thread'}",
+        "environment": place,
         "families": {name: describe(family, FAMILIES) for name, family in families.items()},
-        "accuracy": {name: accuracy(model, references) for name, references in sets.items()},
+        "results": {name: accuracy(model, references) for name, references in sets.items()},
         "ladder": ladder(model.problem, first, model, batch, repeats),
-        "compare": compare(model, first, batch, repeats),
-        "benchmark": benchmark(model, first, repeats=repeats, **options),
+        "compare": compared,
+        "classical": compared[1:],
+        "experts": benchmark(model, first, repeats=repeats, **options),
+        "threshold": model.config["trust"].get("threshold"),
         "trust": {name: trust(model, references) for name, references in sets.items()},
         "out_of_family": out_of_family(model, count, seed),
         "peak_memory_mb": {"batch": batch, "value": peak_memory(lambda: rows.predict(model), model.device)},
