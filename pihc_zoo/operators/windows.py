@@ -28,7 +28,7 @@ class Windows(nn.Module):
             [np.ravel_multi_index(np.meshgrid(*box, indexing="ij"), shape) for box in product(*indices)]
         )  # (K, *local)
         self.num_windows = len(flat)
-        self.key = (tuple(index.tobytes() for index in indices),)
+        self.key = tuple((index.shape, index.tobytes()) for index in indices)
         local = np.stack([weights.ravel()[box] for weights, box in zip(blending, flat, strict=True)])
         self.register_buffer("flat", torch.as_tensor(flat.reshape(self.num_windows, -1)), persistent=False)
         self.register_buffer("blending", torch.as_tensor(local.reshape(self.num_windows, -1)), persistent=False)
