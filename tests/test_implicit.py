@@ -103,9 +103,7 @@ def test_the_directional_derivative_and_its_gradients(build, tensors, random):
     (gradient,) = torch.autograd.grad(objective.cost(tracked).sum(), tracked, create_graph=True)
     expected = (gradient * direction).sum(dim=1)
     assert_close(found, expected, rtol=1e-11, atol=1e-12)
-    for a, b in zip(
-        torch.autograd.grad(found.sum(), leaves), torch.autograd.grad(expected.sum(), leaves), strict=True
-    ):
+    for a, b in zip(torch.autograd.grad(found.sum(), leaves), torch.autograd.grad(expected.sum(), leaves), strict=True):
         assert_close(a, b, rtol=1e-10, atol=1e-11)
 
 

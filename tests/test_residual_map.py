@@ -1,0 +1,88 @@
+"""Laws of residual maps: linear, transposable, in solution units; which experts may take which."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from pihc_zoo.decomposition import Disjoint, Joint, Overlapping
+from pihc_zoo.residual_map import InverseLinearised, QuadratureWeights
+
+
+@pytest.fixture
+def random(operator):
+    generator = torch.Generator().manual_seed(9)
+    return lambda *lead, shape=operator.grid.shape: torch.randn(*lead, *shape, dtype=torch.float64, generator=generator)
+
+
+@pytest.fixture(params=[QuadratureWeights, InverseLinearised])
+def residual_map(request, operator):
+    return request.param(operator)
+
+
+DECOMPOSITIONS = [None, Disjoint({"x": 2}), Overlapping({"x": 2}, overlap=3)]
+
+
+@pytest.mark.parametrize("decomposition", DECOMPOSITIONS, ids=repr)
+def test_transpose_is_the_adjoint(residual_map, problem, operator, random, decomposition):
+    windows = None if decomposition is None else decomposition.windows(operator.grid)
+    count, shape = (2, operator.grid.shape) if windows is None else (2 * windows.num_windows, windows.local_shape)
+    rows = residual_map(problem.as_tensors({}), 2, windows)
+    x, y = random(count, 3, shape=shape), random(count, 3, shape=shape)
+    left, right = (rows.apply(x) * y).flatten(2).sum(2), (x * rows.transpose(y)).flatten(2).sum(2)
+    assert_close(left, right, rtol=1e-10, atol=1e-12)
+
+
+def test_maps_are_linear(residual_map, problem, random):
+    rows = residual_map(problem.as_tensors({}), 2)
+    x, y = random(2, 3), random(2, 3)
+    combined = 0.3 * rows.apply(x) - 2 * rows.apply(y)
+    assert_close(rows.apply(0.3 * x - 2 * y), combined, rtol=1e-9, atol=1e-12)
+
+
+def test_weights_make_the_rows_norm_a_root_mean_square(operator, problem):
+    """With the time factor taken out, a residual of constant size has rows of that norm."""
+    rows = QuadratureWeights(operator)(problem.as_tensors({}), 1)
+    constant = torch.full((1, 1, *operator.grid.shape), 3.0, dtype=torch.float64) / rows.scale
+    assert_close(rows.apply(constant).norm(), torch.tensor(3.0, dtype=torch.float64), rtol=1e-12, atol=0)
+
+
+def test_inverse_rows_are_in_solution_units(operator, problem, random):
+    """A⁻¹ of the linearised residual of a correction is the correction: rows = W u."""
+    c = problem.as_tensors({})
+    u = random(1, 2)
+    homogeneous = {name: closure.homogeneous() for name, closure in operator.closures(c).items()}
+    features, names = operator(u, homogeneous), list(problem.features)
+    residual = sum(a * features[:, :, names.index(name)] for name, a in problem.linearised(c).items())
+    rows = InverseLinearised(operator)(c, 1)
+    assert_close(rows.apply(residual), u * rows.weights, rtol=1e-7, atol=1e-9)
+
+
+def test_pointwise_maps_do_not_mix_points(operator, problem):
+    rows = QuadratureWeights(operator)(problem.as_tensors({}), 1)
+    impulse = torch.zeros(1, 1, *operator.grid.shape, dtype=torch.float64)
+    impulse[0, 0, 3, 5] = 1
+    assert rows.apply(impulse).nonzero().tolist() == [[0, 0, 3, 5]]
+
+
+def test_on_windows_pointwise_maps_are_the_windows_of_the_map(operator, problem, random):
+    c, windows = problem.as_tensors({}), Overlapping({"x": 2}, overlap=3).windows(operator.grid)
+    field = random(3, 1)
+    whole = QuadratureWeights(operator)(c, 3).apply(field)
+    local = QuadratureWeights(operator)(c, 3, windows).apply(windows.take(field))
+    assert_close(local, windows.take(whole), rtol=1e-14, atol=0)
+
+
+def test_experts_split_in_time_need_a_pointwise_map(operator, problem):
+    """A⁻¹ in time would need the inflow of each window."""
+    c, windows = problem.as_tensors({}), Disjoint({"t": 2}).windows(operator.grid)
+    with pytest.raises(ValueError, match="take a pointwise residual map: quadrature_weights"):
+        InverseLinearised(operator)(c, 1, windows)
+    QuadratureWeights(operator)(c, 1, windows)  # is fine
+
+
+def test_joint_experts_take_any_map(tiny_model, fields):
+    model = tiny_model(decomposition={"name": "joint", "counts": {"t": 2, "x": 2}})
+    assert isinstance(model.constraint.decomposition, Joint)
+    assert model.predict(fields(1), max_steps=30).converged.all()
