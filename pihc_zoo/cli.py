@@ -301,7 +301,7 @@ def _plain(latex: str) -> str:
 def predict_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``pihc predict``."""
     parser.epilog = (
-        "INPUT holds u0 (batch, n) or (n,), and optionally x (positions of u0), t (output times) and "
+        "INPUT holds u0 (batch, n) or (n,), and optionally x (positions of u0: input_x), t (output times) and "
         "parameter_<name>. The output holds u0, x, t, u (batch, time, x), the parameters and the trust report."
     )
     parser.add_argument("model", help="name, folder or Hub id")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,16 +49,20 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
         except OSError as error:
             raise ValueError(f"{str(path)!r} is not a complete HDF5 file ({error})") from None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not hasattr(file, "files"):
-                raise ValueError(f"{str(path)!r} is not an NPZ file; save with numpy.savez(path, u0=...)")
-            return {key: file[key] for key in file.files}
-    except (OSError, zipfile.BadZipFile, EOFError) as error:
+        with open(path, "rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise ValueError(
+                    f"{str(path)!r} is not an NPZ file, or not a complete one; write it with numpy.savez(path, u0=...)"
+                )
+        with np.load(path, allow_pickle=False) as arrays:
+            loaded = {key: arrays[key] for key in arrays.files}
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise ValueError(f"{str(path)!r} is not a complete NPZ file ({error})") from None
     except ValueError as error:
         if "pickle" in str(error):
             raise ValueError(f"{str(path)!r} holds pickled objects, which are never read; save plain arrays") from None
         raise
+    return {key: value for key, value in loaded.items() if isinstance(value, np.ndarray)}
 
 
 def read_trajectories(source: str | os.PathLike | dict[str, Any], problem) -> Trajectories:
