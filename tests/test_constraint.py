@@ -1,0 +1,150 @@
+"""Laws of the ansatz and of the hard constraint as a whole."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from pihc_zoo.decomposition import Disjoint, Joint, Overlapping
+from pihc_zoo.solvers.levenberg_marquardt import LevenbergMarquardt
+from pihc_zoo.status import Status
+
+EXPERTS = [
+    Joint({"x": 1}),
+    Joint({"x": 4}),
+    Joint({"t": 2, "x": 2}),
+    Disjoint({"x": 4}),
+    Overlapping({"x": 2}, overlap=2),
+]
+
+
+@pytest.fixture
+def setting(tiny_model, fields):
+    """A tiny model, conditions of three trajectories and their basis functions, in float64."""
+
+    def make(parameters=None, **changes):
+        model = tiny_model(**changes).with_network_dtype(torch.float64)
+        u0 = model.at_nodes(torch.as_tensor(fields(3)), model.problem.output_space["x"].nodes)
+        conditions = model.constraint.conditions(u0, model.tensors(parameters))
+        with torch.no_grad():
+            return model, conditions, model.basis(conditions)
+
+    return make
+
+
+def test_the_lift_solves_the_linearised_problem_with_all_conditions(setting):
+    model, conditions, _ = setting({"D": torch.tensor([2e-4, 5e-4, 1e-3])})
+    names = list(model.problem.features)
+    residual = sum(
+        a.reshape(-1, 1, 1) * conditions.lift_features[:, names.index(name)]
+        for name, a in model.problem.linearised(conditions.c).items()
+    )
+    scale = conditions.lift_features[:, names.index("u_t")].abs().max()
+    # A keeps the wall operator of the default D, the second one here: exact there only
+    assert residual[1].abs().max() < 1e-9 * scale < residual[0].abs().max()
+
+
+def test_basis_functions_vanish_where_conditions_hold(setting):
+    """The mollifier lies in [0, 1), grows with time from zero, and falls towards the walls."""
+    model, conditions, basis = setting()
+    m = model.constraint.ansatz.mollifier(conditions.c)[0]
+    assert m.min() >= 0 and m.max() < 1
+    middle = m.shape[1] // 2
+    assert (m[:, 0] < m[:, middle]).all() and (m[:, -1] < m[:, middle]).all()
+    assert basis.dtype == torch.float64 and basis.shape[1] == model.network.num_basis
+
+
+def test_network_inputs_are_of_order_one_and_as_many_as_declared(setting):
+    model, conditions, _ = setting(problem={"inputs": ["D", "phi", "n_f"]})
+    inputs = model.constraint.inputs(conditions)
+    assert inputs.shape == (3, model.constraint.ansatz.num_inputs, *model.constraint.grid.shape)
+    assert torch.isfinite(inputs).all() and inputs.abs().max() < 20
+
+
+@pytest.mark.parametrize("experts", EXPERTS, ids=repr)
+def test_a_batch_equals_a_loop(setting, experts):
+    model, conditions, basis = setting()
+    constraint, solver = model.constraint, LevenbergMarquardt(max_steps=30, rtol=1e-8)
+    together = constraint(basis, conditions, experts, solver)
+    for i in range(3):
+        own = model.constraint.conditions(conditions.u0[i : i + 1], conditions.c)
+        alone = constraint(basis[i : i + 1], own, experts, solver)
+        assert_close(alone.u[0], together.u[i], rtol=0, atol=1e-10)
+        assert_close(alone.cost[0], together.cost[i], rtol=1e-8, atol=1e-16)
+
+
+@pytest.mark.parametrize("experts", EXPERTS, ids=repr)
+def test_shapes_and_statuses_are_per_subproblem(setting, experts):
+    model, conditions, basis = setting()
+    field = model.constraint(basis, conditions, experts, LevenbergMarquardt(max_steps=40))
+    subproblems = 1 if experts.is_joint else experts.num_experts
+    coefficients = 2 * experts.num_experts // subproblems
+    assert field.u.shape == (3, *model.constraint.grid.shape)
+    assert field.coefficients.shape == (3, subproblems, coefficients)
+    assert field.cost.shape == (3, subproblems)
+    assert field.solution.status.shape == (3 * subproblems,)
+    assert (field.solution.status == Status.CONVERGED).all()
+
+
+def test_more_joint_experts_fit_no_worse(setting):
+    """Windows of K = 4 sum to those of K = 1: a larger space, a smaller least-squares objective."""
+    model, conditions, basis = setting()
+    solver = LevenbergMarquardt(max_steps=60, rtol=1e-8)
+    one, four = (model.constraint(basis, conditions, Joint({"x": k}), solver).cost for k in (1, 4))
+    assert (four <= one * (1 + 1e-9)).all() and (four < 0.9 * one).any()
+
+
+def test_disjoint_experts_minimise_their_own_rows(setting):
+    """With a pointwise map each expert's solve is that of the domain cut to its nodes."""
+    model, conditions, basis = setting(residual_map={"name": "quadrature_weights"})
+    experts, solver = Disjoint({"x": 4}), LevenbergMarquardt(max_steps=60, rtol=1e-9)
+    best = model.constraint(basis, conditions, experts, solver)
+    joint = model.constraint(basis, conditions, Disjoint({"x": 1}), solver)
+    w_joint = joint.coefficients.expand(-1, 4, -1)
+    windows = experts.windows(model.constraint.grid)
+    rows = windows.take(model.constraint.rows(joint.u, conditions)).unflatten(0, (3, 4))
+    ridge = model.constraint.ridge
+    shared = 0.5 * rows.flatten(2).square().sum(dim=2) + 0.5 * ridge * w_joint.square().sum(dim=2)
+    assert (best.cost <= shared * (1 + 1e-9)).all()
+    assert_close(shared.sum(dim=1), joint.cost[:, 0], rtol=1e-6, atol=1e-18)
+
+
+def test_the_constraint_lowers_the_residual_of_the_lift(setting):
+    model, conditions, basis = setting()
+    solved = model.constraint(basis, conditions, solver=LevenbergMarquardt(max_steps=30))
+    lift = model.constraint.rows(conditions.lift, conditions).flatten(1).norm(dim=1)
+    rows = model.constraint.rows(solved.u, conditions).flatten(1).norm(dim=1)
+    assert (rows < lift).all()
+    assert_close(0.5 * rows.square(), solved.cost[:, 0], rtol=1e-3, atol=1e-12)
+
+
+def test_the_first_order_correction_as_only_basis_is_one_picard_step(setting):
+    """include_correction and w = 1 give u_L − A⁻¹ρ(u_L)."""
+    model, conditions, basis = setting(
+        ansatz={"include_correction": True},
+        network={"num_basis": 1},
+        solver={"max_steps": 0, "initial_coefficient": 1.0},
+        decomposition={"counts": {"x": 1}},
+    )
+    assert basis.shape[1] == 2
+    field = model.constraint(basis * torch.tensor([1.0, 0.0])[:, None, None], conditions)
+    assert_close(field.u, conditions.lift + conditions.correction, rtol=0, atol=1e-14)
+    assert (field.solution.status == Status.NOT_SOLVED).all()
+
+
+def test_without_steps_the_coefficients_are_the_initial_ones(setting):
+    model, conditions, basis = setting(solver={"max_steps": 0, "initial_coefficient": 1.0})
+    field = model.constraint(basis, conditions)
+    assert (field.coefficients == 1).all()
+    assert_close(field.u, conditions.lift + basis.sum(dim=1), rtol=0, atol=1e-14)
+
+
+def test_the_solver_passed_overrides_the_default_only_for_the_call(setting):
+    model, conditions, basis = setting()
+    before = model.constraint.solver
+    model.constraint(basis, conditions, solver=dataclasses.replace(before, max_steps=0))
+    assert model.constraint.solver == before
+    assert (model.constraint(basis, conditions).solution.iterations > 0).all()
