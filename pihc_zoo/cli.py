@@ -108,6 +108,10 @@ def _fail(error: Any) -> int:
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    _warn(message)
+
+
+def _warn(message: Any) -> None:
     print(f"warning: {_one_line(message)}", file=sys.stderr)
 
 
@@ -121,6 +125,12 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a positive integer, got {text!r}")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected zero or a positive integer, got {text!r}")
     return int(text)
 
 
@@ -310,7 +320,7 @@ def predict_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--constant", type=_number, metavar="U0", help="one constant initial condition")
     source.add_argument("--sample", type=_count, metavar="N", help="N random initial conditions")
     source.add_argument("--family", help="family of --sample (default random_sines)")
-    source.add_argument("--seed", type=int, default=0, help="seed of --sample")
+    source.add_argument("--seed", type=_seed, default=0, help="seed of --sample")
     parser.add_argument("--output", type=Path, required=True, metavar="NPZ", help="file to write")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="figure to write (.png, .pdf or .svg)")
     parser.add_argument("--index", type=int, default=0, help="trajectory in the figure (default 0)")
@@ -333,6 +343,7 @@ def predict_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_predict(options: argparse.Namespace) -> int:
     """Predicts, writes the NPZ and prints a summary."""
+    _check_writable(options.output)
     output = (
         options.output if options.output.suffix == ".npz" else options.output.with_name(options.output.name + ".npz")
     )
@@ -365,7 +376,9 @@ def run_predict(options: argparse.Namespace) -> int:
     if options.max_steps is not None:
         arguments["max_steps"] = options.max_steps
     begin = time.perf_counter()
-    prediction = model.predict(u0, on_failure=options.on_failure, **arguments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the summary says it
+        prediction = model.predict(u0, on_failure=options.on_failure, **arguments)
     seconds = time.perf_counter() - begin
     if options.plot is not None:
         prediction.plot(options.index, options.plot)
@@ -444,14 +457,16 @@ def _print_prediction(prediction: Any, seconds: float) -> None:
     if len(known):
         print(f"estimated error: mean {_percent(known.mean())}, max {_percent(known.max())}")
     print(f"converged: {int(converged.sum())} of {count}; reliable: {int(reliable.sum())} of {count}")
-    if converged.all() and not reliable.all():
-        rows = ", ".join(map(str, np.flatnonzero(~reliable)[:8]))
-        more = " …" if (~reliable).sum() > 8 else ""
-        print(
-            f"warning: not reliable: trajectories {rows}{more}; their values or estimated errors are outside what "
-            "the model was trained for",
-            file=sys.stderr,
-        )
+    failed = np.flatnonzero(~converged)
+    if len(failed):
+        is_missing = ~np.isfinite(to_numpy(prediction.u)).reshape(count, -1).all(axis=1)
+        replaced = int((~converged & ~is_missing).sum())
+        print(f"failed: {len(failed)}, of which {replaced} replaced by the classical solver, {is_missing.sum()} NaN")
+        _warn(f"trajectory {failed[0]}: {prediction.messages[failed[0]]}")
+    doubtful = np.flatnonzero(converged & ~reliable)
+    if len(doubtful):
+        numbers = ", ".join(map(str, doubtful[:8])) + (" …" if len(doubtful) > 8 else "")
+        _warn(f"not reliable: {numbers}; the values or the estimated error are beyond what the model was tested for")
 
 
 # ---------------------------------------------------------------------- evaluate
@@ -461,7 +476,7 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``pihc evaluate``."""
     parser.add_argument("model", help="name, folder or Hub id")
     parser.add_argument("--count", type=_count, default=32, help="initial conditions per family (default 32)")
-    parser.add_argument("--seed", type=int, default=0, help="which initial conditions")
+    parser.add_argument("--seed", type=_seed, default=0, help="which initial conditions")
     parser.add_argument("--family", action="append", metavar="NAME", help="only this test family; may be repeated")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures as JSON")
     parser.add_argument("--quick", action="store_true", help="fewer trajectories and repeats")
@@ -472,8 +487,6 @@ def run_evaluate(options: argparse.Namespace) -> int:
     """Measures a model and prints the tables."""
     if options.json is not None:
         _check_writable(options.json)
-    if options.seed < 0:
-        raise ValueError(f"--seed must be zero or positive, got {options.seed}")
     model = _load(options)
     from .evaluation import evaluate, family_of
     from .prediction import atomic_path

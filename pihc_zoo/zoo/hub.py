@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from .config import nearest
 from .folder import (
+    CARD_FILE,
     CONFIG_FILE,
     EXAMPLE_FILE,
     INDEX_FILE,
@@ -178,19 +179,31 @@ def _download(
     from huggingface_hub import hf_hub_download, snapshot_download
 
     prefix = f"{subfolder.strip('/')}/" if subfolder else ""
+    name = prefix + CONFIG_FILE
     with hub_errors(repo_id, revision):
-        config = Path(hf_hub_download(repo_id, prefix + CONFIG_FILE, revision=revision, **options))
-    read_config(config.parent)
-    root = config.parents[prefix.count("/")]  # …/snapshots/<commit>
+        if options.get("force_download"):  # raises without a network, where a snapshot would come from the cache
+            root = Path(hf_hub_download(repo_id, name, revision=revision, **options)).parents[prefix.count("/")]
+        else:  # fails at once without a network, where a file would be tried again for half a minute
+            patterns = [name, CARD_FILE, ".gitattributes"]
+            root = Path(snapshot_download(repo_id, revision=revision, allow_patterns=patterns, **options))
+    if not (root / name).is_file():
+        raise HubError(_no_config(repo_id, revision))
+    read_config((root / name).parent)
     patterns = [prefix + name for name in (CONFIG_FILE, *_FILES[backend])]
     with hub_errors(repo_id, revision):
-        return Path(snapshot_download(repo_id, revision=root.name, allow_patterns=patterns, **options)) / prefix
+        snapshot_download(repo_id, revision=root.name, allow_patterns=patterns, **options)
+    return root / prefix
+
+
+def _no_config(repo_id: str, revision: str | None) -> str:
+    at = f" at revision {revision!r}" if revision else ""
+    return f"{repo_id!r}{at} has no config.json; it is not a pihc_zoo model, or lies in a subfolder: give subfolder=…"
 
 
 @contextlib.contextmanager
 def hub_errors(repo_id: str, revision: str | None = None) -> Iterator[None]:
     """Turns the Hub client's exceptions into one line each: what, why, what to do."""
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
     at = f" at revision {revision!r}" if revision else ""
     try:
@@ -206,7 +219,7 @@ def hub_errors(repo_id: str, revision: str | None = None) -> Iterator[None]:
     except errors.LocalEntryNotFoundError as error:
         _fail(_not_cached(repo_id, at, error))
     except errors.EntryNotFoundError:
-        _fail(f"{repo_id!r}{at} has no config.json; it is not a pihc_zoo model, or give subfolder=…")
+        _fail(_no_config(repo_id, revision))
     except errors.OfflineModeIsEnabled:
         _fail(f"{repo_id!r} needs the network and HF_HUB_OFFLINE is set; unset it")
     except errors.HFValidationError as error:
@@ -222,6 +235,8 @@ def hub_errors(repo_id: str, revision: str | None = None) -> Iterator[None]:
             _fail(f"the disk is full while transferring {repo_id!r}; free some space or choose another cache_dir")
         if number in (errno.EACCES, errno.EROFS, errno.EPERM):
             _fail(f"cannot write the cache ({cause}); choose a writable cache_dir or set HF_HOME")
+        if type(error).__name__ in ("ConnectError", "ConnectTimeout"):
+            _fail(f"{constants.ENDPOINT} cannot be reached for {repo_id!r}; check the network and HF_ENDPOINT")
         _fail(f"the transfer of {repo_id!r} broke off ({_first_line(error)}); run it again, it resumes")
     except ValueError as error:
         if isinstance(error, HubError) or "orce" not in str(error):
