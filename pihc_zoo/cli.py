@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "zoo.publish:add_export_arguments",
         "zoo.publish:run_export",
     ),
+    "doctor": ("check the installation", "doctor:add_arguments", "doctor:run"),
     "push": ("publish a model on the Hub", "zoo.publish:add_push_arguments", "zoo.publish:run_push"),
 }
 

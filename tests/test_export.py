@@ -1,0 +1,95 @@
+"""A model folder is complete, repeatable and its own."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from export.__main__ import main
+from pihc_zoo.zoo.exporting import export, save_pretrained
+from pihc_zoo.zoo.folder import self_test
+from pihc_zoo.zoo.hub import from_pretrained
+
+COMPLETE = {"config.json", "model.safetensors", "README.md", "example.npz", "LICENSE"}
+
+
+@pytest.fixture
+def measured(tiny_model, tmp_path):
+    """A saved tiny model with a metrics.json."""
+    folder = save_pretrained(tiny_model(), tmp_path / "tiny")
+    (folder / "metrics.json").write_text(json.dumps({"description": "a test", "threshold": 0.01}))
+    return folder
+
+
+def test_the_folder_is_complete_and_verifies(measured, tmp_path, capsys):
+    assert main([str(measured), "--to", str(tmp_path / "out")]) == 0
+    out = tmp_path / "out"
+    assert COMPLETE | {"metrics.json"} <= {path.name for path in out.iterdir()}
+    assert "a test" in (out / "README.md").read_text() and "MIT" in (out / "LICENSE").read_text()
+    model = from_pretrained(out, verify=True)
+    assert self_test(model, out) == 0.0
+    assert model.name == "out" and "config.json" in capsys.readouterr().out
+
+
+def test_exporting_again_changes_nothing(measured, tmp_path):
+    out = export(measured, tmp_path / "again" / "tiny")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    export(measured, out)
+    export(out, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_another_models_figures_do_not_stay(measured, tiny_model, tmp_path):
+    """A folder that is saved over, or a model that was changed, loses what no longer describes it."""
+    export(measured, measured)
+    tuned = from_pretrained(measured)
+    next(tuned.network.parameters()).data.mul_(1.5)
+    out = export(tuned, tmp_path / "tuned")
+    assert not (out / "metrics.json").exists()
+    from_pretrained(out, verify=True)
+    save_pretrained(tiny_model(seed=4), measured)
+    assert {path.name for path in measured.iterdir()} == {"config.json", "model.safetensors", "README.md", "LICENSE"}
+
+
+def test_verify_catches_other_weights(measured, tiny_model, tmp_path):
+    out = export(measured, tmp_path / "out")
+    other = export(tiny_model(seed=5), tmp_path / "other")
+    (out / "example.npz").write_bytes((other / "example.npz").read_bytes())
+    with pytest.raises(ValueError, match=r"does not reproduce its example\.npz"):
+        from_pretrained(out, verify=True)
+    with np.load(out / "example.npz") as file:
+        arrays = dict(file)
+    np.savez(out / "example.npz", **{**arrays, "u": np.array([object()])})
+    with pytest.raises(ValueError, match="not a usable example"):
+        from_pretrained(out, verify=True)
+    (out / "example.npz").unlink()
+    with pytest.raises(ValueError, match="no example"):
+        from_pretrained(out, verify=True)
+
+
+def test_a_card_written_by_hand_stays(measured, tmp_path):
+    (measured / "README.md").write_text("by hand")
+    export(measured, measured)
+    assert (measured / "README.md").read_text() == "by hand"
+
+
+def test_parametric_models_export(tiny_model, tmp_path):
+    out = export(tiny_model(problem={"inputs": ["D", "phi"]}), tmp_path / "parametric")
+    from_pretrained(out, verify=True)
+    assert "input, 0.0002 … 0.001" in (out / "README.md").read_text()
+
+
+def test_refusals_are_one_line(measured, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    (measured / "metrics.json").write_text("[")
+    for arguments in (
+        ["no-such-model", "--to", str(tmp_path / "x")],
+        [str(measured), "--to", str(tmp_path / "file")],
+        [str(measured), "--to", str(tmp_path / "x")],
+        ["--cards", "more"],
+    ):
+        assert main(arguments) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and error.count("\n") == 1, error
