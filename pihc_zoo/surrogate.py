@@ -288,15 +288,15 @@ class Surrogate(nn.Module):
                 messages[i] = f"solve{which} {Status(int(status[i, failed[0]])).message}"
                 u[i] = np.nan
         is_failed = ~converged.all(axis=1)
-        if is_failed.any():
-            first = int(np.argmax(is_failed))
-            text = f"{int(is_failed.sum())} of {batch} trajectories failed; trajectory {first}: {messages[first]}"
+        is_unanswered = is_failed & ~is_good if on_failure == "fallback" else is_failed
+        if on_failure == "fallback":
+            self._fall_back(u, values, c, input_x, x, times, np.flatnonzero(is_failed & is_good), messages)
+        if is_unanswered.any():
+            first = int(np.argmax(is_unanswered))
+            text = f"{int(is_unanswered.sum())} of {batch} trajectories failed; trajectory {first}: {messages[first]}"
             if on_failure == "raise":
                 raise ValueError(text)
-            if on_failure == "fallback":
-                self._fall_back(u, values, c, input_x, x, times, np.flatnonzero(is_failed & is_good), messages)
-            else:
-                warnings.warn(text, RuntimeWarning, stacklevel=2)
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
         low, high = self.config["trust"].get("state_range", self.problem.state_range)
         safe = np.where(np.isfinite(values), values, np.inf)
         is_in_range = (safe.min(axis=1) >= low) & (safe.max(axis=1) <= high)

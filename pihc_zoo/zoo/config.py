@@ -29,7 +29,8 @@ class ConfigError(ValueError):
 
 def nearest(name: str, known) -> str:
     """ "; did you mean …?" for a misspelt name, or the list of known ones."""
-    close = difflib.get_close_matches(str(name), [str(k) for k in known], n=3, cutoff=0.4)
+    names = {str(k).lower(): str(k) for k in known}
+    close = [names[key] for key in difflib.get_close_matches(str(name).lower(), names, n=3, cutoff=0.4)]
     return f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(map(str, known))}"
 
 
