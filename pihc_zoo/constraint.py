@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .ansatz import Ansatz
 from .decomposition import Decomposition
-from .objective import CollocationObjective
+from .objective import CollocationObjective, ProblemResidual
 from .operators.derivatives import Closure, FeatureOperator
 from .residual_map import ResidualMap, RowMap
 from .solvers.implicit import implicit_coefficients
@@ -117,14 +117,13 @@ class HardConstraint(nn.Module):
         row_map = self.residual_map(conditions.c, u.shape[0])
         return row_map.apply(self._pointwise(conditions.c, 1)(features)[:, None])[:, 0]
 
-    def _pointwise(self, c: dict[str, Tensor], repeats: int):
+    def _pointwise(self, c: dict[str, Tensor], repeats: int) -> ProblemResidual:
         dims = [1] * len(self.grid.shape)
         broadcast = {
             key: (value.repeat_interleave(repeats) if value.dim() else value).reshape(-1, *dims)
             for key, value in c.items()
         }
-        names = list(self.problem.features)
-        return lambda f: self.problem.residual({name: f[:, i] for i, name in enumerate(names)}, broadcast)
+        return ProblemResidual(self.problem, broadcast)
 
     def _split(self, decomposition: Decomposition, device) -> tuple:
         """Partition-of-unity fields (joint) or windows (independent); built once per decomposition."""

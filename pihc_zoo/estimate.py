@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .grid import Grid
-from .objective import pointwise_partials
+from .objective import ProblemResidual, pointwise_partials
 from .operators.dense import solve
 from .operators.derivatives import Closure, FeatureOperator
 from .operators.linearised import LinearisedOperator
@@ -97,13 +97,10 @@ class ErrorEstimator(nn.Module):
         homogeneous = {name: closure.homogeneous() for name, closure in fine_closures.items()}
         dims = [1] * len(self.grid.shape)
         broadcast = {key: value.reshape(-1, *dims) for key, value in c.items()}
-        names = list(self.problem.features)
-
-        def residual(f: Tensor) -> Tensor:
-            return self.problem.residual({name: f[:, i] for i, name in enumerate(names)}, broadcast)
-
+        residual = ProblemResidual(self.problem, broadcast)
         row_map = self.map(c, u.shape[0])
-        value, partials = pointwise_partials(residual, self.fine(fine[:, None], fine_closures, fine_initial[:, None])[:, 0])
+        features = self.fine(fine[:, None], fine_closures, fine_initial[:, None])[:, 0]
+        value, partials = pointwise_partials(residual, features)
         directions, images = [], []
         rows = row_map.apply(value[:, None])[:, 0]  # W A⁻¹ρ
         direction = rows

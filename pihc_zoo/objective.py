@@ -9,13 +9,42 @@ pass of Σρ, and the Jacobian is J = W P Σⱼ diag(∂ρ/∂fⱼ) Fⱼ, exact,
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from .operators.dual import Dual
 from .residual_map import RowMap
 
+if TYPE_CHECKING:
+    from .problems.base import Problem
+
 PointwiseResidual = Callable[[Tensor], Tensor]
+
+
+class ProblemResidual:
+    """A problem's residual of stacked features.
+
+    Args:
+        problem: names the features and gives ρ.
+        c: parameters, broadcasting against (subproblem, *points).
+    """
+
+    def __init__(self, problem: Problem, c: dict[str, Tensor]):
+        self.problem, self.names, self.c = problem, list(problem.features), c
+
+    def __call__(self, features: Tensor) -> Tensor:
+        return self.problem.residual({name: features[:, i] for i, name in enumerate(self.names)}, self.c)
+
+    def forward_partials(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """As `pointwise_partials` of order 1, by dual numbers."""
+        one = torch.ones_like(features[:, 0])
+        duals = {name: Dual(features[:, i], {i: one}) for i, name in enumerate(self.names)}
+        result = self.problem.residual(duals, {key: Dual(value) for key, value in self.c.items()})
+        zero = torch.zeros_like(one)
+        partials = [result.partials.get(i, zero) + zero for i in range(len(self.names))]
+        return result.value, torch.stack(partials, dim=1)
 
 
 class CollocationObjective:
@@ -32,7 +61,11 @@ class CollocationObjective:
     def __init__(self, residual: PointwiseResidual, lift: Tensor, basis: Tensor, row_map: RowMap, ridge: float):
         self.residual, self.lift, self.basis = residual, lift, basis
         self.row_map, self.ridge = row_map, ridge
-        self._flat_basis = basis.flatten(2)  # (subproblem, basis, feature·point)
+
+    @property
+    def _flat_basis(self) -> Tensor:
+        """(subproblem, basis, feature·point), a view."""
+        return self.basis.flatten(2)
 
     def features(self, w: Tensor) -> Tensor:
         """(subproblem, feature, *points) features of the ansatz."""
@@ -109,7 +142,7 @@ def pointwise_partials(residual: PointwiseResidual, features: Tensor, order: int
         ∂²ρ/∂f∂f (subproblem, feature, feature, *points).
     """
     if torch.compiler.is_exporting() and order == 1:
-        return _forward_partials(residual, features)
+        return residual.forward_partials(features)  # graphs hold no backward passes
     with torch.enable_grad():
         features = features.detach().requires_grad_()
         value = residual(features)
@@ -124,14 +157,3 @@ def pointwise_partials(residual: PointwiseResidual, features: Tensor, order: int
                 row = None
             second.append(torch.zeros_like(features) if row is None else row)
     return value.detach(), first.detach(), torch.stack(second, dim=1).detach()
-
-
-def _forward_partials(residual: PointwiseResidual, features: Tensor) -> tuple[Tensor, Tensor]:
-    """The same from forward-mode passes with unit tangents, which an exported graph can hold."""
-    partials = []
-    for j in range(features.shape[1]):
-        tangent = torch.zeros_like(features[:, :1])
-        parts = [tangent] * j + [tangent + 1] + [tangent] * (features.shape[1] - j - 1)
-        value, partial = torch.func.jvp(residual, (features,), (torch.cat(parts, dim=1),))
-        partials.append(partial)
-    return value, torch.stack(partials, dim=1)

@@ -56,21 +56,11 @@ def eliminate(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         matrix⁻¹ right (..., n, m) and the smallest pivot (...), positive for definite matrices.
     """
-    size = matrix.shape[-1]
-    # rows are eliminated one by one; the columns already done are dropped, so the work shrinks
     rest = torch.cat([matrix, right], dim=-1)
     pivots = []
-    for k in range(size):
-        pivot = rest[..., k : k + 1, :1]
-        row = rest[..., k : k + 1, 1:] / pivot
-        column = rest[..., :1]
+    for _ in range(matrix.shape[-1]):  # the pivot row goes to the end, the column that it cleared is dropped
+        pivot = rest[..., :1, :1]
+        row = rest[..., :1, 1:] / pivot
+        rest = torch.cat([rest[..., 1:, 1:] - rest[..., 1:, :1] * row, row], dim=-2)
         pivots.append(pivot)
-        rest = torch.cat(
-            [
-                rest[..., :k, 1:] - column[..., :k, :] * row,
-                row,
-                rest[..., k + 1 :, 1:] - column[..., k + 1 :, :] * row,
-            ],
-            dim=-2,
-        )
     return rest, torch.cat(pivots, dim=-2).amin(dim=(-1, -2))

@@ -22,7 +22,6 @@ from ..operators.dense import solve_positive_definite
 from ..status import Status
 from .report import LeastSquaresSolution
 
-
 _ROUNDING = 1e-14  # relative rounding of a sum of squares
 
 
