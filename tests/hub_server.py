@@ -1,9 +1,14 @@
 """A Hub on loopback: enough of the Hugging Face Hub's HTTP protocol for the real client.
 
-By hand, in two terminals:
+The whole workflow by hand, with this in one terminal:
 
-    python -m tests.hub_server --port 8080          # prints the variables to export
-    python -m export diffusion-sorption.general --to /tmp/model --push me/model --revision v1.0
+    python -m tests.hub_server
+
+and, after the `export` line that it prints, this in another:
+
+    python -m training diffusion-sorption.general --output runs/brief --set training.steps=3 --references 0
+    python -m export runs/brief/model --to runs/brief/folder --push me/brief --revision v1.0
+    pihc predict me/brief --constant 0.1 --output runs/brief/out.npz
 
 Repositories live in memory: every commit is a map path → content. Large (LFS) files go through the
 LFS batch protocol, as with the real Hub when Xet is off. Faults can be switched on: see `Faults`.
@@ -426,7 +431,7 @@ def main(arguments: list[str] | None = None) -> None:
     with HubServer(port=options.port) as hub:
         print("In another terminal:")
         print(f"  export HF_ENDPOINT={hub.endpoint} HF_TOKEN={hub.token} HF_HUB_DISABLE_XET=1 HF_HOME=$(mktemp -d)")
-        print("  python -m export diffusion-sorption.general --to /tmp/model --push me/model --revision v1.0")
+        print("  python -m export diffusion-sorption.general --to runs/folder --push me/model --revision v1.0")
         print("  pihc info me/model")
         print("Ctrl-C stops it; what was pushed is gone then.", flush=True)
         with contextlib.suppress(KeyboardInterrupt):

@@ -10,6 +10,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import hub_server
 import numpy as np
 import pytest
 import safetensors.torch
@@ -91,31 +92,49 @@ def is_helpful(message: str, *words: str) -> bool:
 # ---------------------------------------------------------------------- the whole workflow
 
 
-def test_export_push_load_elsewhere_predict(hub, client, tmp_path, fields, native_x, tiny_model):
-    """Save → export → push → tag → load in another process at the tag → predict the same."""
+def test_the_documented_workflow(tmp_path):
+    """The example in hub_server.py, word for word: train → export → push → predict in another process."""
+    lines = [line.strip() for line in hub_server.__doc__.splitlines() if line.startswith("    ")]
+    assert len(lines) == 4 and lines[0] == "python -m tests.hub_server"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    environment |= {"OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    command = [sys.executable, "-u", "-m", "tests.hub_server", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
+        try:
+            server.stdout.readline()
+            words = server.stdout.readline().split()
+            assert words[0] == "export"
+            environment |= dict(word.split("=", 1) for word in words if "=" in word) | {
+                "HF_HOME": str(tmp_path / "home")
+            }
+            output = []
+            for line in lines[1:]:
+                words = line.replace("runs/", f"{tmp_path}/").split()
+                if words[0] == "pihc":
+                    main = "import sys; from pihc_zoo.cli import main; sys.exit(main(sys.argv[1:]))"
+                    words = ["python", "-c", main, *words[1:]]
+                done = subprocess.run(
+                    [sys.executable, *words[1:]], env=environment, capture_output=True, text=True, cwd=ROOT
+                )
+                assert done.returncode == 0, f"{line}: {done.stderr}"
+                output.append(done.stdout)
+        finally:
+            server.terminate()
+    assert "pushed and verified, tagged v1.0" in output[1]
+    with np.load(tmp_path / "brief" / "out.npz") as file:
+        assert np.isfinite(file["u"]).all() and file["u"].shape == (1, 101, 1024)
+
+
+def test_push_then_load_elsewhere_is_the_same_model(hub, client, tmp_path, fields, tiny_model):
+    """Bit for bit the same weights, so the same prediction, at the tag; all in one commit."""
     model = tiny_model()
     save_pretrained(model, tmp_path / "tiny")
-    done = subprocess.run(
-        f"{sys.executable} -m export {tmp_path}/tiny --to {tmp_path}/out --push me/tiny --revision v1.0".split(),
-        env=os.environ
-        | {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": TOKEN}
-        | {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "pushed and verified, tagged v1.0" in done.stdout
-    repository = hub.repositories["me/tiny"]
-    assert len(repository.messages) == 2, "one initial commit by the Hub, one of ours"
-    assert {"config.json", "model.safetensors", "README.md", "example.npz", "LICENSE"} <= set(
-        repository.commits[repository.tags["v1.0"]]
-    )
     u0 = fields(2)
     np.savez(tmp_path / "u0.npz", u0=u0)
     answer = client(
         """
         import numpy as np
+        pz.from_pretrained("tiny").push_to_hub("me/tiny", tag="v1.0")
         u0 = np.load("u0.npz")["u0"]
         model = pz.from_pretrained("me/tiny", revision="v1.0", verify=True)
         np.savez("u.npz", u=model.predict(u0, times=[250.0, 500.0]).u)
@@ -123,7 +142,12 @@ def test_export_push_load_elsewhere_predict(hub, client, tmp_path, fields, nativ
         answer["info"] = sorted(pz.model_info("me/tiny", revision="v1.0"))
         """
     )
-    assert answer["name"] == "me/tiny" and "config" in answer["info"]
+    repository = hub.repositories["me/tiny"]
+    assert len(repository.messages) == 2, "one initial commit by the Hub, one of ours"
+    files = repository.commits[repository.tags["v1.0"]]
+    assert {"config.json", "model.safetensors", "README.md", "example.npz", "LICENSE"} <= set(files)
+    assert b'from_pretrained("me/tiny")' in files["README.md"]
+    assert answer == {"name": "me/tiny", "info": ["config", "name"]}
     expected = model.predict(u0, times=[250.0, 500.0]).u
     np.testing.assert_allclose(np.load(tmp_path / "u.npz")["u"], expected, rtol=1e-7)
 

@@ -122,6 +122,18 @@ def write_card(folder: str | os.PathLike, name: str, load_name: str | None = Non
     return path
 
 
+def card_name(folder: str | os.PathLike) -> str:
+    """The name that a folder's card gives the model; the folder's own name by default."""
+    from huggingface_hub import ModelCard
+
+    path = Path(folder)
+    try:
+        name = ModelCard((path / CARD_FILE).read_text(encoding="utf-8")).data.model_name
+    except (OSError, ValueError):
+        name = None
+    return name or path.resolve().name
+
+
 def check_card(text: str) -> None:
     """huggingface_hub's own checks that need no network.
 

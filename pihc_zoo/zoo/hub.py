@@ -151,7 +151,7 @@ def find_folder(
     if path.is_file():
         why = "is a pickle, which could run code and is not opened" if path.suffix in PICKLES else "is a file"
         raise HubError(f"{text!r} {why}; give a model folder (config.json and model.safetensors)")
-    if _HUB_ID.fullmatch(text) and ".." not in text:
+    if is_hub_id(text):
         if revision is not None:
             _check_inside("revision", revision)
         return _download(text, backend, revision, subfolder, **download), text
@@ -160,6 +160,11 @@ def find_folder(
     raise HubError(
         f"no shipped model {text!r}; {nearest(text, list_models())}; or give a folder or a Hub id 'org/repo'"
     )
+
+
+def is_hub_id(text: str) -> bool:
+    """Whether ``text`` looks like "org/repo"."""
+    return _HUB_ID.fullmatch(text) is not None and ".." not in text
 
 
 def _check_inside(what: str, value: str) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .card import PLOT_FILE, check_card, is_generated
+from .card import PLOT_FILE, card_name, check_card, is_generated, write_card
 from .exporting import LICENSE_FILE, export
 from .folder import (
     CARD_FILE,
@@ -31,7 +31,7 @@ from .folder import (
     read_config,
     sha256,
 )
-from .hub import HubError, hub_errors
+from .hub import HubError, hub_errors, is_hub_id
 
 if TYPE_CHECKING:
     from ..surrogate import Surrogate
@@ -88,6 +88,8 @@ def push(
     folder = Path(folder)
     if create_pr and (tag or branch):
         raise ValueError("a pull request has neither tag nor branch of its own; merge it, then tag it")
+    if not is_hub_id(repo_id):
+        raise HubError(f"a repository on the Hub is 'org/name' or 'user/name', got {repo_id!r}")
     check_weights(folder, read_config(folder))
     files = _publishable(folder)
     if CARD_FILE in files:
@@ -230,8 +232,10 @@ def add_push_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_push(options: argparse.Namespace) -> int:
     """``pihc push``: a complete folder as it is; anything else is exported first."""
-    if (Path(options.model) / CARD_FILE).is_file():
-        return _push_folder(Path(options.model), options.repo_id, options)
+    folder = Path(options.model)
+    if (folder / CARD_FILE).is_file():
+        write_card(folder, card_name(folder), load_name=options.repo_id)
+        return _push_folder(folder, options.repo_id, options)
     with tempfile.TemporaryDirectory() as temporary:
         folder = export(options.model, Path(temporary) / Path(options.model).name, load_name=options.repo_id)
         return _push_folder(folder, options.repo_id, options)
