@@ -33,7 +33,7 @@ PICARD_GRIDS = ((48, 5, 4), (64, 5, 5), (96, 6, 5))  # (nodes, elements, stages)
 PICARD_STEPS = (0, 1, 2, 3)
 PICARD_BATCHES = (8, 64)  # trajectories a pass; the faster one counts
 LSODA_TOLERANCES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 1e-6, 1e-7)
-_NUM_LSODA = 8  # trajectories on which LSODA is measured, one at a time
+_NUM_LSODA = 4  # trajectories on which LSODA is measured, one at a time
 
 
 # ---------------------------------------------------------------------- truth
