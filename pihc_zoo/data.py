@@ -59,7 +59,7 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise ValueError(f"{str(path)!r} is not a complete NPZ file ({error})") from None
     except ValueError as error:
-        if "pickle" in str(error):
+        if "allow_pickle" in str(error):
             raise ValueError(f"{str(path)!r} holds pickled objects, which are never read; save plain arrays") from None
         raise
     return {key: value for key, value in loaded.items() if isinstance(value, np.ndarray)}
