@@ -29,8 +29,9 @@ class Prediction:
         status: (batch, subproblem) integers of `pihc_zoo.Status`; converged: likewise, booleans.
         iterations: (batch, subproblem) solver steps.
         messages: per trajectory, what is wrong with it; empty if nothing.
-        is_reliable: (batch,) converged, the estimate below the model's calibrated threshold and the
-            initial condition inside the trained range of values.
+        unresolved: (batch,) relative L2 part of the initial condition that the model's grid does not
+            carry, dimensionless.
+        is_reliable: (batch,) converged, and `is_trusted`.
         units: physical units of u and the coordinates by name.
     """
 
@@ -43,6 +44,7 @@ class Prediction:
     residual: Any
     residual_per_expert: Any
     estimated_error: Any
+    unresolved: Any
     status: Any
     converged: Any
     iterations: Any
@@ -72,7 +74,7 @@ class Prediction:
         arrays |= {f"parameter_{key}": value for key, value in self.parameters.items()}
         arrays |= {
             key: getattr(self, key)
-            for key in ("residual", "estimated_error", "status", "converged", "iterations", "is_reliable")
+            for key in ("residual", "estimated_error", "unresolved", "status", "converged", "iterations", "is_reliable")
         }
         return save_npz(path, {key: to_numpy(value) for key, value in arrays.items()})
 
@@ -81,6 +83,22 @@ class Prediction:
         from .plotting import plot_prediction
 
         return plot_prediction(self, index, path)
+
+
+def is_trusted(trust: dict[str, Any], u0: np.ndarray, estimated_error: np.ndarray, unresolved: np.ndarray) -> np.ndarray:
+    """(batch,) whether a trajectory lies where the model was calibrated.
+
+    Args:
+        trust: the model's calibration: ``threshold`` of the estimated error, ``unresolved`` part of
+            u0 at most, ``state_range`` of its values; what is missing is not checked.
+        u0: (batch, n) initial conditions.
+        estimated_error, unresolved: (batch,), see `Prediction`.
+    """
+    low, high = trust.get("state_range", (-np.inf, np.inf))
+    finite = np.where(np.isfinite(u0), u0, np.inf).reshape(len(u0), -1)
+    is_in_range = (finite.min(axis=1) >= low) & (finite.max(axis=1) <= high)
+    is_accurate = estimated_error <= trust.get("threshold", np.inf)
+    return is_in_range & is_accurate & (unresolved <= trust.get("unresolved", np.inf))
 
 
 def to_numpy(value: Any) -> np.ndarray:

@@ -21,7 +21,7 @@ from .networks import NETWORKS
 from .operators.derivatives import FeatureOperator
 from .operators.finite_difference import stencil_matrix
 from .operators.linearised import LinearisedOperator
-from .prediction import Prediction, to_numpy
+from .prediction import Prediction, is_trusted, to_numpy
 from .problems import PROBLEMS, Problem
 from .residual_map import RESIDUAL_MAPS
 from .solvers.levenberg_marquardt import LevenbergMarquardt
@@ -147,6 +147,12 @@ class Surrogate(nn.Module):
         """(batch, n) initial values at ``positions`` ↦ (batch, nodes) of the surrogate's grid, float64."""
         (axis,) = (grid or self.constraint.grid).space.values()
         return u0.double() @ self._matrix(positions, axis.nodes).T
+
+    def unresolved(self, u0: Tensor, initial: Tensor, positions: np.ndarray) -> Tensor:
+        """(batch,) relative L2 part of u0 at ``positions`` that its values at the nodes do not carry."""
+        (axis,) = self.constraint.grid.space.values()
+        lost = u0 - initial @ self._matrix(axis.nodes, positions).T
+        return lost.norm(dim=1) / u0.norm(dim=1).clamp(min=torch.finfo(u0.dtype).tiny)
 
     def constrained(self, u0: Tensor, c: dict[str, Tensor], **options: Any) -> ConstrainedField:
         """Initial values at the nodes (batch, *space) ↦ constrained field there, differentiable.
@@ -297,10 +303,8 @@ class Surrogate(nn.Module):
             if on_failure == "raise":
                 raise ValueError(text)
             warnings.warn(text, RuntimeWarning, stacklevel=2)
-        low, high = self.config["trust"].get("state_range", self.problem.state_range)
-        safe = np.where(np.isfinite(values), values, np.inf)
-        is_in_range = (safe.min(axis=1) >= low) & (safe.max(axis=1) <= high)
-        is_reliable = ~is_failed & is_in_range & (estimated <= (self.config["trust"].get("threshold") or np.inf))
+        unresolved = gathered("unresolved", np.nan, ())
+        is_reliable = ~is_failed & is_trusted(self.config["trust"], values, estimated, unresolved)
 
         def like_input(array: np.ndarray) -> Any:
             return torch.as_tensor(array) if is_torch else array
@@ -330,6 +334,7 @@ class Surrogate(nn.Module):
             residual=like_input(gathered("residual", np.nan, ())),
             residual_per_expert=like_input(gathered("residual_per_expert", np.nan, (decomposition.num_experts,))),
             estimated_error=like_input(estimated),
+            unresolved=like_input(unresolved),
             status=like_input(status),
             converged=like_input(converged),
             iterations=like_input(gathered("iterations", 0, (num_sub,), np.int64)),
@@ -368,6 +373,7 @@ class Surrogate(nn.Module):
             "residual": rows.flatten(1).norm(dim=1) / norm,
             "residual_per_expert": per_expert,
             "estimated_error": estimated,
+            "unresolved": self.unresolved(u0, initial, input_x),
             "residual_nodes": (rows / weights, torch.zeros_like(initial), constraint.operator, c),
             "error_nodes": (error, torch.zeros_like(fine_initial), self.estimator.fine, c),
         }

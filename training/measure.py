@@ -28,22 +28,24 @@ from . import recipe as recipes
 from .loop import train
 
 CALIBRATION_SEED, TEST_SEED = 101, 0
-FALSE_ALARMS = 0.01  # share of in-family trajectories above the threshold, per test family
+FALSE_ALARMS = 0.01  # share of in-family trajectories above a threshold, per test family
+MARGIN = 1.3  # keeps false alarms below 5 % on other draws of the same families
 
 
-def calibrate(model: Surrogate, recipe: recipes.Recipe, count: int, cache: Path) -> float:
-    """A threshold on the estimated error: 1.3 times its largest (1 − FALSE_ALARMS) quantile per family.
+def calibrate(model: Surrogate, recipe: recipes.Recipe, count: int, cache: Path) -> dict[str, float]:
+    """Thresholds of the trust report, from the largest (1 − FALSE_ALARMS) quantile of any test family.
 
-    The margin keeps false alarms below 5 % on other draws of the same families.
+    The unresolved part has a heavier tail, hence its wider margin.
     """
-    quantiles = []
+    estimates, unresolved = [], []
     for name, family in recipe.test_families.items():
         references = evaluation.reference_set(
             model.problem, family, model.parameter_inputs, count, CALIBRATION_SEED, cache / f"calibrate-{name}.npz"
         )
-        estimates = references.predict(model).estimated_error
-        quantiles.append(float(np.nanquantile(estimates, 1 - FALSE_ALARMS)))
-    return 1.3 * max(quantiles)
+        prediction = references.predict(model)
+        estimates.append(np.nanquantile(prediction.estimated_error, 1 - FALSE_ALARMS))
+        unresolved.append(np.nanquantile(prediction.unresolved, 1 - FALSE_ALARMS))
+    return {"threshold": float(MARGIN * max(estimates)), "unresolved": float(5 * max(unresolved) + 1e-9)}
 
 
 def expert_table(model: Surrogate, references: evaluation.ReferenceSet) -> list[dict[str, Any]]:
@@ -149,7 +151,7 @@ def measure(name: str, source: Path, target: Path, seconds: float, seeds: int, c
     model.name = recipe.name
     cache = Path("runs") / "references" / recipe.name
     config = {**model.config, "trust": {**recipe.config["trust"]}}
-    config["trust"]["threshold"] = calibrate(model, recipe, max(count, 64), cache)
+    config["trust"] |= calibrate(model, recipe, max(count, 64), cache)
     finished = Surrogate.from_config(config)
     load_network(finished, model.network.state_dict(), str(source))
     model = finished.eval()
@@ -173,23 +175,7 @@ def measure(name: str, source: Path, target: Path, seconds: float, seeds: int, c
         "training_steps": log[-1]["step"],
     }
     rows = ablation(name, references, seconds, seeds, Path("runs") / "ablation" / recipe.name) if seconds else []
-    metrics = {
-        "model": recipe.name,
-        **trained,
-        "results": results["accuracy"],
-        "experts": experts,
-        "ladder": [{**row, "error_mean": row["mean"], "error_max": row["max"]} for row in results["ladder"]],
-        "classical": [{**row, "name": row["solver"], "error_mean": row["mean"]} for row in results["compare"]],
-        "threshold": config["trust"]["threshold"],
-        "trust": results["trust"],
-        "out_of_family": {key: row["flagged"] for key, row in results["out_of_family"].items()},
-        "out_of_family_details": results["out_of_family"],
-        "training_ablation": rows,
-        "benchmark": results["benchmark"],
-        "environment": results["environment"],
-        "families": results["families"],
-        "peak_memory_mb": results["peak_memory_mb"],
-    }
+    metrics = {**results, **trained, "experts": experts, "benchmark": results["experts"], "training_ablation": rows}
     save_folder(model, target)
     example = references.take(slice(0, 2))
     prediction = example.predict(model)

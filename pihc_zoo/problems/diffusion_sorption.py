@@ -18,7 +18,7 @@ from ..grid import UniformAxis
 from .base import Derivative, Parameter, Problem, WallCondition
 
 _CELL = 1 / 1024
-_REFERENCE_STATE = 0.2  # where the retardation factor of the linearised operator is taken
+_REFERENCE_STATE, _REFERENCE_EXPONENT = 0.2, 0.874  # where the linearised operator takes the retardation factor
 
 
 class DiffusionSorption(Problem):
@@ -60,8 +60,12 @@ class DiffusionSorption(Problem):
         return {"x": (left, right)}
 
     def linearised(self, c):
-        """R(0.2) u_t − D u_xx."""
-        return {"u_t": self.retardation_factor(0 * c["D"] + np.float64(_REFERENCE_STATE), c), "u_xx": -c["D"]}
+        """R(u_r) u_t − D u_xx at the reference state u_r = 0.2 (n_f / 0.874)².
+
+        The smaller n_f, the steeper R near u = 0, and the smaller the state that represents it.
+        """
+        state = _REFERENCE_STATE * (c["n_f"] / _REFERENCE_EXPONENT) ** 2
+        return {"u_t": self.retardation_factor(state + 0 * c["D"], c), "u_xx": -c["D"]}
 
     def layer_width(self, t, c):
         """√(D t / R), the diffusion length, m."""
