@@ -292,6 +292,19 @@ def test_a_corrupted_file_is_refused_and_can_be_downloaded_again(hub, client, fo
     assert answer["forced"] == "not refused"
 
 
+def test_a_cut_download_is_said_and_resumes(hub, client, folder):
+    hub.add("me/tiny", files_of(folder))
+    code = """
+        import huggingface_hub.file_download as download
+        download.time.sleep = lambda seconds: None
+        answer["line"] = refused(pz.from_pretrained, "me/tiny")
+    """
+    hub.faults.cut_download = "model.safetensors"
+    assert is_helpful(client(code)["line"], "broke off", "run it again")
+    hub.faults.cut_download = ""
+    assert client(code)["line"] == "not refused"
+
+
 # ---------------------------------------------------------------------- refusals
 
 
@@ -321,6 +334,7 @@ def test_refusals_of_the_hub_are_one_helpful_line(hub, client, folder):
         answer["onnx"] = refused(load, "me/tiny", backend="onnx")
         model = load("me/tiny")
         answer["forbidden"] = refused(model.push_to_hub, "forbidden/tiny")
+        answer["owner"] = refused(model.push_to_hub, "tiny")
         answer["wrong token"] = refused(load, "me/private", token="hf_wrong")
         answer["push wrong token"] = refused(model.push_to_hub, "me/tiny", token="hf_wrong")
         import huggingface_hub.file_download as download
@@ -344,6 +358,7 @@ def test_refusals_of_the_hub_are_one_helpful_line(hub, client, folder):
         "climb name": "not a Hub id",
         "onnx": "no model.onnx",
         "forbidden": "HTTP 403",
+        "owner": "'org/name'",
         "wrong token": "HTTP 401",
         "push wrong token": "HTTP 401",
         "disk": "disk is full",
@@ -376,7 +391,7 @@ def test_names(tmp_path):
     assert sorted(list_models(pretrained=True) + list_models(pretrained=False)) == list_models()
     name = list_models()[0]
     assert model_info(name)["config"]["problem"]["name"] == name.split(".")[0]
-    for bad in (name[:-1], "../no/where", "no/such/folder", "", "~nobody/x"):
+    for bad in (name[:-1], "../no/where", "no/such/folder", "", "~no.such.user/x", "x" * 5000, "a/" + "x" * 5000):
         with pytest.raises(ValueError) as caught:
             from_pretrained(bad)
         assert is_helpful(str(caught.value)) or bad == "", caught.value

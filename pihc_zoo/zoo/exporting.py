@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,8 +132,9 @@ def _example(model: Surrogate, to: Path, source: Path | None) -> None:
         import numpy as np
 
         with np.load(to / EXAMPLE_FILE, allow_pickle=False) as file:
-            u0 = file["u0"]
-        model.predict(u0).plot(len(u0) - 1, to / PLOT_FILE)
+            u0 = file["u0"][-1:]
+            parameters = {key: float(file[f"parameter_{key}"][-1]) for key in model.parameter_inputs}
+        model.predict(u0, parameters=parameters).plot(0, to / PLOT_FILE)
 
 
 def write_example(model: Surrogate, path: Path, u0: Any = None) -> Path:
@@ -150,14 +152,19 @@ def write_example(model: Surrogate, path: Path, u0: Any = None) -> Path:
 
     problem = model.problem
     axes = list(problem.output_space.values())
+    parameters = {}
     if u0 is None:
         low, high = model.config["trust"].get("state_range", problem.state_range)
         grids = np.meshgrid(*(np.linspace(0, 1, len(axis.nodes)) for axis in axes), indexing="ij")
         wave = np.prod([np.sin(2 * np.pi * grid + 0.5) for grid in grids], axis=0)
         u0 = np.stack([np.full(wave.shape, low + 0.5 * (high - low)), low + (high - low) * (0.5 + 0.3 * wave)])
+        declared = {key: problem.parameters[key] for key in model.parameter_inputs}
+        parameters = {key: np.array([p.default, 0.5 * (p.default + p.high)]) for key, p in declared.items()}
     times = np.linspace(0.0, problem.duration, 11)
     points = {"x": axes[0].nodes[:: max(1, len(axes[0].nodes) // 64)]} if len(axes) == 1 else {}
-    out = model.predict(u0, times=times, **points)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # what did not converge is left out below
+        out = model.predict(u0, times=times, parameters=parameters, **points)
     good = to_numpy(out.converged).reshape(len(u0), -1).all(axis=1)
     if not good.any():
         raise ValueError("no solve of the example converges; train the model first, or raise max_steps")

@@ -40,6 +40,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         return configuration.read(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
         raise configuration.ConfigError(f"{str(path)!r} is not text; is the file damaged?") from None
+    except OSError as error:
+        raise configuration.ConfigError(f"cannot read {str(path)!r}: {error.strerror}; check its permissions") from None
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -98,7 +100,10 @@ def check_weights(folder: Path, config: dict[str, Any]) -> list[Path]:
         ValueError: missing, damaged or changed.
     """
     files = weight_files(folder)
-    expected, found = config.get("weights_sha256"), digests(files)
+    try:
+        expected, found = config.get("weights_sha256"), digests(files)
+    except OSError as error:
+        raise ValueError(f"cannot read the weights in {str(folder)!r}: {error.strerror}; check permissions") from None
     if expected is None:
         raise ValueError(f"{str(folder / CONFIG_FILE)!r} has no weights_sha256; export the model again")
     if expected != found:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from .. import __version__
 from .config import nearest
 from .folder import (
     CARD_FILE,
@@ -137,8 +138,8 @@ def find_folder(
     if subfolder is not None:
         _check_inside("subfolder", subfolder)
     shipped = text in list_models()
-    path = Path(text).expanduser()
-    if shipped or path.is_dir():
+    path = Path(os.path.expanduser(text))
+    if shipped or os.path.isdir(path):
         if revision is not None:
             kind = "shipped with the package" if shipped else "a local folder"
             raise ValueError(f"{text!r} is {kind} and has no revisions; leave revision out")
@@ -148,7 +149,7 @@ def find_folder(
             if not folder.is_dir():
                 raise ValueError(f"{text!r} has no subfolder {subfolder!r}")
         return folder, text if shipped else folder.resolve().name
-    if path.is_file():
+    if os.path.isfile(path):
         why = "is a pickle, which could run code and is not opened" if path.suffix in PICKLES else "is a file"
         raise HubError(f"{text!r} {why}; give a model folder (config.json and model.safetensors)")
     if is_hub_id(text):
@@ -183,6 +184,7 @@ def _download(
     """config.json first, so that a foreign repository is refused before its weights are fetched."""
     from huggingface_hub import hf_hub_download, snapshot_download
 
+    options |= {"library_name": "pihc_zoo", "library_version": __version__}
     prefix = f"{subfolder.strip('/')}/" if subfolder else ""
     name = prefix + CONFIG_FILE
     with hub_errors(repo_id, revision):
@@ -225,6 +227,8 @@ def hub_errors(repo_id: str, revision: str | None = None) -> Iterator[None]:
         _fail(_not_cached(repo_id, at, error))
     except errors.EntryNotFoundError:
         _fail(_no_config(repo_id, revision))
+    except errors.LocalTokenNotFoundError:
+        _fail(f"{repo_id!r} was asked for with token=True and no token is stored; log in with: hf auth login")
     except errors.OfflineModeIsEnabled:
         _fail(f"{repo_id!r} needs the network and HF_HUB_OFFLINE is set; unset it")
     except errors.HFValidationError as error:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import __version__
 from .card import PLOT_FILE, card_name, check_card, is_generated, write_card
 from .exporting import LICENSE_FILE, export
 from .folder import (
@@ -89,7 +90,7 @@ def push(
     if create_pr and (tag or branch):
         raise ValueError("a pull request has neither tag nor branch of its own; merge it, then tag it")
     if not is_hub_id(repo_id):
-        raise HubError(f"a repository on the Hub is 'org/name' or 'user/name', got {repo_id!r}")
+        raise HubError(f"expected a repository 'org/name', got {repo_id!r}; put your user name or organisation before it")
     check_weights(folder, read_config(folder))
     files = _publishable(folder)
     if CARD_FILE in files:
@@ -98,7 +99,7 @@ def push(
 
     if not (token or get_token()):
         raise HubError(f"pushing to {repo_id!r} needs a token; log in with: hf auth login, or set HF_TOKEN")
-    api = HfApi(token=token)
+    api = HfApi(token=token, library_name="pihc_zoo", library_version=__version__)
     message = commit_message or f"{folder.resolve().name}{' ' + tag if tag else ''}"
     with hub_errors(repo_id, branch):
         api.create_repo(repo_id, private=private, exist_ok=True)
