@@ -277,7 +277,7 @@ def test_predictions_are_saved_with_the_documented_keys(model, fields, tmp_path)
 
 def test_folders_that_cannot_be_written_are_refused(model, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="cannot create .*; choose a writable folder"):
+    with pytest.raises(ValueError, match=r"cannot create .*; choose a writable folder"):
         storage.save_folder(model, tmp_path / "file" / "model")
-    with pytest.raises(ValueError, match="cannot write .*; choose a writable folder that exists"):
+    with pytest.raises(ValueError, match=r"cannot write .*; choose a writable folder that exists"):
         prediction.save_npz(tmp_path / "missing" / "a.npz", {"u": np.arange(3)})

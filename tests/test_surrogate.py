@@ -270,7 +270,7 @@ GOOD, BAD = [0, 2, 5], [1, 3, 4]
 
 
 def test_bad_trajectories_come_back_as_nan_with_their_reason(model, damaged):
-    with pytest.warns(RuntimeWarning, match="3 of 6 trajectories failed; trajectory 1: .* not finite"):
+    with pytest.warns(RuntimeWarning, match=r"3 of 6 trajectories failed; trajectory 1: .* not finite"):
         out = model.predict(damaged)
     assert np.isnan(out.u[BAD]).all() and np.isfinite(out.u[GOOD]).all()
     assert (out.status[BAD] == Status.BAD_INPUT).all() and out.converged[GOOD].all()
@@ -304,7 +304,7 @@ def test_raise_names_the_first_bad_trajectory(model, damaged):
 @pytest.mark.parametrize("experts", [Joint({"x": 2}), Disjoint({"x": 4})], ids=repr)
 def test_failed_solves_are_flagged_per_expert_and_never_returned(model, fields, experts):
     u0 = fields(3)
-    with pytest.warns(RuntimeWarning, match="3 of 3 trajectories failed; .* raise max_steps"):
+    with pytest.warns(RuntimeWarning, match=r"3 of 3 trajectories failed; .* raise max_steps"):
         out = model.predict(u0, experts=experts, max_steps=1, rtol=1e-14)
     assert (out.status == Status.MAX_STEPS).any(axis=1).all()
     assert_array_equal(out.converged, out.status == Status.CONVERGED)

@@ -1,0 +1,232 @@
+"""Laws of training: resumable bit for bit, one pipeline for every variant, refusals of what is damaged."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from pihc_zoo.learning.families import SmoothFields
+from pihc_zoo.learning.objective import residual_loss
+from pihc_zoo.status import Status
+from pihc_zoo.surrogate import Surrogate
+from training import __main__ as command
+from training import loop
+from training import recipe as recipes
+from training.recipe import Recipe, Training
+
+VARIANTS = {
+    "PI-SC": {
+        "network": {"num_basis": 1},
+        "solver": {"max_steps": 0, "initial_coefficient": 1.0},
+        "decomposition": {"counts": {"x": 1}},
+    },
+    "PI-HC": {"decomposition": {"counts": {"x": 1}}},
+    "PI-HC-MoE, joint": {"decomposition": {"counts": {"x": 4}}},
+    "PI-HC-MoE, disjoint": {"decomposition": {"name": "disjoint", "counts": {"x": 4}}},
+    "PI-HC-MoE, overlapping": {"decomposition": {"name": "overlapping", "counts": {"x": 2}, "overlap": 2}},
+    "pointwise rows": {"residual_map": {"name": "quadrature_weights"}, "solver": {"max_steps": 40}},
+    "parametric": {"problem": {"inputs": ["D", "phi", "n_f"]}},
+}
+
+
+@pytest.fixture
+def recipe(tiny_config):
+    """``recipe(training={...}, **config changes)``."""
+
+    def make(training=None, **changes):
+        settings = Training(**{"steps": 6, "batch": 2, "validate_every": 3, **(training or {})})
+        family = SmoothFields(shortest=0.3)
+        return Recipe("tiny", tiny_config(**changes), settings, family, {"same": family})
+
+    return make
+
+
+def weights(model):
+    return model.network.state_dict()
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """``interrupt(after)``: training is interrupted after that many steps, once."""
+
+    def arm(after):
+        step, count = loop.take_step, iter(range(after))
+
+        def counted(*arguments):
+            if next(count, None) is None:
+                raise KeyboardInterrupt
+            step(*arguments)
+
+        monkeypatch.setattr(loop, "take_step", counted)
+
+    yield arm
+    monkeypatch.undo()
+
+
+def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(recipe, tmp_path, interrupt, monkeypatch):
+    straight = loop.train(recipe(), tmp_path / "straight", None, quiet=True)
+    interrupt(5)  # the last checkpoint is that of step 3
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(recipe(), tmp_path / "broken", None, quiet=True)
+    monkeypatch.undo()
+    torch.manual_seed(123)  # whatever state the process is in
+    resumed = loop.train(recipe(), tmp_path / "broken", None, quiet=True)
+    for key, value in weights(straight).items():
+        assert torch.equal(value, weights(resumed)[key]), key
+    first, second = lines(tmp_path / "straight"), lines(tmp_path / "broken")
+    assert [(r["step"], r["loss"], r["unsolved"]) for r in first] == [
+        (r["step"], r["loss"], r["unsolved"]) for r in second
+    ]
+
+
+def test_a_finished_run_is_not_trained_again(recipe, tmp_path):
+    first = loop.train(recipe(), tmp_path, None, quiet=True)
+    again = loop.train(recipe(), tmp_path, None, quiet=True)
+    assert all(torch.equal(value, weights(again)[key]) for key, value in weights(first).items())
+    assert [r["step"] for r in lines(tmp_path)] == [3, 6]
+
+
+def test_the_seed_determines_the_run(recipe, tmp_path):
+    first, again, other = (
+        weights(loop.train(recipe({"seed": seed, "steps": 2}), tmp_path / str(i), None, quiet=True))
+        for i, seed in enumerate((1, 1, 2))
+    )
+    assert all(torch.equal(value, again[key]) for key, value in first.items())
+    assert not torch.equal(first["lifting.weight"], other["lifting.weight"])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_learns_through_the_same_code(recipe, tmp_path, variant):
+    """The loss of the last ten of forty steps is below that of the first ten."""
+    training = {"steps": 40, "validate_every": 10, "learning_rate": 2e-2, "batch": 4}
+    loop.train(recipe(training, **VARIANTS[variant]), tmp_path, None, quiet=True)
+    records = lines(tmp_path)
+    assert records[-1]["loss"] < records[0]["loss"] - 0.02, [r["loss"] for r in records]
+    assert records[-1]["unsolved"] <= 0.2 * 10 * 4 * 4
+
+
+def test_a_soft_constraint_is_the_same_pipeline_without_a_solve(tiny_model, fields):
+    """PI-SC: one basis function, coefficient one, no steps: u = lift + basis."""
+    model = tiny_model(**VARIANTS["PI-SC"])
+    u0 = model.at_nodes(torch.as_tensor(fields(2)), model.problem.output_space["x"].nodes)
+    field = model.constrained(u0, model.tensors({}), gradient="envelope")
+    conditions = model.constraint.conditions(u0, model.tensors({}))
+    assert_close(field.u, conditions.lift + model.basis(conditions)[:, 0], rtol=0, atol=1e-14)
+    loss, left_out = residual_loss(field)
+    loss.backward()
+    assert left_out == 0 and all(p.grad.abs().max() > 0 for p in model.network.parameters())
+
+
+def test_the_loss_is_the_mean_log_of_the_rows_norm(tiny_model, fields):
+    model = tiny_model(solver={"max_steps": 40}, ansatz={"basis_scale": 0.05})
+    u0 = model.at_nodes(torch.as_tensor(fields(3)), model.problem.output_space["x"].nodes)
+    field = model.constrained(u0, model.tensors({}))
+    rows = model.constraint.rows(field.u, model.constraint.conditions(u0, model.tensors({})))
+    loss, _ = residual_loss(field)
+    assert_close(loss, rows.flatten(1).norm(dim=1).log().mean(), rtol=1e-3, atol=1e-3)
+
+
+def test_unsolved_subproblems_leave_the_loss_and_are_counted(tiny_model, fields):
+    model = tiny_model(solver={"max_steps": 40})
+    u0 = model.at_nodes(torch.as_tensor(fields(3)), model.problem.output_space["x"].nodes)
+    field = model.constrained(u0, model.tensors({}))
+    whole, none = residual_loss(field)
+    per_field = 0.5 * torch.log(2 * field.cost[:, 0])
+    field.solution.status[1] = int(Status.MAX_STEPS)
+    partial, one = residual_loss(field)
+    assert (int(none), int(one)) == (0, 1)
+    assert_close(whole, per_field.mean())
+    assert_close(partial, per_field[[0, 2]].mean())
+    field.solution.status[:] = int(Status.STALLED)
+    nothing, three = residual_loss(field)
+    assert nothing == 0 and three == 3
+
+
+def test_a_damaged_checkpoint_is_refused(recipe, tmp_path):
+    loop.train(recipe({"steps": 1}), tmp_path, None, quiet=True)
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(ValueError, match=r"is damaged .*; delete it to start again"):
+        loop.train(recipe({"steps": 1}), tmp_path, None, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("training", "changes"), [({"learning_rate": 1e-3}, {}), ({}, {"network": {"width": 5}}), ({"seed": 5}, {})]
+)
+def test_a_checkpoint_of_another_recipe_is_refused(recipe, tmp_path, training, changes):
+    loop.train(recipe({"steps": 1}), tmp_path, None, quiet=True)
+    with pytest.raises(ValueError, match="is of another recipe; choose another --output or delete it"):
+        loop.train(recipe({"steps": 1, **training}, **changes), tmp_path, None, quiet=True)
+
+
+def test_validation_is_logged(recipe, tmp_path):
+    class References:
+        def errors(self, model):
+            return np.array([0.1, 0.3])
+
+    loop.train(recipe(), tmp_path, References(), quiet=True)
+    assert [(r["error_mean"], r["error_max"]) for r in lines(tmp_path)] == [(0.2, 0.3)] * 2
+
+
+# ------------------------------------------------------------------ recipes and the command line
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in recipes.FOLDER.glob("*.toml")))
+def test_every_shipped_recipe_loads_and_builds(name):
+    recipe = recipes.load(name)
+    model = Surrogate.from_config(recipe.config)
+    assert recipe.name == name and recipe.description and recipe.test_families
+    (axis,) = model.constraint.grid.space.values()
+    low, high = recipe.config["trust"]["state_range"]
+    for family in (recipe.family, *recipe.test_families.values()):
+        sample = family.sample(2, axis.nodes, np.random.default_rng(0))
+        assert sample.min() >= low and sample.max() <= high
+
+
+def test_unknown_recipes_suggest_the_nearest():
+    with pytest.raises(
+        ValueError, match=r"no recipe 'difusion-sorption.genral'; did you mean .*'diffusion-sorption.general'"
+    ):
+        recipes.load("difusion-sorption.genral")
+
+
+def test_overrides_reach_their_setting_and_unknown_ones_are_refused():
+    recipe = recipes.load("diffusion-sorption.general", {"training.steps": 7, "network.width": 8})
+    assert recipe.training.steps == 7 and recipe.config["network"]["width"] == 8
+    default = recipes.load("diffusion-sorption.general")
+    assert dataclasses.replace(recipe.training, steps=default.training.steps) == default.training
+    with pytest.raises(ValueError, match="training: unknown setting 'step'; did you mean 'steps'"):
+        recipes.load("diffusion-sorption.general", {"training.step": 7})
+
+
+def test_toml_that_does_not_parse_is_refused(tmp_path):
+    (tmp_path / "own.toml").write_text("name = ", encoding="utf-8")
+    with pytest.raises(ValueError, match="own.toml is not valid TOML"):
+        recipes.load(str(tmp_path / "own.toml"))
+
+
+def test_the_command_line_trains_writes_a_model_and_refuses_in_one_line(tmp_path, capsys):
+    small = [
+        "grid.time.elements=2", "grid.time.stages=3", "grid.space.x.num_nodes=16", "grid.space.x.grading=1.0",
+        "network.width=4", "network.num_layers=1", "network.modes=[3, 4]", "network.num_basis=2",
+        "training.steps=2", "training.batch=2",
+    ]  # fmt: skip
+    arguments = [part for text in small for part in ("--set", text)]
+    options = ["--output", str(tmp_path / "run"), "--references", "0", "--quiet", "--device", "cpu"]
+    assert command.main(["diffusion-sorption.general", *options, *arguments]) == 0
+    from pihc_zoo.zoo.storage import load_folder
+
+    assert load_folder(tmp_path / "run" / "model").network.num_basis == 2
+    capsys.readouterr()
+    assert command.main(["diffusion-sorption.generl", *options]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: no recipe") and error.count("\n") == 1
