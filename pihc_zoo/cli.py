@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import importlib
 import json
+import math
 import os
 import re
 import sys
@@ -227,51 +228,84 @@ def info_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_info(options: argparse.Namespace) -> int:
     """Prints equation, domain, conditions, parameters, numerics and measured figures."""
-    from .problems import PROBLEMS
-    from .zoo.config import build, lookup
     from .zoo.registry import model_info
 
     info = model_info(options.model)
-    config, metrics = info["config"], info.get("metrics", {})
+    try:
+        text = "\n".join([*_description(info), *_size(options.model), *_figures(info.get("metrics", {}))])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"config.json or metrics.json of {options.model!r} is incomplete or malformed "
+            f"({type(error).__name__}: {error}); download or export it again"
+        ) from None
+    print(text)
+    return 0
+
+
+def _description(info: dict[str, Any]) -> list[str]:
+    from .problems import PROBLEMS
+    from .zoo.config import build, lookup
+
+    config = info["config"]
     cls, settings = lookup("problem", config["problem"], PROBLEMS)
     inputs = settings.pop("inputs", ())
     problem = build("problem", cls, settings)
-    print(f"{info['name']}: {problem.title}\n")
-    print(f"equation    {_plain(problem.equation)}")
+    lines = [f"{info['name']}: {problem.title}", "", f"equation    {_plain(problem.equation)}"]
     units = {key: "" if unit == "dimensionless" else f" {unit}" for key, unit in problem.units.items()}
+    duration = f"t from 0 to {problem.duration:g}{units.get('t', '')}"
     for name, axis in problem.output_space.items():
-        print(f"domain      {name} from {axis.start:g} to {axis.stop:g}{units.get(name, '')}, ", end="")
-        print(f"t from 0 to {problem.duration:g}{units.get('t', '')}")
+        lines.append(f"domain      {name} from {axis.start:g} to {axis.stop:g}{units.get(name, '')}, {duration}")
         for side, wall in zip(("left", "right"), problem.walls(problem.defaults()).get(name, ()), strict=False):
-            print(f"            {side} wall: {_condition(wall, name)}")
-        print(f"output      {len(axis.nodes)} points × {len(problem.output_times)} times, unless others are asked for")
+            lines.append(f"            {side} wall: {_condition(wall, name)}")
+        points, times = len(axis.nodes), len(problem.output_times)
+        lines.append(f"output      {points} points × {times} times, unless others are asked for")
     low, high = config["trust"].get("state_range", problem.state_range)
-    print(f"input       u0 with values from {low:g} to {high:g}{units.get('u', '')}; others are marked unreliable\n")
+    lines.append(
+        f"input       u0 with values from {low:g} to {high:g}{units.get('u', '')}; others are marked unreliable"
+    )
     rows = [["parameter", "default", "range", "unit", "meaning"]]
     for key, p in problem.parameters.items():
         span = f"{p.low:g} … {p.high:g}" if key in inputs else "fixed"
         rows.append([key, f"{p.default:g}", span, p.unit, p.description])
-    print(_table(rows) + "\n")
-    for label, part in (
-        ("grid", {"t": config["grid"]["time"], **config["grid"]["space"]}),
-        *((key.replace("_", " "), config[key]) for key in ("network", "residual_map", "decomposition", "solver")),
-    ):
-        print(f"{label:14}{_settings(part)}")
-    _print_metrics(metrics)
-    return 0
+    lines += ["", _table(rows), ""]
+    grid = config["grid"]
+    parts = {"time grid": grid["time"], **{f"{name} grid": axis for name, axis in grid["space"].items()}}
+    parts |= {"experts": config["decomposition"]}
+    parts |= {key.replace("_", " "): config[key] for key in ("network", "ansatz", "residual_map", "solver")}
+    threshold = config["trust"].get("threshold")
+    return [
+        *lines,
+        *(f"{label:14}{_settings(part)}" for label, part in parts.items()),
+        f"{'reliable':14}" + (f"estimated error at most {_percent(threshold)}" if threshold else "not calibrated"),
+    ]
 
 
-def _print_metrics(metrics: dict[str, Any]) -> None:
+def _size(model: str) -> list[str]:
+    """The number of trained weights, read from the headers of the files that are here."""
+    from .zoo.hub import find_folder
+
+    count = 0
+    for path in find_folder(model, backend="info")[0].glob("model*.safetensors"):
+        with open(path, "rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        count += sum(math.prod(entry["shape"]) for key, entry in header.items() if key != "__metadata__")
+    return [f"{'weights':14}{count} numbers"] if count else []
+
+
+def _figures(metrics: dict[str, Any]) -> list[str]:
     if not metrics.get("results"):
-        print(f"{'error':14}not measured; run: pihc evaluate MODEL")
-        return
-    print("\nrelative L2 error against converged solutions")
+        return ["", "not measured yet; run: pihc evaluate MODEL"]
     rows = [["initial conditions", "mean", "median", "max", "count"]]
     for family, row in metrics["results"].items():
         rows.append(
             [family, *(_percent(row.get(key)) for key in ("mean", "median", "max")), str(row.get("count", "–"))]
         )
-    print(_table(rows))
+    lines = ["", "relative L2 error against converged solutions", _table(rows)]
+    if metrics.get("compare"):
+        rows = [["solver", "mean error", "ms per trajectory"]]
+        rows += [[row["name"], _percent(row["error_mean"]), f"{row['ms']:.2f}"] for row in metrics["compare"]]
+        lines += ["", f"time at equal error, {metrics.get('hardware', 'one CPU thread')}", _table(rows)]
+    return lines
 
 
 def _settings(part: dict[str, Any]) -> str:

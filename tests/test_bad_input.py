@@ -252,6 +252,17 @@ def test_bad_model_folders(refuse, folder, good, tmp_path, kind):
     assert message in refuse("predict", folder, good, "--output", tmp_path / "out.npz")
 
 
+@pytest.mark.parametrize("part", ["grid", "solver", "trust"])
+def test_info_of_a_malformed_configuration(refuse, folder, part):
+    _config(folder, lambda c: c.update({part: []}))
+    assert "malformed" in refuse("info", folder)
+
+
+def test_info_of_malformed_metrics(refuse, folder):
+    (folder / "metrics.json").write_text('{"results": 3}')
+    assert "malformed" in refuse("info", folder)
+
+
 # ---------------------------------------------------------------------- interrupts
 
 

@@ -53,6 +53,11 @@ def test_list_filters_by_pattern(run):
     assert "pdebench" not in run("list", "*.general").out
 
 
+def test_info_counts_the_weights(run, folder):
+    count = sum(parameter.numel() for parameter in load_folder(folder).network.state_dict().values())
+    assert f"{count} numbers" in run("info", folder).out
+
+
 def test_info_says_which_parameters_are_inputs(run, parametric):
     line = next(line for line in run("info", parametric).out.splitlines() if line.startswith("D "))
     assert "0.0002 … 0.001" in line
