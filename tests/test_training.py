@@ -210,7 +210,7 @@ def test_overrides_reach_their_setting_and_unknown_ones_are_refused():
 
 def test_toml_that_does_not_parse_is_refused(tmp_path):
     (tmp_path / "own.toml").write_text("name = ", encoding="utf-8")
-    with pytest.raises(ValueError, match="own.toml is not valid TOML"):
+    with pytest.raises(ValueError, match=r"own.toml is not valid TOML"):
         recipes.load(str(tmp_path / "own.toml"))
 
 

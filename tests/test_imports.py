@@ -1,0 +1,67 @@
+"""Laws of importing: light, lazy, complete."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+import pihc_zoo
+
+
+def run(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def loaded(statement):
+    """Names of the heavy packages that a statement brings in."""
+    heavy = ("torch", "numpy", "scipy", "onnx", "matplotlib", "h5py", "huggingface_hub", "safetensors")
+    found = run(f"import sys; {statement}; print(*[n for n in {heavy!r} if n in sys.modules])")
+    return set(found.split())
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    assert loaded("import pihc_zoo") == set()
+    assert loaded("import pihc_zoo; dir(pihc_zoo)") == set()
+
+
+@pytest.mark.parametrize("module", ["zoo.config", "zoo.registry", "prediction", "status", "inputs", "grid", "problems"])
+def test_rooms_that_serve_every_backend_do_not_import_torch(module):
+    assert "torch" not in loaded(f"import pihc_zoo.{module}")
+
+
+def test_listing_models_needs_no_torch():
+    assert "torch" not in loaded("import pihc_zoo as pz; assert pz.list_models() == sorted(pz.list_models())")
+
+
+def test_importing_takes_no_time():
+    """Less than 0.3 s beyond a bare interpreter; the best of three, measured inside."""
+    code = "import time; t = time.perf_counter(); import pihc_zoo; print(time.perf_counter() - t)"
+    assert min(float(run(code)) for _ in range(3)) < 0.3
+
+
+def test_every_public_name_resolves():
+    for name in pihc_zoo.__all__:
+        assert getattr(pihc_zoo, name) is not None
+        assert name in dir(pihc_zoo)
+    assert len(pihc_zoo.__all__) <= 20 and len(set(pihc_zoo.__all__)) == len(pihc_zoo.__all__)
+
+
+def test_unknown_names_are_attribute_errors():
+    with pytest.raises(AttributeError, match="'pihc_zoo' has no attribute 'from_pretraned'"):
+        pihc_zoo.from_pretraned  # noqa: B018
+
+
+def test_every_module_imports_without_its_extras_being_used():
+    """Optional packages are imported where they are used, not at import of a module."""
+    import pkgutil
+
+    for info in pkgutil.walk_packages(pihc_zoo.__path__, "pihc_zoo."):
+        if info.name.endswith("__main__"):
+            continue
+        importlib.import_module(info.name)
