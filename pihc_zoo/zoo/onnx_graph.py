@@ -1,0 +1,233 @@
+"""Export of the whole pipeline to one ONNX graph: lift, network, expert solves, readout and report.
+
+The graph takes initial conditions at the problem's native points (and one value per trajectory of
+each parameter that the model takes as input) and gives the solution on the problem's default output
+grid. The batch is dynamic; solves are in float64 and end early, as in eager mode. What depends on
+fixed parameters alone is constant.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import __version__
+from ..learning.families import sample_parameters
+from ..prediction import atomic_path, to_numpy
+from ..status import Status
+from ..surrogate import Surrogate
+from .folder import ONNX_FILE
+
+OPSET = 20
+PARITY = 1e-5  # relative L2 difference to eager mode that an export may have
+OUTPUTS = {
+    "u": "(batch, time, *space) solution; the slice at t = 0 is u0",
+    "coefficients": "(batch, subproblem, coefficient) of the basis functions",
+    "residual": "(batch,) relative L2 norm of the mapped residual, dimensionless",
+    "residual_per_expert": "(batch, expert) its part in each expert's subdomain",
+    "estimated_error": "(batch,) estimated relative L2 error, dimensionless",
+    "converged": "(batch, subproblem) whether the solve converged",
+    "status": "(batch, subproblem) integers of pihc_zoo.Status",
+    "iterations": "(batch, subproblem) solver steps",
+}
+
+
+class Pipeline(nn.Module):
+    """The prediction of a surrogate as a function of tensors, on the problem's own grids.
+
+    Args:
+        model: copied; runs on the CPU.
+        max_steps: overrides the solver's.
+    """
+
+    def __init__(self, model: Surrogate, max_steps: int | None = None):
+        super().__init__()
+        self.model = copy.deepcopy(model).to("cpu").eval().requires_grad_(False)
+        solver = self.model.constraint.solver
+        self.solver = solver if max_steps is None else dataclasses.replace(solver, max_steps=max_steps)
+        if len(self.model.problem.output_space) != 1:
+            raise ValueError("export to ONNX takes problems with one space axis")
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """u0 and the parameters that the model takes as input."""
+        return ("u0", *self.model.parameter_inputs)
+
+    def example(self, batch: int, seed: int = 0) -> tuple[Tensor, ...]:
+        """Smooth initial conditions (batch, *space) and parameters (batch,), inside the trained ranges."""
+        rng, problem = np.random.default_rng(seed), self.model.problem
+        (axis,) = problem.output_space.values()
+        low, high = self.model.config["trust"].get("state_range", problem.state_range)
+        phase, mode = rng.uniform(0, 2 * np.pi, (batch, 1)), rng.integers(1, 5, (batch, 1))
+        relative = (axis.nodes - axis.start) / (axis.stop - axis.start)
+        waves = 0.5 + rng.uniform(0.1, 0.4, (batch, 1)) * np.sin(np.pi * mode * relative + phase)
+        parameters = sample_parameters(problem, self.model.parameter_inputs, batch, rng)
+        values = (low + (high - low) * waves, *parameters.values())
+        return tuple(torch.as_tensor(value, dtype=torch.float64) for value in values)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The tensors of `OUTPUTS` for u0 and the parameters, in their order."""
+        model, problem = self.model, self.model.problem
+        u0, *parameters = inputs
+        c: dict[str, Any] = dict(problem.defaults())
+        c |= dict(zip(model.parameter_inputs, parameters, strict=True))
+        (x,) = (axis.nodes for axis in problem.output_space.values())
+        decomposition = model.constraint.decomposition
+        part = model._predict_chunk(u0, c, x, x, problem.output_times, decomposition, self.solver)
+        part["converged"] = part["status"] == int(Status.CONVERGED)
+        return tuple(part[name].clone() for name in OUTPUTS)
+
+
+def export_onnx(model: Surrogate, path: str | os.PathLike, max_steps: int | None = None) -> Path:
+    """Writes the model's graph to ``path`` (a file, or a folder for its model.onnx).
+
+    The graph is checked by onnx, run by onnxruntime and compared with eager mode before the file
+    appears.
+
+    Args:
+        model: what to export.
+        path: the file, or the model folder.
+        max_steps: largest number of solver steps; the model's own when None.
+
+    Raises:
+        ValueError: onnx, onnxscript or onnxruntime is not installed, the graph differs from eager
+            mode, or the file cannot be written.
+    """
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401 (needed by the check)
+        import onnxscript  # noqa: F401 (needed by torch.onnx)
+    except ImportError as error:
+        raise ValueError(f"export to ONNX needs {error.name}; install: pip install 'pihc_zoo[onnx]'") from None
+    path = Path(path)
+    if path.is_dir():
+        path = path / ONNX_FILE
+    pipeline = Pipeline(model, max_steps)
+    graph = export_module(pipeline, pipeline.example(5), pipeline.input_names, tuple(OUTPUTS))
+    for key, value in metadata(pipeline, model.name).items():
+        entry = graph.metadata_props.add()
+        entry.key, entry.value = key, value
+    onnx.checker.check_model(graph, full_check=True)
+    with atomic_path(path) as temporary:
+        onnx.save_model(graph, str(temporary))
+        check_parity(temporary, pipeline)
+    return path
+
+
+def export_module(
+    module: nn.Module, inputs: tuple[Tensor, ...], input_names: tuple[str, ...], output_names: tuple[str, ...]
+) -> Any:
+    """The onnx.ModelProto of a module ``forward(*inputs)``; the first dimension of inputs is the batch.
+
+    The example's batch must differ from every other size of the module, or they could be mixed up.
+    """
+    with torch.no_grad():
+        module(*inputs)  # fills caches, so that what does not depend on the inputs is constant
+        batch = torch.export.Dim("batch", min=1)
+        with _quiet():
+            exported = torch.export.export(module, inputs, dynamic_shapes=(tuple({0: batch} for _ in inputs),))
+            program = torch.onnx.export(
+                exported,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(input_names),
+                output_names=list(output_names),
+                custom_translation_table=_translations(),
+                verbose=False,
+            )
+    return program.model_proto
+
+
+def _translations() -> dict:
+    """Operators that the exporter translates with less precision than this pipeline needs, or not at all."""
+    import onnx
+    from onnxscript import opset20 as op
+
+    def scalar_tensor(s: float, dtype: int = -1, layout: str = "", device: str = "", pin_memory: bool = False):
+        kind = np.dtype(np.float32) if dtype in (-1, 1) else onnx.helper.tensor_dtype_to_np_dtype(dtype)
+        return op.Constant(value=onnx.numpy_helper.from_array(np.asarray(s, dtype=kind)))
+
+    def erfc(x):
+        one = op.Constant(value=onnx.numpy_helper.from_array(np.ones((), dtype=np.float32)))
+        # onnxruntime has no float64 Erf; its only use is an input channel of the float32 network
+        return op.CastLike(op.Sub(one, op.Erf(op.Cast(x, to=onnx.TensorProto.FLOAT))), x)
+
+    return {torch.ops.aten.scalar_tensor.default: scalar_tensor, torch.ops.aten.erfc.default: erfc}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences the exporter's progress and deprecation notes."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def metadata(pipeline: Pipeline, name: str) -> dict[str, str]:
+    """Metadata of the graph: what its inputs and outputs are, on which grid, of which model."""
+    model, problem = pipeline.model, pipeline.model.problem
+    (axis_name, axis), *_ = problem.output_space.items()
+    units = {**problem.units, **{key: problem.parameters[key].unit for key in model.parameter_inputs}}
+    ranges = {key: [problem.parameters[key].low, problem.parameters[key].high] for key in model.parameter_inputs}
+    inputs = {"u0": f"(batch, {len(axis.nodes)}) initial condition at the points of grid['{axis_name}'], float64"}
+    inputs |= {key: f"(batch,) {problem.parameters[key].description}, float64" for key in model.parameter_inputs}
+    grid = {axis_name: list(axis.nodes), "t": list(problem.output_times)}
+    decomposition = model.constraint.decomposition
+    entries = {
+        "inputs": inputs,
+        "outputs": OUTPUTS,
+        "units": units,
+        "parameter_ranges": ranges,
+        "fixed_parameters": {k: v for k, v in problem.defaults().items() if k not in model.parameter_inputs},
+        "grid": grid,
+        "experts": {"name": type(decomposition).__name__.lower(), "counts": decomposition.counts},
+        "max_steps": pipeline.solver.max_steps,
+        "status": {int(status): status.message for status in Status},
+        "weights_sha256": model.config.get("weights_sha256"),
+    }
+    texts = {key: json.dumps(value, ensure_ascii=False) for key, value in entries.items()}
+    return {"format": "pihc_zoo", "version": __version__, "model": name, "problem": problem.name, **texts}
+
+
+def check_parity(path: Path, pipeline: Pipeline, batches: tuple[int, ...] = (1, 3)) -> float:
+    """Largest relative L2 difference of the field between onnxruntime and eager mode.
+
+    Raises:
+        ValueError: the difference exceeds `PARITY`, or an expert's outcome differs.
+    """
+    from .onnx_backend import create_session
+
+    session = create_session(path)
+    worst = 0.0
+    for batch in batches:
+        inputs = pipeline.example(batch, seed=batch)
+        with torch.no_grad():
+            expected = dict(zip(OUTPUTS, map(to_numpy, pipeline(*inputs)), strict=True))
+        feed = dict(zip(pipeline.input_names, map(to_numpy, inputs), strict=True))
+        got = dict(zip(OUTPUTS, session.run(list(OUTPUTS), feed), strict=True))
+        difference = np.linalg.norm(got["u"] - expected["u"]) / np.linalg.norm(expected["u"])
+        worst = max(worst, float(difference))
+        if not difference <= PARITY or (got["converged"] != expected["converged"]).any():
+            raise ValueError(
+                f"the exported graph differs from the model by {difference:.1e} (allowed {PARITY:.0e}); "
+                "the file was not written"
+            )
+    return worst
