@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from pihc_zoo.decomposition import Disjoint, Overlapping
 from pihc_zoo.grid import GradedAxis, Grid, RadauAxis
+from pihc_zoo.operators import dense
 from pihc_zoo.operators.derivatives import FeatureOperator
 from pihc_zoo.operators.finite_difference import fornberg_weights, stencil_matrix
 from pihc_zoo.operators.linearised import LinearisedOperator
@@ -227,3 +228,38 @@ def test_a_grid_with_oscillating_modes_is_refused(problem):
     grid = Grid(RadauAxis(500.0, 2, 3), {"x": GradedAxis(24, 0.0, 1.0, grading=2.0, stencil=5)})
     with pytest.raises(ValueError, match="complex eigenvalues on this grid; choose"):
         LinearisedOperator(problem, FeatureOperator(problem, grid))
+
+
+# ------------------------------------------------------------------ small dense systems
+
+
+@pytest.fixture(params=["eager", "exported"])
+def mode(request, monkeypatch):
+    """Both forms of each function; the second is what an exported graph holds."""
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: request.param == "exported")
+
+
+def test_dense_solves_are_those_of_lapack(mode, generator):
+    matrix = torch.randn(3, 5, 5, dtype=torch.float64, generator=generator) + 6 * torch.eye(5, dtype=torch.float64)
+    right = torch.randn(3, 5, 2, dtype=torch.float64, generator=generator)
+    assert_close(dense.solve(matrix, right), torch.linalg.solve(matrix, right), rtol=1e-12, atol=1e-13)
+
+
+def test_positive_definite_solves_know_when_they_are_not(mode, generator):
+    root = torch.randn(3, 5, 5, dtype=torch.float64, generator=generator)
+    matrix = root @ root.transpose(1, 2) + 0.1 * torch.eye(5, dtype=torch.float64)
+    matrix[1] -= 3 * torch.eye(5, dtype=torch.float64)
+    right = torch.randn(3, 5, 1, dtype=torch.float64, generator=generator)
+    solution, is_definite = dense.solve_positive_definite(matrix, right)
+    assert is_definite.tolist() == [True, False, True]
+    good = [0, 2]
+    assert_close(solution[good], torch.linalg.solve(matrix[good], right[good]), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("size", [1, 3, 6])
+def test_block_triangular_inverses(mode, generator, size):
+    matrix = torch.randn(2, 6, 6, dtype=torch.float64, generator=generator) + 4 * torch.eye(6, dtype=torch.float64)
+    block = torch.arange(6) // size
+    matrix = torch.where(block[:, None] >= block, matrix, 0.0)
+    product = dense.invert_block_triangular(matrix, size) @ matrix
+    assert_close(product, torch.eye(6, dtype=torch.float64).expand(2, 6, 6), rtol=0, atol=1e-11)

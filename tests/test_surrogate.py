@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from pihc_zoo.decomposition import Disjoint, Joint, Overlapping
 from pihc_zoo.reference import reference_solver
+from pihc_zoo.solvers.levenberg_marquardt import LevenbergMarquardt
 from pihc_zoo.status import Status
 
 TIGHT = {"max_steps": 20, "rtol": 1e-12, "atol": 0.0}
@@ -369,16 +370,24 @@ def test_cuda_gives_the_same_prediction(tiny_model, fields):
     assert_array_equal(cuda.converged, cpu.converged)
 
 
-@pytest.mark.gpu
-def test_on_cuda_the_constrained_field_needs_no_synchronisation(tiny_model, fields):
-    model = tiny_model().to("cuda")
-    nodes = model.at_nodes(torch.as_tensor(fields(2), device="cuda"), model.problem.output_space["x"].nodes)
-    c = model.tensors({})
-    with torch.no_grad():
-        model.constrained(nodes, c)  # caches and handles
+class Watched(LevenbergMarquardt):
+    """Refuses every synchronisation while it solves."""
+
+    def solve(self, objective, w):
         torch.cuda.set_sync_debug_mode("error")
         try:
-            field = model.constrained(nodes, c)
+            return super().solve(objective, w)
         finally:
             torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("experts", [Joint({"x": 2}), Disjoint({"x": 2})], ids=repr)
+def test_on_cuda_the_solves_need_no_synchronisation(tiny_model, fields, experts):
+    model = tiny_model().to("cuda")
+    nodes = model.at_nodes(torch.as_tensor(fields(2), device="cuda"), model.problem.output_space["x"].nodes)
+    c, options = model.tensors({}), {"decomposition": experts}
+    with torch.no_grad():
+        model.constrained(nodes, c, **options)  # handles and workspaces are created once
+        field = model.constrained(nodes, c, solver=Watched(max_steps=6, refresh_every=2), **options)
     assert torch.isfinite(field.u).all()

@@ -94,7 +94,7 @@ def test_parameters_at_their_defaults_and_bounds_are_answered(model, u0):
 
 
 def test_values_beyond_the_trained_range_are_not_called_reliable(model, u0):
-    low, high = model.config["trust"]["state_range"]
+    _, high = model.config["trust"]["state_range"]
     beyond = np.full_like(u0[:1], high + 0.2 * (model.problem.state_range[1] - high))
     assert not model.predict(beyond, max_steps=40, on_failure="fallback").is_reliable.any()
 

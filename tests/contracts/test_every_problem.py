@@ -11,7 +11,9 @@ from numpy.testing import assert_allclose
 from torch.testing import assert_close
 
 from pihc_zoo.grid import GradedAxis, Grid, RadauAxis
+from pihc_zoo.objective import pointwise_partials
 from pihc_zoo.operators.derivatives import FeatureOperator
+from pihc_zoo.operators.dual import Dual
 from pihc_zoo.problems import PROBLEMS, DiffusionSorption
 
 
@@ -107,6 +109,21 @@ def test_the_residual_depends_on_every_feature_and_free_parameter(problem, rando
     c |= {key: c[key].clone().requires_grad_() for key in free}
     gradients = torch.autograd.grad(problem.residual(f, c).square().sum(), [*f.values(), *(c[key] for key in free)])
     assert all(gradient.abs().max() > 0 for gradient in gradients)
+
+
+def test_dual_numbers_give_the_partials_of_automatic_differentiation(problem, random):
+    """The residual uses only operators that arrays, tensors and duals share; also below the state range."""
+    f = drawn(problem, random, 1, 50)
+    names, c = list(f), problem.as_tensors({})
+    f[names[0]][0, :10] *= -1
+    features = torch.stack([f[name] for name in names], dim=1)
+    value, partials = pointwise_partials(
+        lambda stacked: problem.residual({name: stacked[:, i] for i, name in enumerate(names)}, c), features
+    )
+    dual = problem.residual({name: Dual(f[name], {i: 1.0}) for i, name in enumerate(names)}, c)
+    assert_close(dual.value, value, rtol=1e-13, atol=1e-15)
+    for i in range(len(names)):
+        assert_close(dual.partials.get(i, 0.0) * torch.ones_like(value), partials[:, i], rtol=1e-12, atol=1e-14)
 
 
 def test_features_are_linear_on_a_grid_of_its_axes(problem, random):
