@@ -145,10 +145,10 @@ def timing(call: Callable[[], Any], repeats: int = 5, device: Any = "cpu") -> di
     return timings({"call": call}, repeats, device)["call"]
 
 
-def timings(calls: dict[str, Callable[[], Any]], repeats: int = 5, device: Any = "cpu") -> dict[str, dict[str, Any]]:
+def timings(calls: dict[Any, Callable[[], Any]], repeats: int = 5, device: Any = "cpu") -> dict[Any, dict[str, Any]]:
     """`timing` of several calls in turn, so that a change of the machine's load meets all of them."""
     synchronise = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda: None
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    seconds: dict[Any, list[float]] = {name: [] for name in calls}
     with one_thread():
         for repeat in range(repeats + 1):
             for name, call in calls.items():
@@ -390,8 +390,8 @@ def benchmark(
 
     Returns:
         Rows of batch, experts, decomposition, max_steps, error_mean and error_max over
-        ``references``, ms, picard_ms, and ``ratio`` = picard_ms / ms; a row whose answers err by more than stated is not
-        accepted and has none.
+        ``references``, ms, picard_ms, and ``ratio`` = picard_ms / ms; a row whose answers err by more
+        than stated is not accepted and has none.
     """
     own = accuracy(model, references)
     if own["failed"]:
