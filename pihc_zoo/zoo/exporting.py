@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import importlib.util
 import os
@@ -76,7 +75,9 @@ def export(
                 _copy(source / file, to / file)
     _example(model, to, source)
     if onnx:
-        _export_onnx(model, to / ONNX_FILE)
+        from .onnx_graph import export_onnx
+
+        export_onnx(model, to / ONNX_FILE)
     _write(to / LICENSE_FILE, _license())
     write_card(to, name, load_name)
     return to
@@ -171,14 +172,3 @@ def write_example(model: Surrogate, path: Path, u0: Any = None) -> Path:
     arrays = {"u0": to_numpy(out.u0)[good], "x": to_numpy(out.x), "t": to_numpy(out.t), "u": to_numpy(out.u)[good]}
     arrays |= {f"parameter_{key}": to_numpy(value)[good] for key, value in out.parameters.items()}
     return save_npz(path, arrays)
-
-
-def _export_onnx(model: Surrogate, path: Path) -> None:
-    if importlib.util.find_spec("pihc_zoo.zoo.onnx_export") is None:
-        raise ValueError("this installation has no ONNX export; install it with: pip install 'pihc_zoo[onnx]'")
-    try:
-        module = importlib.import_module("pihc_zoo.zoo.onnx_export")
-        with atomic_path(path) as temporary:
-            module.export_onnx(model, temporary)
-    except ImportError as error:
-        raise ValueError(f"ONNX export needs {error.name}; install it with: pip install 'pihc_zoo[onnx]'") from None

@@ -90,7 +90,7 @@ def push(
     if create_pr and (tag or branch):
         raise ValueError("a pull request has neither tag nor branch of its own; merge it, then tag it")
     if not is_hub_id(repo_id):
-        raise HubError(f"expected a repository 'org/name', got {repo_id!r}; put your user name or organisation before it")
+        raise HubError(f"expected a repository 'org/name', got {repo_id!r}; put your user name before it")
     check_weights(folder, read_config(folder))
     files = _publishable(folder)
     if CARD_FILE in files:
