@@ -1,5 +1,5 @@
-"""The ansatz  u = u_L(φ) + w₀ c(φ) + Σᵢ wᵢ m bᵢ(φ):  lift u_L, its first-order correction
-c = −A⁻¹ρ(u_L), mollifier m, network basis b.
+"""The ansatz  u = u_L(φ) + Σⱼ wⱼ zⱼ(φ) + Σᵢ wᵢ m bᵢ(φ):  lift u_L, its corrections z₁ = −A⁻¹ρ(u_L), …,
+mollifier m, network basis b.
 
 The lift meets the initial and wall conditions; corrections meet them with zero targets, because
 every stencil closes them so, and the mollifier makes them small where conditions are imposed.
@@ -72,7 +72,8 @@ class Ansatz(nn.Module):
             axis' unit.
         correction_scale: typical size of the lift's first-order correction −A⁻¹ρ(u_L), divides its
             channel.
-        include_correction: add that correction to the basis, as its first function.
+        num_corrections: how many corrections of the lift join the basis, as its first functions: the
+            first-order correction, then further Krylov directions of the linearised problem.
     """
 
     def __init__(
@@ -86,13 +87,13 @@ class Ansatz(nn.Module):
         layer: float = 1.14,
         layer_floor: float = 0.01,
         correction_scale: float = 0.005,
-        include_correction: bool = False,
+        num_corrections: int = 0,
     ):
         super().__init__()
         self.problem, self.grid = operator.problem, operator.grid
         self.lift = lift
         self.parameter_inputs = tuple(parameter_inputs)
-        self.include_correction = include_correction
+        self.num_corrections = num_corrections
         for name, value in {
             "initial_scale": initial_scale,
             "basis_scale": basis_scale,
@@ -161,11 +162,11 @@ class Ansatz(nn.Module):
             channels.append(self.problem.parameters[key].normalised(broadcast[key])[:, None])
         return torch.cat([part.expand(batch, part.shape[1], *self.grid.shape) for part in channels], dim=1)
 
-    def basis(self, output: Tensor, correction: Tensor, c: dict[str, Tensor]) -> Tensor:
+    def basis(self, output: Tensor, corrections: Tensor, c: dict[str, Tensor]) -> Tensor:
         """Network output (batch, basis, time, *space) ↦ basis functions in float64.
 
         They vanish where conditions are imposed: network outputs by the mollifier, the lift's
-        correction by construction.
+        corrections (batch, count, time, *space) by construction.
         """
         learned = output.double() * (self.basis_scale * self.mollifier(c))[:, None]
-        return torch.cat([correction[:, None], learned], dim=1) if self.include_correction else learned
+        return torch.cat([corrections[:, : self.num_corrections], learned], dim=1)

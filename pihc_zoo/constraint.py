@@ -30,7 +30,8 @@ class Conditions:
         c: parameters, tensors of shape () or (batch,).
         closures: wall elimination by axis.
         lift: (batch, time, *space); ``lift_features`` (batch, feature, time, *space) its features.
-        correction: (batch, time, *space) first-order correction of the lift.
+        corrections: (batch, count, time, *space) the lift's first-order correction −A⁻¹ρ(u_L) and
+            further Krylov directions of the linearised problem.
     """
 
     u0: Tensor
@@ -38,7 +39,7 @@ class Conditions:
     closures: dict[str, Closure]
     lift: Tensor
     lift_features: Tensor
-    correction: Tensor
+    corrections: Tensor
 
 
 @dataclass
@@ -100,16 +101,29 @@ class HardConstraint(nn.Module):
         closures = self.operator.closures(c)
         lift = self.ansatz.lift(u0, c, self.operator, closures)
         features = self.operator(lift[:, None], closures, u0[:, None])[:, 0]
-        correction = self.ansatz.lift.correction(self._pointwise(c, 1)(features), c)
-        return Conditions(u0, c, closures, lift, features, correction)
+        return Conditions(u0, c, closures, lift, features, self._corrections(features, closures, c))
+
+    def _corrections(self, features: Tensor, closures: dict[str, Closure], c: dict[str, Tensor]) -> Tensor:
+        """z₁ = −A⁻¹ρ(u_L), z₂ = A⁻¹J z₁ − z₁, …: where a Newton–Krylov step from the lift would look.
+
+        J is the linearisation of ρ at the lift; where A = J every z but the first vanishes.
+        """
+        residual = self._pointwise(c, 1)
+        homogeneous = {name: closure.homogeneous() for name, closure in closures.items()}
+        directions = [self.ansatz.lift.correction(residual(features), c)]
+        for _ in range(1, self.ansatz.num_corrections):
+            tangent = self.operator(directions[-1][:, None], homogeneous)[:, 0]
+            _, image = torch.func.jvp(residual, (features,), (tangent,))
+            directions.append(-self.ansatz.lift.correction(image, c) - directions[-1])
+        return torch.stack(directions, dim=1)
 
     def inputs(self, conditions: Conditions) -> Tensor:
         """(batch, channel, time, *space) input fields of the network."""
-        return self.ansatz.inputs(conditions.u0, conditions.lift, conditions.correction, conditions.c)
+        return self.ansatz.inputs(conditions.u0, conditions.lift, conditions.corrections[:, 0], conditions.c)
 
     def basis(self, output: Tensor, conditions: Conditions) -> Tensor:
         """Network output ↦ (batch, basis, time, *space) basis functions, float64."""
-        return self.ansatz.basis(output, conditions.correction, conditions.c)
+        return self.ansatz.basis(output, conditions.corrections, conditions.c)
 
     def rows(self, u: Tensor, conditions: Conditions) -> Tensor:
         """(batch, *grid) rows W P ρ(u) of any field, on the whole grid."""

@@ -121,18 +121,34 @@ def test_the_constraint_lowers_the_residual_of_the_lift(setting):
     assert_close(0.5 * rows.square(), solved.cost[:, 0], rtol=1e-3, atol=1e-12)
 
 
-def test_the_first_order_correction_as_only_basis_is_one_picard_step(setting):
-    """include_correction and w = 1 give u_L − A⁻¹ρ(u_L)."""
+def test_the_first_correction_as_only_basis_is_one_picard_step(setting):
+    """w = 1 gives u_L − A⁻¹ρ(u_L), whose rows are smaller than the lift's."""
     model, conditions, basis = setting(
-        ansatz={"include_correction": True},
+        ansatz={"num_corrections": 1},
         network={"num_basis": 1},
         solver={"max_steps": 0, "initial_coefficient": 1.0},
         decomposition={"counts": {"x": 1}},
     )
     assert basis.shape[1] == 2
     field = model.constraint(basis * torch.tensor([1.0, 0.0])[:, None, None], conditions)
-    assert_close(field.u, conditions.lift + conditions.correction, rtol=0, atol=1e-14)
+    assert_close(field.u, conditions.lift + conditions.corrections[:, 0], rtol=0, atol=1e-14)
+    rows, lift = (model.constraint.rows(u, conditions).flatten(1).norm(dim=1) for u in (field.u, conditions.lift))
+    assert_close(lift, (conditions.corrections[:, 0] * model.constraint.residual_map.weights).flatten(1).norm(dim=1))
+    assert (rows < 0.5 * lift).all()
     assert (field.solution.status == Status.NOT_SOLVED).all()
+
+
+def test_further_corrections_are_krylov_directions(setting):
+    """z₂ = A⁻¹ J z₁ − z₁, with J the derivative of the residual at the lift, by central differences."""
+    model, conditions, basis = setting(ansatz={"num_corrections": 2})
+    constraint = model.constraint
+    assert basis.shape[1] == 2 + model.network.num_basis
+    first, second = conditions.corrections.unbind(dim=1)
+    h = 1e-3
+    ends = [constraint.rows(conditions.lift + sign * h * first, conditions) for sign in (1, -1)]
+    image = (ends[0] - ends[1]) / (2 * h) / constraint.residual_map.weights  # A⁻¹ J z₁
+    assert_close(second, image - first, rtol=1e-4, atol=1e-6 * float(first.abs().max()))
+    assert second.abs().max() < first.abs().max()
 
 
 def test_without_steps_the_coefficients_are_the_initial_ones(setting):

@@ -84,7 +84,7 @@ def expert_table(model: Surrogate, references: evaluation.ReferenceSet) -> list[
 ABLATIONS: dict[str, dict[str, Any]] = {
     "PI-SC": {
         "network.num_basis": 1,
-        "ansatz.include_correction": False,
+        "ansatz.num_corrections": 0,
         "decomposition.counts": {"x": 1},
         "solver.max_steps": 0,
         "solver.initial_coefficient": 1.0,
