@@ -629,27 +629,34 @@ def run_demo(options: argparse.Namespace) -> int:
     from .plotting import require_matplotlib
 
     require_matplotlib()
-    options.model, options.device = DEMO_MODEL, "cpu"
-    model = _load(options)
-    from .evaluation import compare, family_of, one_thread, reference_set, relative_error
+    from .evaluation import one_thread
 
+    with one_thread():  # the classical solvers have one as well
+        _demonstrate(array_path, plot_path)
+    print(f"\nwritten to {array_path} and {plot_path}")
+    return 0
+
+
+def _demonstrate(array_path: Path, plot_path: Path) -> None:
+    from .evaluation import compare, family_of, reference_set, relative_error
+    from .zoo.hub import from_pretrained
+
+    model = from_pretrained(DEMO_MODEL)
     problem = model.problem
     print(f"{DEMO_MODEL}: {problem.title}\n  {_plain(problem.equation)}")
     print(f"solving {DEMO_COUNT} unseen random initial conditions to convergence for comparison …", flush=True)
-    references = reference_set(problem, family_of("random_sines", model), model.parameter_inputs, DEMO_COUNT, DEMO_SEED)
+    family = family_of("random_sines", model)
+    references = reference_set(problem, family, model.parameter_inputs, DEMO_COUNT, DEMO_SEED)
     references.predict(model)  # builds what is cached from then on
-    with one_thread():
-        begin = time.perf_counter()
-        prediction = references.predict(model)
-        seconds = time.perf_counter() - begin
+    begin = time.perf_counter()
+    prediction = references.predict(model)
+    seconds = time.perf_counter() - begin
     errors = relative_error(prediction.u, references.u)
     _print_prediction(prediction, seconds)
     print(f"true error:      mean {_percent(errors.mean())}, max {_percent(errors.max())}\n")
     print_comparison(compare(model, references, DEMO_COUNT, repeats=5))
     prediction.save(array_path)
     prediction.plot(0, plot_path)
-    print(f"\nwritten to {array_path} and {plot_path}")
-    return 0
 
 
 if __name__ == "__main__":
