@@ -173,7 +173,7 @@ def active_providers() -> list[str]:
     onnxruntime.set_default_logger_severity(4)  # it prints a page where CUDA is missing; we say it in a line
     offered = [name for name in onnxruntime.get_available_providers() if "Tensorrt" not in name]
     try:
-        return onnxruntime.InferenceSession(_identity_model(), providers=offered).get_providers()
+        return list(onnxruntime.InferenceSession(_identity_model(), providers=offered).get_providers())
     finally:
         onnxruntime.set_default_logger_severity(2)
 

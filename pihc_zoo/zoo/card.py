@@ -128,7 +128,7 @@ def card_name(folder: str | os.PathLike) -> str:
 
     path = Path(folder)
     try:
-        name = ModelCard((path / CARD_FILE).read_text(encoding="utf-8")).data.model_name
+        name = ModelCard((path / CARD_FILE).read_text(encoding="utf-8")).data.get("model_name")
     except (OSError, ValueError):
         name = None
     return name or path.resolve().name
@@ -147,7 +147,7 @@ def check_card(text: str) -> None:
         data.to_yaml()
     except ValueError as error:
         raise ValueError(f"README.md has invalid metadata: {error}; run: python -m export --cards") from None
-    if not data.license or data.library_name != "pihc_zoo":
+    if not data.get("license") or data.get("library_name") != "pihc_zoo":
         raise ValueError("README.md lacks license or library_name: pihc_zoo in its metadata; export the model again")
 
 

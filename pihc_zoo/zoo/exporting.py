@@ -153,7 +153,7 @@ def write_example(model: Surrogate, path: Path, u0: Any = None) -> Path:
 
     problem = model.problem
     axes = list(problem.output_space.values())
-    parameters = {}
+    parameters: dict[str, Any] = {}
     if u0 is None:
         low, high = model.config["trust"].get("state_range", problem.state_range)
         grids = np.meshgrid(*(np.linspace(0, 1, len(axis.nodes)) for axis in axes), indexing="ij")
@@ -162,7 +162,7 @@ def write_example(model: Surrogate, path: Path, u0: Any = None) -> Path:
         declared = {key: problem.parameters[key] for key in model.parameter_inputs}
         parameters = {key: np.array([p.default, 0.5 * (p.default + p.high)]) for key, p in declared.items()}
     times = np.linspace(0.0, problem.duration, 11)
-    points = {"x": axes[0].nodes[:: max(1, len(axes[0].nodes) // 64)]} if len(axes) == 1 else {}
+    points: dict[str, Any] = {"x": axes[0].nodes[:: max(1, len(axes[0].nodes) // 64)]} if len(axes) == 1 else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # what did not converge is left out below
         out = model.predict(u0, times=times, parameters=parameters, **points)

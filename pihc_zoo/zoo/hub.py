@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from .. import __version__
 from .config import nearest
@@ -102,7 +102,8 @@ def from_pretrained(
         from .storage import load_folder
 
         model = load_folder(folder, device, _torch_dtype(dtype))
-    model.name, model.folder = name, folder
+    model.name = name
+    object.__setattr__(model, "folder", folder)  # export copies the figures that belong to these weights
     if verify:
         self_test(model, folder)
     return model
@@ -235,7 +236,7 @@ def hub_errors(repo_id: str, revision: str | None = None) -> Iterator[None]:
         _fail(f"{repo_id!r} is not a valid Hub id: {_first_line(error)}")
     except errors.HfHubHTTPError as error:
         _fail(_http_message(repo_id, error))
-    except (OSError, errors.HTTPError, RuntimeError) as error:
+    except (OSError, _transport_errors(), RuntimeError) as error:
         cause = _cause(error, OSError) or error
         if isinstance(error, RuntimeError) and isinstance(cause, errors.HfHubHTTPError):
             _fail(_http_message(repo_id, cause))
@@ -258,7 +259,14 @@ def hub_errors(repo_id: str, revision: str | None = None) -> Iterator[None]:
         _fail(f"the Hub cannot be reached for {repo_id!r}; check the network or leave force_download out")
 
 
-def _fail(message: str) -> None:
+def _transport_errors() -> type[BaseException]:
+    """The base of the HTTP client's errors, whichever client huggingface_hub uses."""
+    from huggingface_hub import errors
+
+    return next(kind for kind in errors.HfHubHTTPError.__bases__ if kind is not OSError)
+
+
+def _fail(message: str) -> NoReturn:
     raise HubError(message) from None
 
 
@@ -271,7 +279,7 @@ def _not_cached(repo_id: str, at: str, error: BaseException) -> str:
     where = constants.ENDPOINT
     if isinstance(_cause(error, errors.OfflineModeIsEnabled), errors.OfflineModeIsEnabled) or constants.HF_HUB_OFFLINE:
         return f"{repo_id!r}{at} is not in the cache and HF_HUB_OFFLINE is set; unset it once to download"
-    if _cause(error, (errors.HTTPError, errors.FileMetadataError)) is not None:
+    if _cause(error, (_transport_errors(), errors.FileMetadataError)) is not None:
         return f"{repo_id!r}{at} is not in the cache and {where} cannot be reached; check the network and HF_ENDPOINT"
     return f"{repo_id!r}{at} is not in the cache and local_files_only is set; leave it out once to download"
 
