@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "predict": ("solve for initial conditions", "cli:predict_arguments", "cli:run_predict"),
     "evaluate": ("measure error, speed and trust of a model", "cli:evaluate_arguments", "cli:run_evaluate"),
     "demo": ("predict, compare with the truth and draw, offline", "cli:demo_arguments", "cli:run_demo"),
+    "finetune": ("tune a model on your own data", "learning.command:add_arguments", "learning.command:run"),
     "export": (
         "write a complete model folder",
         "zoo.publish:add_export_arguments",

@@ -12,6 +12,48 @@ from typing import Any
 import numpy as np
 
 
+@dataclass(frozen=True)
+class Trust:
+    """How a model judges its own predictions: the estimator's settings and calibrated thresholds.
+
+    Attributes:
+        refinement: nodes of the estimator's grid over the model's, per axis.
+        krylov: Krylov directions of the error estimate.
+        threshold: largest estimated error inside the trained family; None before calibration.
+        unresolved: likewise, of the unresolved part of an initial condition.
+        state_range: lowest and highest trained value.
+    """
+
+    refinement: float = 1.6
+    krylov: int = 3
+    threshold: float | None = None
+    unresolved: float | None = None
+    state_range: tuple[float, float] | None = None
+
+    def __post_init__(self):
+        if not self.refinement >= 1 or self.krylov < 1:
+            raise ValueError(f"trust: refinement and krylov must be at least 1, got {self.refinement}, {self.krylov}")
+        if self.state_range is not None and not (
+            isinstance(self.state_range, list | tuple) and len(self.state_range) == 2
+        ):
+            raise ValueError(f"trust: state_range must be [lowest, highest], got {self.state_range!r}")
+
+    def accepts(self, u0: np.ndarray, estimated_error: np.ndarray, unresolved: np.ndarray) -> np.ndarray:
+        """(batch,) whether a trajectory lies where the model was calibrated; None is not checked.
+
+        Args:
+            u0: (batch, n) initial conditions.
+            estimated_error, unresolved: (batch,), see `Prediction`.
+        """
+        low, high = (-np.inf, np.inf) if self.state_range is None else self.state_range
+        finite = np.where(np.isfinite(u0), u0, np.inf).reshape(len(u0), -1)
+        is_accepted = (finite.min(axis=1) >= low) & (finite.max(axis=1) <= high)
+        for value, limit in ((estimated_error, self.threshold), (unresolved, self.unresolved)):
+            if limit is not None:
+                is_accepted = is_accepted & (value <= limit)
+        return is_accepted
+
+
 @dataclass
 class Prediction:
     """A solution with its trust report.
@@ -31,7 +73,7 @@ class Prediction:
         messages: per trajectory, what is wrong with it; empty if nothing.
         unresolved: (batch,) relative L2 part of the initial condition that the model's grid does not
             carry, dimensionless.
-        is_reliable: (batch,) converged, and `is_trusted`.
+        is_reliable: (batch,) converged, and `Trust.accepts` it.
         units: physical units of u and the coordinates by name.
     """
 
@@ -83,22 +125,6 @@ class Prediction:
         from .plotting import plot_prediction
 
         return plot_prediction(self, index, path)
-
-
-def is_trusted(trust: dict[str, Any], u0: np.ndarray, estimated_error: np.ndarray, unresolved: np.ndarray) -> np.ndarray:
-    """(batch,) whether a trajectory lies where the model was calibrated.
-
-    Args:
-        trust: the model's calibration: ``threshold`` of the estimated error, ``unresolved`` part of
-            u0 at most, ``state_range`` of its values; what is missing is not checked.
-        u0: (batch, n) initial conditions.
-        estimated_error, unresolved: (batch,), see `Prediction`.
-    """
-    low, high = trust.get("state_range", (-np.inf, np.inf))
-    finite = np.where(np.isfinite(u0), u0, np.inf).reshape(len(u0), -1)
-    is_in_range = (finite.min(axis=1) >= low) & (finite.max(axis=1) <= high)
-    is_accurate = estimated_error <= trust.get("threshold", np.inf)
-    return is_in_range & is_accurate & (unresolved <= trust.get("unresolved", np.inf))
 
 
 def to_numpy(value: Any) -> np.ndarray:

@@ -21,7 +21,7 @@ from .networks import NETWORKS
 from .operators.derivatives import FeatureOperator
 from .operators.finite_difference import stencil_matrix
 from .operators.linearised import LinearisedOperator
-from .prediction import Prediction, is_trusted, to_numpy
+from .prediction import Prediction, Trust, to_numpy
 from .problems import PROBLEMS, Problem
 from .residual_map import RESIDUAL_MAPS
 from .solvers.levenberg_marquardt import LevenbergMarquardt
@@ -49,10 +49,8 @@ class Surrogate(nn.Module):
         self.network, self.constraint, self.config = network, constraint, config
         self.problem: Problem = constraint.problem
         self.name = ""
-        trust = config["trust"]
-        self.estimator = ErrorEstimator(
-            self.problem, constraint.operator, trust.get("refinement", 1.6), trust.get("krylov", 3)
-        )
+        self.trust: Trust = configuration.build("trust", Trust, config["trust"])
+        self.estimator = ErrorEstimator(self.problem, constraint.operator, self.trust.refinement, self.trust.krylov)
         self._interpolations: dict = {}
         self._readouts: dict = {}
 
@@ -304,7 +302,7 @@ class Surrogate(nn.Module):
                 raise ValueError(text)
             warnings.warn(text, RuntimeWarning, stacklevel=2)
         unresolved = gathered("unresolved", np.nan, ())
-        is_reliable = ~is_failed & is_trusted(self.config["trust"], values, estimated, unresolved)
+        is_reliable = ~is_failed & self.trust.accepts(values, estimated, unresolved)
 
         def like_input(array: np.ndarray) -> Any:
             return torch.as_tensor(array) if is_torch else array
@@ -398,5 +396,8 @@ class Surrogate(nn.Module):
         solve = reference_solver(self.problem)
         for i in indices:
             own = {key: float(value if np.ndim(value) == 0 else value[i]) for key, value in c.items()}
-            u[i] = solve(values[i], input_x=input_x, x=x, times=times, parameters=own)
-            messages[i] = f"{messages[i]}; replaced by the classical solver"
+            try:
+                u[i] = solve(values[i], input_x=input_x, x=x, times=times, parameters=own)
+                messages[i] = f"{messages[i]}; replaced by the classical solver"
+            except RuntimeError as error:
+                messages[i] = f"{messages[i]}; {error}"

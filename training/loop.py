@@ -34,8 +34,10 @@ def train(
     """
     settings = recipe.training
     output.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(settings.seed)
-    model = Surrogate.from_config(recipe.config).to(device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = Surrogate.from_config(recipe.config)
+    model.to(device)
     network = model.network
     optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
     identity = {"config": recipe.config, "training": dataclasses.asdict(settings), "family": repr(recipe.family)}

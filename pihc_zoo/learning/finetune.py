@@ -96,9 +96,7 @@ def finetune(
     tuned.network.load_state_dict(best_state)
     tuned.name = f"{model.name} (fine-tuned)" if model.name else ""
     if output_dir is not None:
-        from ..zoo.storage import save_folder
-
-        save_folder(tuned, output_dir)
+        tuned.save_pretrained(output_dir)
     return tuned
 
 
