@@ -254,12 +254,3 @@ def test_positive_definite_solves_know_when_they_are_not(mode, generator):
     assert is_definite.tolist() == [True, False, True]
     good = [0, 2]
     assert_close(solution[good], torch.linalg.solve(matrix[good], right[good]), rtol=1e-9, atol=1e-11)
-
-
-@pytest.mark.parametrize("size", [1, 3, 6])
-def test_block_triangular_inverses(mode, generator, size):
-    matrix = torch.randn(2, 6, 6, dtype=torch.float64, generator=generator) + 4 * torch.eye(6, dtype=torch.float64)
-    block = torch.arange(6) // size
-    matrix = torch.where(block[:, None] >= block, matrix, 0.0)
-    product = dense.invert_block_triangular(matrix, size) @ matrix
-    assert_close(product, torch.eye(6, dtype=torch.float64).expand(2, 6, 6), rtol=0, atol=1e-11)

@@ -1,7 +1,7 @@
 """Small dense systems, batched: LAPACK's in eager mode, plain arithmetic in an exported graph.
 
-ONNX has no factorisations, so under `torch.export` the same functions eliminate in a few unrolled
-steps of sums and products.
+ONNX has no factorisations, so under `torch.export` the same functions eliminate by sums and products,
+as one operator that the exporter translates to a loop.
 """
 
 from __future__ import annotations
@@ -26,30 +26,7 @@ def solve_positive_definite(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tens
     return torch.cholesky_solve(right, factor), info == 0
 
 
-def invert_block_triangular(matrix: Tensor, size: int) -> Tensor:
-    """Inverse of a matrix (..., n, n) that is lower triangular in blocks of ``size``.
-
-    In eager mode the structure is not used.
-    """
-    identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-    if not torch.compiler.is_exporting():
-        return torch.linalg.solve_ex(matrix, identity.expand_as(matrix))[0]
-    num_nodes = matrix.shape[-1]
-    blocks = [slice(first, first + size) for first in range(0, num_nodes, size)]
-    diagonal = torch.stack([matrix[..., block, block] for block in blocks], dim=-3)
-    diagonal = eliminate(diagonal, identity[:size, :size].expand_as(diagonal))[0]  # (..., block, size, size)
-    rows: list[Tensor] = []
-    for i, block in enumerate(blocks):
-        own = diagonal[..., i, :, :]
-        parts = [own]
-        if i:
-            above = torch.cat(rows, dim=-2)[..., : block.start]
-            parts = [-own @ (matrix[..., block, : block.start] @ above), own]
-        rest = num_nodes - block.stop
-        rows.append(torch.nn.functional.pad(torch.cat(parts, dim=-1), (0, rest)))
-    return torch.cat(rows, dim=-2)
-
-
+@torch.library.custom_op("pihc_zoo::eliminate", mutates_args=())
 def eliminate(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     """Gauss–Jordan elimination without pivoting; for definite or diagonally heavy matrices.
 
@@ -64,3 +41,8 @@ def eliminate(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         rest = torch.cat([rest[..., 1:, 1:] - rest[..., 1:, :1] * row, row], dim=-2)
         pivots.append(pivot)
     return rest, torch.cat(pivots, dim=-2).amin(dim=(-1, -2))
+
+
+@eliminate.register_fake
+def _(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(right), matrix.new_empty(matrix.shape[:-2])

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from .dense import invert_block_triangular
 from .derivatives import FeatureOperator
 from .windows import Windows
 
@@ -94,9 +93,26 @@ class LinearisedOperator(nn.Module):
         self.register_buffer("space_matrix", matrix.clone(), persistent=False)
         self.register_buffer("row_scale", torch.as_tensor(grid.time.row_scale), persistent=False)
         self.block_size = grid.time.block_size
+        self._factorise_time()
         self._eigensystems: dict = {}
         self._inverses: dict = {}
+        self._latest: tuple[tuple[int, ...], tuple[Tensor, ...], Tensor] | None = None
         self._eigensystem(None)
+
+    def _factorise_time(self) -> None:
+        """Eigensystems of the diagonal blocks of D_t, and the columns through which blocks are coupled."""
+        stages = self.block_size
+        spectrum, synthesis, inflow = [], [], []
+        for first in range(0, len(self.time_matrix), stages):
+            rows = self.time_matrix[first : first + stages]
+            values, vectors = torch.linalg.eig(rows[:, first : first + stages])
+            outer = torch.einsum("ai,ib->iab", vectors, torch.linalg.inv(vectors)).flatten(1)
+            spectrum.append(torch.stack([values.real, values.imag]))
+            synthesis.append(torch.cat([outer.real, -outer.imag]))
+            inflow.append(rows[:, first - 1] if first else torch.zeros_like(rows[:, 0]))
+        self.register_buffer("block_spectrum", torch.stack(spectrum, dim=1), persistent=False)  # (2, block, stage)
+        self.register_buffer("block_synthesis", torch.stack(synthesis), persistent=False)  # (block, 2·stage, stage²)
+        self.register_buffer("block_inflow", torch.stack(inflow), persistent=False)  # (block, stage)
 
     def _eigensystem(self, windows: Windows | None) -> tuple[Tensor, Tensor, Tensor]:
         """Eigenvalues (K, mode), vectors (K, x, mode) and their inverse, of L or its blocks on windows."""
@@ -116,14 +132,44 @@ class LinearisedOperator(nn.Module):
         return self._eigensystems[key]
 
     def _time_inverse(self, eigenvalues: Tensor, c: dict[str, Tensor]) -> Tensor:
-        """(batch or 1, K, mode, time, time) inverses of a_t D_t + a_L λ I, rows scaled by dt/ds."""
+        """(batch or 1, K, mode, time, time) inverses of a_t D_t + a_L λ I, rows scaled by dt/ds.
+
+        D_t is block lower triangular, and an element sees the one before it through its last node only.
+        Diagonal blocks are inverted by their eigensystem, (a_t D_k + zI)⁻¹ = Re V (a_t Λ + z)⁻¹ V⁻¹;
+        blocks below follow by substitution, an outer product each.
+        """
         coefficients = self.problem.linearised(c)
-        a_time, a_space = (
-            coefficients[name].reshape(-1, 1, 1, 1, 1) for name in (self.time_feature, self.space_feature)
-        )
-        identity = torch.eye(len(self.time_matrix), dtype=eigenvalues.dtype, device=eigenvalues.device)
-        systems = a_time * self.time_matrix + a_space * eigenvalues[None, :, :, None, None] * identity
-        return invert_block_triangular(systems * self.row_scale[:, None], self.block_size)
+        a_time, a_space = (coefficients[name].reshape(-1, 1, 1) for name in (self.time_feature, self.space_feature))
+        shift = (a_space * eigenvalues).expand(max(len(a_time), len(a_space)), *eigenvalues.shape)
+        real = a_time[..., None, None] * self.block_spectrum[0] + shift[..., None, None]  # (…, block, stage)
+        imaginary = a_time[..., None, None] * self.block_spectrum[1]
+        size = real.square() + imaginary.square()
+        inverted = torch.cat([real / size, -imaginary / size.expand_as(real)], dim=-1)
+        stages = self.block_size
+        by_block = inverted.flatten(0, 2).transpose(0, 1) @ self.block_synthesis  # (block, …, stage²)
+        blocks = by_block.transpose(0, 1).unflatten(0, shift.shape).unflatten(-1, (stages, stages))
+        inflow = -a_time[..., None, None] * (blocks @ self.block_inflow[..., None])[..., 0]  # (…, block, stage)
+        rows: list[Tensor] = []
+        for k in range(blocks.shape[-3]):
+            block = blocks[..., k, :, :]
+            after = torch.zeros_like(block[..., :1]).expand(*block.shape[:-1], len(self.time_matrix) - (k + 1) * stages)
+            before = [inflow[..., k, :, None] * rows[-1][..., -1:, : k * stages]] if k else []
+            rows.append(torch.cat([*before, block, after], dim=-1))
+        return torch.cat(rows, dim=-2) / self.row_scale
+
+    def _time_inverse_of_batch(self, eigenvalues: Tensor, c: dict[str, Tensor]) -> Tensor:
+        """The same, remembered while lift, corrections and rows ask for the same parameters in turn."""
+        tensors = (eigenvalues, *c.values())
+        if torch.compiler.is_exporting() or any(tensor.requires_grad for tensor in tensors):
+            return self._time_inverse(eigenvalues, c)
+        versions = tuple(tensor._version for tensor in tensors)
+        if (
+            self._latest is None
+            or self._latest[0] != versions
+            or any(mine is not theirs for mine, theirs in zip(self._latest[1], tensors, strict=True))
+        ):
+            self._latest = versions, tensors, self._time_inverse(eigenvalues, c)
+        return self._latest[2]
 
     def inverse(self, c: dict[str, Tensor], batch: int = 1, windows: Windows | None = None) -> Inverse:
         """A⁻¹ for the parameters ``c`` (shape () or (batch,)), on the grid or on windows of it.
@@ -132,7 +178,7 @@ class LinearisedOperator(nn.Module):
         """
         eigenvalues, vectors, vectors_inverse = self._eigensystem(windows)
         if any(value.dim() or value.requires_grad for value in c.values()):
-            time = self._time_inverse(eigenvalues, c)
+            time = self._time_inverse_of_batch(eigenvalues, c)
         else:  # fixed parameters, the usual case: invert once
             key = (windows and windows.key, eigenvalues.device, tuple((k, float(v)) for k, v in c.items()))
             if key not in self._inverses:

@@ -133,6 +133,8 @@ def export_module(
 
     The example's batch must differ from every other size of the module, or they could be mixed up.
     """
+    from .onnx_functions import TRANSLATIONS
+
     with torch.no_grad():
         module(*inputs)  # fills caches, so that what does not depend on the inputs is constant
         batch = torch.export.Dim("batch", min=1)
@@ -144,27 +146,10 @@ def export_module(
                 opset_version=OPSET,
                 input_names=list(input_names),
                 output_names=list(output_names),
-                custom_translation_table=_translations(),
+                custom_translation_table=TRANSLATIONS,
                 verbose=False,
             )
     return program.model_proto
-
-
-def _translations() -> dict:
-    """Operators that the exporter translates with less precision than this pipeline needs, or not at all."""
-    import onnx
-    from onnxscript import opset20 as op
-
-    def scalar_tensor(s: float, dtype: int = -1, layout: str = "", device: str = "", pin_memory: bool = False):
-        kind = np.dtype(np.float32) if dtype in (-1, 1) else onnx.helper.tensor_dtype_to_np_dtype(dtype)
-        return op.Constant(value=onnx.numpy_helper.from_array(np.asarray(s, dtype=kind)))
-
-    def erfc(x):
-        one = op.Constant(value=onnx.numpy_helper.from_array(np.ones((), dtype=np.float32)))
-        # onnxruntime has no float64 Erf; its only use is an input channel of the float32 network
-        return op.CastLike(op.Sub(one, op.Erf(op.Cast(x, to=onnx.TensorProto.FLOAT))), x)
-
-    return {torch.ops.aten.scalar_tensor.default: scalar_tensor, torch.ops.aten.erfc.default: erfc}
 
 
 @contextlib.contextmanager
