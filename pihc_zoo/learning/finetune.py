@@ -74,7 +74,7 @@ def finetune(
     check_values(model.problem, trajectories.u0, on_failure="raise")
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(trajectories.u0))
-    num_held = int(round(validation * len(order)))
+    num_held = round(validation * len(order))
     if num_held == len(order):
         num_held = len(order) - 1
     held, used = order[:num_held], order[num_held:]
