@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import warnings
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .ansatz import LIFTS, Ansatz
+from .assembly import assemble
 from .constraint import ConstrainedField, HardConstraint
 from .decomposition import DECOMPOSITIONS, Decomposition
 from .estimate import ErrorEstimator, Readout
@@ -25,7 +25,6 @@ from .prediction import Prediction, Trust, to_numpy
 from .problems import PROBLEMS, Problem
 from .residual_map import RESIDUAL_MAPS
 from .solvers.levenberg_marquardt import LevenbergMarquardt
-from .status import Status
 from .zoo import config as configuration
 
 _INPUT_STENCIL = 6  # width of the interpolation of initial conditions to the nodes
@@ -251,14 +250,13 @@ class Surrogate(nn.Module):
         is_torch = isinstance(u0, Tensor)
         request = check_request(self.problem, self.parameter_inputs, u0, x, times, parameters, input_x, on_failure)
         values, input_x, x, times, c = request.values, request.input_x, request.x, request.times, request.c
-        (axis_name,), batch = self.problem.output_space, len(values)
+        (axis_name,) = self.problem.output_space
         decomposition = self._decomposition(experts)
         changes = {key: value for key, value in {"max_steps": max_steps, "rtol": rtol}.items() if value is not None}
         solver = dataclasses.replace(self.constraint.solver, **changes)
 
         messages = check_values(self.problem, values, on_failure)
-        is_good = np.array([not message for message in messages])
-        good = np.flatnonzero(is_good)
+        good = np.flatnonzero([not message for message in messages])
 
         parts = []
         chunk = _CPU_CHUNK if self.device.type == "cpu" else 512
@@ -268,79 +266,24 @@ class Surrogate(nn.Module):
                 part_c = {key: value if np.ndim(value) == 0 else value[rows] for key, value in c.items()}
                 parts.append(self._predict_chunk(values[rows], part_c, input_x, x, times, decomposition, solver))
 
-        def gathered(key: str, fill: float, shape: tuple[int, ...], dtype=np.float64) -> np.ndarray:
-            if len(good) == batch and len(parts) == 1:
-                return to_numpy(parts[0][key]).astype(dtype, copy=False)
-            out = np.full((batch, *shape), fill, dtype=dtype)
-            position = 0
-            for part in parts:
-                value = to_numpy(part[key])
-                out[good[position : position + len(value)]] = value
-                position += len(value)
-            return out
+        def read_field(key: str, part: dict[str, Any]) -> np.ndarray:
+            nodes, initial, operator, part_c = part[f"{key}_nodes"]
+            closures = {n: closure.homogeneous() for n, closure in operator.closures(part_c).items()}
+            with torch.no_grad():
+                return to_numpy(self._readout(operator, times, {axis_name: x})(nodes, initial, closures))
 
-        num_sub = 1 if decomposition.is_joint else decomposition.num_experts
-        num_coefficients = parts[0]["coefficients"].shape[-1] if parts else 0
-        u = gathered("u", np.nan, (len(times), len(x)))
-        status = gathered("status", int(Status.BAD_INPUT), (num_sub,), np.int64)
-        estimated = gathered("estimated_error", np.nan, ())
-        converged = status == int(Status.CONVERGED)
-        for i in good:
-            if not converged[i].all():
-                failed = np.flatnonzero(~converged[i])
-                which = "" if num_sub == 1 else f" (experts {', '.join(map(str, failed[:8]))})"
-                messages[i] = f"solve{which} {Status(int(status[i, failed[0]])).message}"
-                u[i] = np.nan
-        is_failed = ~converged.all(axis=1)
-        is_unanswered = is_failed & ~is_good if on_failure == "fallback" else is_failed
-        if on_failure == "fallback":
-            self._fall_back(u, values, c, input_x, x, times, np.flatnonzero(is_failed & is_good), messages)
-        if is_unanswered.any():
-            first = int(np.argmax(is_unanswered))
-            text = f"{int(is_unanswered.sum())} of {batch} trajectories failed; trajectory {first}: {messages[first]}"
-            if on_failure == "raise":
-                raise ValueError(text)
-            warnings.warn(text, RuntimeWarning, stacklevel=2)
-        unresolved = gathered("unresolved", np.nan, ())
-        is_reliable = ~is_failed & self.trust.accepts(values, estimated, unresolved)
-
-        def like_input(array: np.ndarray) -> Any:
-            return torch.as_tensor(array) if is_torch else array
-
-        def field_map(key: str, index: int):
-            def evaluate():
-                out = np.full((batch, len(times), len(x)), np.nan)
-                position = 0
-                for part in parts:
-                    nodes, initial, operator, part_c = part[key]
-                    readout = self._readout(operator, times, {axis_name: x})
-                    closures = {n: cl.homogeneous() for n, cl in operator.closures(part_c).items()}
-                    with torch.no_grad():
-                        out[good[position : position + len(nodes)]] = to_numpy(readout(nodes, initial, closures))
-                    position += len(nodes)
-                return like_input(out)
-
-            return evaluate
-
-        return Prediction(
-            u=like_input(u),
-            t=like_input(times),
-            x=like_input(x),
-            u0=like_input(values),
-            parameters={key: like_input(np.broadcast_to(value, (batch,)).copy()) for key, value in c.items()},
-            coefficients=like_input(gathered("coefficients", np.nan, (num_sub, num_coefficients))),
-            residual=like_input(gathered("residual", np.nan, ())),
-            residual_per_expert=like_input(gathered("residual_per_expert", np.nan, (decomposition.num_experts,))),
-            estimated_error=like_input(estimated),
-            unresolved=like_input(unresolved),
-            status=like_input(status),
-            converged=like_input(converged),
-            iterations=like_input(gathered("iterations", 0, (num_sub,), np.int64)),
-            is_reliable=like_input(is_reliable),
-            messages=[message or "" for message in messages],
-            model=self.name,
-            units=dict(self.problem.units),
-            field_maps={"residual": field_map("residual_nodes", 0), "estimated_error": field_map("error_nodes", 1)},
+        return assemble(
+            self.problem,
+            request,
+            messages,
+            parts,
+            read_field,
+            num_subproblems=1 if decomposition.is_joint else decomposition.num_experts,
+            num_experts=decomposition.num_experts,
+            trust=self.trust,
+            name=self.name,
+            on_failure=on_failure,
+            like_input=torch.as_tensor if is_torch else lambda array: array,
         )
 
     def _predict_chunk(self, values, c, input_x, x, times, decomposition, solver) -> dict[str, Any]:
@@ -372,8 +315,9 @@ class Surrogate(nn.Module):
             "residual_per_expert": per_expert,
             "estimated_error": estimated,
             "unresolved": self.unresolved(u0, initial, input_x),
+            "u_nodes": (field.u, initial, constraint.operator, c),
             "residual_nodes": (rows / weights, torch.zeros_like(initial), constraint.operator, c),
-            "error_nodes": (error, torch.zeros_like(fine_initial), self.estimator.fine, c),
+            "estimated_error_nodes": (error, torch.zeros_like(fine_initial), self.estimator.fine, c),
         }
 
     # ------------------------------------------------------------------ checks of input
@@ -389,15 +333,3 @@ class Surrogate(nn.Module):
             decomposition = dataclasses.replace(default, counts=dict(counts))
         decomposition.check(self.constraint.grid)
         return decomposition
-
-    def _fall_back(self, u, values, c, input_x, x, times, indices, messages) -> None:
-        from .reference import reference_solver
-
-        solve = reference_solver(self.problem)
-        for i in indices:
-            own = {key: float(value if np.ndim(value) == 0 else value[i]) for key, value in c.items()}
-            try:
-                u[i] = solve(values[i], input_x=input_x, x=x, times=times, parameters=own)
-                messages[i] = f"{messages[i]}; replaced by the classical solver"
-            except RuntimeError as error:
-                messages[i] = f"{messages[i]}; {error}"

@@ -1,0 +1,124 @@
+"""From what a backend computed to a `Prediction` (numpy only): failures, messages and trust."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .inputs import Request
+from .prediction import Prediction, Trust, to_numpy
+from .problems.base import Problem
+from .status import Status
+
+
+def assemble(
+    problem: Problem,
+    request: Request,
+    messages: list[str | None],
+    parts: Sequence[dict[str, Any]],
+    read_field: Callable[[str, dict[str, Any]], np.ndarray],
+    *,
+    num_subproblems: int,
+    num_experts: int,
+    trust: Trust,
+    name: str,
+    on_failure: str,
+    like_input: Callable[[np.ndarray], Any] = lambda array: array,
+) -> Prediction:
+    """Puts parts together, marks failed trajectories and says what to trust.
+
+    Args:
+        problem, request, on_failure: of the call.
+        messages: per trajectory, what is wrong with its input; None where it was computed.
+        parts: results of the computed trajectories in order, by the names of `Prediction`.
+        read_field: "residual" or "estimated_error" and a part ↦ that field at the output points.
+        num_subproblems, num_experts: of the decomposition.
+        trust: bounds of what the model may be trusted for.
+        name: of the model.
+        like_input: converts arrays to the caller's kind.
+
+    Raises:
+        ValueError: a failed solve, with on_failure="raise".
+    """
+    values, x, times, c = request.values, request.x, request.times, request.c
+    batch = len(values)
+    is_good = np.array([not message for message in messages])
+    good = np.flatnonzero(is_good)
+
+    def spread(pieces: list[np.ndarray], fill: float, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        if len(good) == batch and len(pieces) == 1:
+            return pieces[0].astype(dtype, copy=False)
+        out = np.full((batch, *shape), fill, dtype=dtype)
+        if pieces:
+            out[good] = np.concatenate(pieces)
+        return out
+
+    def gathered(key: str, fill: float, shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
+        return spread([to_numpy(part[key]) for part in parts], fill, shape, dtype)
+
+    def field_map(key: str) -> Callable[[], Any]:
+        shape = (len(times), len(x))
+        return lambda: like_input(spread([read_field(key, part) for part in parts], np.nan, shape, np.float64))
+
+    num_coefficients = parts[0]["coefficients"].shape[-1] if parts else 0
+    u = gathered("u", np.nan, (len(times), len(x)))
+    status = gathered("status", int(Status.BAD_INPUT), (num_subproblems,), np.int64)
+    estimated = gathered("estimated_error", np.nan, ())
+    converged = status == int(Status.CONVERGED)
+    for i in good:
+        if not converged[i].all():
+            failed = np.flatnonzero(~converged[i])
+            which = "" if num_subproblems == 1 else f" (experts {', '.join(map(str, failed[:8]))})"
+            messages[i] = f"solve{which} {Status(int(status[i, failed[0]])).message}"
+            u[i] = np.nan
+    is_failed = ~converged.all(axis=1)
+    is_unanswered = is_failed & ~is_good if on_failure == "fallback" else is_failed
+    if on_failure == "fallback":
+        _fall_back(problem, request, u, np.flatnonzero(is_failed & is_good), messages)
+    if is_unanswered.any():
+        first = int(np.argmax(is_unanswered))
+        text = f"{int(is_unanswered.sum())} of {batch} trajectories failed; trajectory {first}: {messages[first]}"
+        if on_failure == "raise":
+            raise ValueError(text)
+        warnings.warn(text, RuntimeWarning, stacklevel=3)
+    unresolved = gathered("unresolved", np.nan, ())
+    is_reliable = ~is_failed & trust.accepts(values, estimated, unresolved)
+    return Prediction(
+        u=like_input(u),
+        t=like_input(times),
+        x=like_input(x),
+        u0=like_input(values),
+        parameters={key: like_input(np.broadcast_to(value, (batch,)).copy()) for key, value in c.items()},
+        coefficients=like_input(gathered("coefficients", np.nan, (num_subproblems, num_coefficients))),
+        residual=like_input(gathered("residual", np.nan, ())),
+        residual_per_expert=like_input(gathered("residual_per_expert", np.nan, (num_experts,))),
+        estimated_error=like_input(estimated),
+        unresolved=like_input(unresolved),
+        status=like_input(status),
+        converged=like_input(converged),
+        iterations=like_input(gathered("iterations", 0, (num_subproblems,), np.int64)),
+        is_reliable=like_input(is_reliable),
+        messages=[message or "" for message in messages],
+        model=name,
+        units=dict(problem.units),
+        field_maps={key: field_map(key) for key in ("residual", "estimated_error")},
+    )
+
+
+def _fall_back(
+    problem: Problem, request: Request, u: np.ndarray, indices: np.ndarray, messages: list[str | None]
+) -> None:
+    """Replaces trajectories by the classical solver's."""
+    from .reference import reference_solver
+
+    solve = reference_solver(problem)
+    for i in indices:
+        own = {key: float(value if np.ndim(value) == 0 else value[i]) for key, value in request.c.items()}
+        try:
+            u[i] = solve(request.values[i], input_x=request.input_x, x=request.x, times=request.times, parameters=own)
+            messages[i] = f"{messages[i]}; replaced by the classical solver"
+        except RuntimeError as error:
+            messages[i] = f"{messages[i]}; {error}"
