@@ -175,7 +175,14 @@ def measure(name: str, source: Path, target: Path, seconds: float, seeds: int, c
         "training_steps": log[-1]["step"],
     }
     rows = ablation(name, references, seconds, seeds, Path("runs") / "ablation" / recipe.name) if seconds else []
-    metrics = {**results, **trained, "experts": experts, "benchmark": results["experts"], "training_ablation": rows}
+    smaller = [row for row in results["experts"] if row["batch"] < 64]
+    metrics = {
+        **results,
+        **trained,
+        "experts": experts + smaller,
+        "benchmark": results["experts"],
+        "training_ablation": rows,
+    }
     save_folder(model, target)
     example = references.take(slice(0, 2))
     prediction = example.predict(model)
