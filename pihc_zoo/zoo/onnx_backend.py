@@ -1,6 +1,202 @@
-def create_session(path):
-    import onnxruntime
+"""The ONNX backend: predictions with numpy and onnxruntime alone; torch is never imported."""
 
-    o = onnxruntime.SessionOptions()
-    o.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), o, providers=["CPUExecutionProvider"])
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..assembly import assemble
+from ..grid import AXES, Grid
+from ..inputs import check_request, check_values
+from ..operators.finite_difference import stencil_matrix
+from ..prediction import Prediction, Trust
+from ..problems import PROBLEMS, Problem
+from . import config as configuration
+from .folder import ONNX_FILE, read_config
+
+_CHUNK = 8  # trajectories per run: the working set stays in cache
+_INPUT_STENCIL = 6  # width of the interpolation of initial conditions
+
+
+class OnnxSurrogate:
+    """A model folder's graph with the ``predict`` of `Surrogate`.
+
+    The graph solves on its own grid, with its own experts and solver settings. Any output points and
+    times are read from its nodes by the interpolation that the torch backend uses; initial
+    conditions on other points are first brought to the native ones.
+
+    Args:
+        folder: holds config.json and model.onnx.
+        providers: onnxruntime's execution providers, in order of preference.
+
+    Raises:
+        ConfigError: config.json is missing, foreign or newer.
+        ValueError: onnxruntime is not installed, or model.onnx is missing, damaged or another model's.
+    """
+
+    def __init__(self, folder: str | os.PathLike, providers: Sequence[str] = ("CPUExecutionProvider",)):
+        folder = Path(folder)
+        self.config: dict[str, Any] = read_config(folder)
+        problem_class, settings = configuration.lookup("problem", self.config["problem"], PROBLEMS)
+        self.parameter_inputs: tuple[str, ...] = tuple(settings.pop("inputs", ()))
+        self.problem: Problem = configuration.build("problem", problem_class, settings)
+        self.trust: Trust = configuration.build("trust", Trust, self.config["trust"])
+        axes = {}
+        for name, spec in {"t": self.config["grid"]["time"], **self.config["grid"]["space"]}.items():
+            axis_class, settings = configuration.lookup("grid", spec, AXES)
+            axes[name] = configuration.build("grid", axis_class, settings)
+        self.grid = Grid(axes.pop("t"), axes)
+        self.decomposition = {"counts": {}, **self.config["decomposition"]}
+        path = folder / ONNX_FILE
+        if not path.is_file():
+            raise ValueError(f"{str(folder)!r} has no {ONNX_FILE}; make one with: pihc export {folder} --to DIR --onnx")
+        self.session = create_session(path, providers)
+        self.metadata: dict[str, str] = dict(self.session.get_modelmeta().custom_metadata_map)
+        self.name = self.metadata.get("model") or folder.resolve().name
+        self._check_graph(path)
+
+    def _check_graph(self, path: Path) -> None:
+        digest = json.dumps(self.config.get("weights_sha256"))
+        if self.metadata.get("format") != configuration.FORMAT:
+            raise ValueError(f"{str(path)!r} is not a pihc_zoo graph; make one with: pihc export MODEL --to DIR --onnx")
+        if self.metadata.get("weights_sha256") != digest:
+            raise ValueError(
+                f"{str(path)!r} was made from other weights than its config.json names; export the model again"
+            )
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that is really active."""
+        return self.session.get_providers()[0]
+
+    def predict(
+        self,
+        u0: Any,
+        x: Any = None,
+        times: Any = None,
+        parameters: dict[str, Any] | None = None,
+        *,
+        input_x: Any = None,
+        experts: Any = None,
+        max_steps: int | None = None,
+        rtol: float | None = None,
+        on_failure: str = "warn",
+    ) -> Prediction:
+        """Solves for new initial conditions; arguments and result are those of `Surrogate.predict`.
+
+        Raises:
+            ValueError: as there, and for experts, max_steps and rtol other than the graph's.
+        """
+        request = check_request(self.problem, self.parameter_inputs, u0, x, times, parameters, input_x, on_failure)
+        self._check_options(experts, max_steps, rtol)
+        messages = check_values(self.problem, request.values, on_failure)
+        good = np.flatnonzero([not message for message in messages])
+
+        (native_axis,) = self.problem.output_space.values()
+        native, native_times = native_axis.nodes, self.problem.output_times
+        values = request.values[good]
+        inputs = values
+        if not np.array_equal(request.input_x, native):
+            inputs = values @ _matrix(request.input_x.tobytes(), native.tobytes()).T
+        is_native = np.array_equal(request.x, native) and np.array_equal(request.times, native_times)
+        names = [output.name for output in self.session.get_outputs()]
+        wanted = [name for name in names if name != "u" or is_native]
+
+        parts = []
+        for first in range(0, len(good), _CHUNK):
+            rows = slice(first, first + _CHUNK)
+            chunk = np.ascontiguousarray(inputs[rows])
+            feed = {"u0": chunk}
+            for key in self.parameter_inputs:
+                value = np.asarray(request.c[key])
+                feed[key] = np.ascontiguousarray(value[good][rows] if value.ndim else np.full(len(chunk), value))
+            part = dict(zip(wanted, self.session.run(wanted, feed), strict=True))
+            if not is_native:
+                part["u"] = self._read(part["u_nodes"], self.grid, request.times, request.x)
+            for row in np.flatnonzero(request.times == 0):
+                part["u"][:, row] = (
+                    values[rows]
+                    if np.array_equal(request.x, request.input_x)
+                    else values[rows] @ _matrix(request.input_x.tobytes(), request.x.tobytes()).T
+                )
+            parts.append(part)
+
+        def read_field(key: str, part: dict[str, Any]) -> np.ndarray:
+            grid = self.grid.refined(self.trust.refinement) if key == "estimated_error" else self.grid
+            return self._read(part[f"{key}_nodes"], grid, request.times, request.x)
+
+        counts = self.decomposition["counts"]
+        num_experts = int(np.prod([1, *counts.values()]))
+        return assemble(
+            self.problem,
+            request,
+            messages,
+            parts,
+            read_field,
+            num_subproblems=1 if self.decomposition["name"] == "joint" else num_experts,
+            num_experts=num_experts,
+            trust=self.trust,
+            name=self.name,
+            on_failure=on_failure,
+        )
+
+    @staticmethod
+    def _read(closed: np.ndarray, grid: Grid, times: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """(batch, closed time, closed x) values at nodes ↦ (batch, times, x)."""
+        (axis,) = grid.space.values()
+        return grid.time.interpolation(times) @ closed @ axis.interpolation(x).T
+
+    def _check_options(self, experts: Any, max_steps: int | None, rtol: float | None) -> None:
+        counts = self.decomposition["counts"]
+        if experts is not None:
+            asked = experts if isinstance(experts, dict) else {self.problem.default_axis: experts}
+            if asked != counts:
+                raise ValueError(
+                    f"the graph has experts {counts or 1} built in, not {experts!r}; "
+                    "leave experts out, or load the model with backend='torch'"
+                )
+        built_in = self.config["solver"] | {"max_steps": json.loads(self.metadata["max_steps"])}
+        for key, value in {"max_steps": max_steps, "rtol": rtol}.items():
+            if value is not None and value != built_in.get(key):
+                raise ValueError(
+                    f"{key} is built into the graph and cannot be {value!r}; "
+                    f"leave it out, or load the model with backend='torch'"
+                )
+
+
+def create_session(path: str | os.PathLike, providers: Sequence[str] = ("CPUExecutionProvider",)) -> Any:
+    """An onnxruntime session that keeps to OMP_NUM_THREADS.
+
+    Raises:
+        ValueError: onnxruntime is not installed, a provider is unknown, or the file is not a graph.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ValueError("the ONNX backend needs onnxruntime; install: pip install 'pihc_zoo[onnx]'") from None
+    available = onnxruntime.get_available_providers()
+    for provider in providers:
+        if provider not in available:
+            raise ValueError(f"onnxruntime has no {provider!r} here; {configuration.nearest(provider, available)}")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if threads.isdecimal():
+        options.intra_op_num_threads = int(threads)
+    try:
+        return onnxruntime.InferenceSession(os.fspath(path), options, providers=list(providers))
+    except Exception as error:  # onnxruntime raises its own types; the cause is in their text
+        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{os.fspath(path)!r} cannot be run ({cause}); download or export it again") from None
+
+
+@lru_cache(maxsize=16)
+def _matrix(source: bytes, target: bytes) -> np.ndarray:
+    """(target, source) interpolation between positions, given as the bytes of float64 arrays."""
+    return stencil_matrix(np.frombuffer(source), np.frombuffer(target), 0, _INPUT_STENCIL)

@@ -41,6 +41,10 @@ OUTPUTS = {
     "converged": "(batch, subproblem) whether the solve converged",
     "status": "(batch, subproblem) integers of pihc_zoo.Status",
     "iterations": "(batch, subproblem) solver steps",
+    "unresolved": "(batch,) relative L2 norm of what the nodes do not resolve of u0",
+    "u_nodes": "(batch, closed time, closed space) solution at the surrogate's own nodes, walls and start included",
+    "residual_nodes": "(batch, closed time, closed space) mapped residual there, in the unit of u",
+    "estimated_error_nodes": "(batch, fine time, fine space) estimated u − u_true at the nodes of the refined grid",
 }
 
 
@@ -69,7 +73,7 @@ class Pipeline(nn.Module):
         """Smooth initial conditions (batch, *space) and parameters (batch,), inside the trained ranges."""
         rng, problem = np.random.default_rng(seed), self.model.problem
         (axis,) = problem.output_space.values()
-        low, high = self.model.config["trust"].get("state_range", problem.state_range)
+        low, high = self.model.trust.state_range or problem.state_range
         phase, mode = rng.uniform(0, 2 * np.pi, (batch, 1)), rng.integers(1, 5, (batch, 1))
         relative = (axis.nodes - axis.start) / (axis.stop - axis.start)
         waves = 0.5 + rng.uniform(0.1, 0.4, (batch, 1)) * np.sin(np.pi * mode * relative + phase)
@@ -87,6 +91,15 @@ class Pipeline(nn.Module):
         decomposition = model.constraint.decomposition
         part = model._predict_chunk(u0, c, x, x, problem.output_times, decomposition, self.solver)
         part["converged"] = part["status"] == int(Status.CONVERGED)
+        for name in ("u_nodes", "residual_nodes", "estimated_error_nodes"):
+            nodes, initial, operator, own = part[name]
+            closures = operator.closures(own)
+            if name != "u_nodes":
+                closures = {axis: closure.homogeneous() for axis, closure in closures.items()}
+            closed = operator.close_time(nodes[:, None], initial[:, None])
+            for axis in operator.space_names:
+                closed = operator.close_space(closed, axis, closures.get(axis))
+            part[name] = closed[:, 0]
         return tuple(part[name].clone() for name in OUTPUTS)
 
 
