@@ -87,7 +87,7 @@ class FeatureOperator(nn.Module):
                 rows.append(value[:, None] * own + slope[:, None] * torch.stack([d[0], d[-1]]))
                 node_rows.append(slope[:, None] * d[1:-1])
                 targets.append(target)
-            batch = max((part.shape[0] for part in rows), key=lambda n: n != 1)
+            batch = next((part.shape[0] for part in rows if part.shape[0] != 1), 1)
             system = torch.stack([part.expand(batch, 2) for part in rows], dim=1)  # (batch, 2, 2)
             nodes = torch.stack([part.expand(batch, -1) for part in node_rows], dim=1)  # (batch, 2, n)
             target = torch.stack([part.expand(batch) for part in targets], dim=1)  # (batch, 2)
