@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from pihc_zoo.objective import CollocationObjective, pointwise_partials
-from pihc_zoo.operators.linearised import Inverse
+from pihc_zoo.operators.linearised import Inverse, TimeBlocks
 from pihc_zoo.residual_map import RowMap
 from pihc_zoo.solvers.implicit import implicit_coefficients
 from pihc_zoo.solvers.levenberg_marquardt import LevenbergMarquardt
@@ -28,7 +28,9 @@ def row_map(request, random):
     scale, weights = 1 + 0.3 * random(TIMES, POINTS).abs(), 1 + 0.3 * random(TIMES, POINTS).abs()
     if request.param == "pointwise":
         return RowMap(scale, weights)
-    time = torch.eye(TIMES, dtype=torch.float64) + 0.2 * random(SUBPROBLEMS, POINTS, TIMES, TIMES)
+    half = TIMES // 2
+    blocks = torch.eye(half, dtype=torch.float64) + 0.2 * random(SUBPROBLEMS, POINTS, 2, half, half)
+    time = TimeBlocks(blocks, 0.5 * random(SUBPROBLEMS, POINTS, 2, half))
     vectors = torch.eye(POINTS, dtype=torch.float64) + 0.2 * random(POINTS, POINTS)
     return RowMap(scale, weights, Inverse(time, vectors[None], torch.linalg.inv(vectors)[None]))
 

@@ -13,7 +13,7 @@ from pihc_zoo.grid import GradedAxis, Grid, RadauAxis
 from pihc_zoo.operators import dense
 from pihc_zoo.operators.derivatives import FeatureOperator
 from pihc_zoo.operators.finite_difference import fornberg_weights, stencil_matrix
-from pihc_zoo.operators.linearised import LinearisedOperator
+from pihc_zoo.operators.linearised import LinearisedOperator, TimeBlocks
 from pihc_zoo.operators.transforms import cosine_modes
 
 WIDE = {"D": np.array([2e-4, 5e-4, 1e-3]), "phi": np.array([0.2, 0.29, 0.5]), "n_f": np.array([0.5, 0.874, 0.95])}
@@ -254,3 +254,13 @@ def test_positive_definite_solves_know_when_they_are_not(mode, generator):
     assert is_definite.tolist() == [True, False, True]
     good = [0, 2]
     assert_close(solution[good], torch.linalg.solve(matrix[good], right[good]), rtol=1e-9, atol=1e-11)
+
+
+def test_time_blocks_apply_as_their_dense_form(generator):
+    blocks = torch.randn(2, 3, 4, 5, 5, dtype=torch.float64, generator=generator)
+    inflow = torch.randn(2, 3, 4, 5, dtype=torch.float64, generator=generator)
+    time = TimeBlocks(blocks, inflow)
+    columns = torch.randn(2, 3, 6, 20, dtype=torch.float64, generator=generator)
+    dense_form = time.dense()
+    assert_close(time.apply(columns), columns @ dense_form.transpose(-1, -2), rtol=1e-12, atol=1e-10)
+    assert_close(time.apply_transpose(columns), columns @ dense_form, rtol=1e-12, atol=1e-10)

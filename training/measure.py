@@ -22,6 +22,7 @@ from pihc_zoo import evaluation
 from pihc_zoo.decomposition import Disjoint, Joint, Overlapping
 from pihc_zoo.prediction import atomic_path, save_npz
 from pihc_zoo.surrogate import Surrogate
+from pihc_zoo.zoo.folder import read_metrics
 from pihc_zoo.zoo.storage import load_folder, load_network, save_folder
 
 from . import recipe as recipes
@@ -174,7 +175,10 @@ def measure(name: str, source: Path, target: Path, seconds: float, seeds: int, c
         "training_minutes": log[-1]["seconds"] / 60,
         "training_steps": log[-1]["step"],
     }
-    rows = ablation(name, references, seconds, seeds, Path("runs") / "ablation" / recipe.name) if seconds else []
+    if seconds:
+        rows = ablation(name, references, seconds, seeds, Path("runs") / "ablation" / recipe.name)
+    else:
+        rows = (read_metrics(target) or {}).get("training_ablation", [])
     smaller = [row for row in results["experts"] if row["batch"] < 64]
     metrics = {
         **results,
@@ -199,7 +203,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("recipe")
     parser.add_argument("source", type=Path, help="folder of the trained model, runs/…/model")
     parser.add_argument("--to", type=Path, help="finished folder (default: the shipped weights)")
-    parser.add_argument("--ablation-seconds", type=float, default=30.0, help="training time of each setting (0: none)")
+    parser.add_argument(
+        "--ablation-seconds", type=float, default=30.0, help="training time of each setting (0: keep earlier rows)"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--count", type=int, default=48, help="initial conditions per test family")
     options = parser.parse_args(arguments)

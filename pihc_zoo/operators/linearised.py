@@ -11,6 +11,7 @@ product methods", Numer. Math. 6 (1964), doi:10.1007/BF01386067.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,41 +26,94 @@ if TYPE_CHECKING:
 
 
 @dataclass
+class TimeBlocks:
+    """Inverses of block lower triangular time matrices, each element fed by the one before it.
+
+    y_k = B_k f_k + g_k · last(y_(k−1)): one product per element and a recursion over last values.
+
+    Attributes:
+        blocks: B (subproblem, mode, element, stage, stage).
+        inflow: g (subproblem, mode, element, stage).
+    """
+
+    blocks: Tensor
+    inflow: Tensor
+
+    def dense(self) -> Tensor:
+        """(subproblem, mode, time, time)."""
+        rows: list[Tensor] = []
+        num_elements, stages = self.inflow.shape[-2:]
+        for k in range(num_elements):
+            block = self.blocks[..., k, :, :]
+            after = torch.zeros_like(block[..., :1]).expand(*block.shape[:-1], (num_elements - k - 1) * stages)
+            before = [self.inflow[..., k, :, None] * rows[-1][..., -1:, : k * stages]] if k else []
+            rows.append(torch.cat([*before, block, after], dim=-1))
+        return torch.cat(rows, dim=-2)
+
+    def apply(self, f: Tensor) -> Tensor:
+        """(subproblem, mode, column, time) ↦ the same shape."""
+        num_elements, stages = self.inflow.shape[-2:]
+        f = f.unflatten(-1, (num_elements, stages)).transpose(2, 3)  # (…, element, column, stage)
+        y = f @ self.blocks.transpose(-1, -2)
+        last = [y[:, :, 0, :, -1]]
+        for k in range(1, num_elements):
+            last.append(y[:, :, k, :, -1] + self.inflow[:, :, k, -1:] * last[-1])
+        before = torch.stack([torch.zeros_like(last[0]), *last[:-1]], dim=2)  # (…, element, column)
+        return (y + before[..., None] * self.inflow[..., None, :]).transpose(2, 3).flatten(-2)
+
+    def apply_transpose(self, r: Tensor) -> Tensor:
+        """Transpose of `apply`."""
+        num_elements, stages = self.inflow.shape[-2:]
+        r = r.unflatten(-1, (num_elements, stages)).transpose(2, 3)
+        fed = (r * self.inflow[..., None, :]).sum(dim=-1)  # (…, element, column): gᵀr
+        carried = [torch.zeros_like(fed[:, :, 0])]  # what later elements ask of last(y_k), from the end
+        for k in range(num_elements - 1, 0, -1):
+            carried.append(fed[:, :, k] + self.inflow[:, :, k, -1:] * carried[-1])
+        ends = torch.stack(carried[::-1], dim=2)
+        total = torch.cat([r[..., :-1], r[..., -1:] + ends[..., None]], dim=-1)
+        return (total @ self.blocks).transpose(2, 3).flatten(-2)
+
+
+@dataclass
 class Inverse:
     """A⁻¹ diag(row scale) of a batch of subproblems, applied to (subproblem, column, time, x).
 
     Attributes:
-        time: (subproblem or 1, mode, time, time).
+        time: (1, mode, time, time) matrices that all subproblems share, or each one's blocks.
         vectors, vectors_inverse: (subproblem or 1, x, mode) and (subproblem or 1, mode, x).
     """
 
-    time: Tensor
+    time: Tensor | TimeBlocks
     vectors: Tensor
     vectors_inverse: Tensor
 
     def apply(self, rows: Tensor) -> Tensor:
         """A⁻¹ rows."""
-        return _through_modes(rows, self.vectors_inverse, self.time, self.vectors)
+        if isinstance(self.time, TimeBlocks):
+            return _through_own_modes(rows, self.vectors_inverse, self.time.apply, self.vectors)
+        return _through_shared_modes(rows, self.vectors_inverse[0], self.time[0], self.vectors[0])
 
     def transpose(self, rows: Tensor) -> Tensor:
         """A⁻ᵀ rows."""
-        return _through_modes(
-            rows,
-            self.vectors.transpose(-1, -2),
-            self.time.transpose(-1, -2),
-            self.vectors_inverse.transpose(-1, -2),
-        )
+        into, out_of = self.vectors.transpose(-1, -2), self.vectors_inverse.transpose(-1, -2)
+        if isinstance(self.time, TimeBlocks):
+            return _through_own_modes(rows, into, self.time.apply_transpose, out_of)
+        return _through_shared_modes(rows, into[0], self.time[0].transpose(-1, -2), out_of[0])
 
 
-def _through_modes(rows: Tensor, into: Tensor, time: Tensor, out_of: Tensor) -> Tensor:
+def _through_shared_modes(rows: Tensor, into: Tensor, time: Tensor, out_of: Tensor) -> Tensor:
+    """The same matrices for all subproblems: three dense products, no copies."""
     problems, columns, times, points = rows.shape
-    if into.shape[0] == 1 and time.shape[0] == 1:  # the same for all: three dense products, no copies
-        modes = (into[0] @ rows.reshape(-1, points).T).view(-1, problems * columns, times)
-        solved = modes @ time[0].transpose(-1, -2)  # (mode, subproblem·column, time)
-        return (solved.flatten(1).T @ out_of[0].T).view(rows.shape)
-    # (subproblem, mode, column·time): each subproblem brings its own matrices
-    modes = into @ rows.reshape(problems, -1, points).transpose(1, 2)
-    solved = modes.unflatten(2, (columns, times)) @ time.transpose(-1, -2)
+    modes = (into @ rows.reshape(-1, points).T).view(-1, problems * columns, times)
+    solved = modes @ time.transpose(-1, -2)  # (mode, subproblem·column, time)
+    return (solved.flatten(1).T @ out_of.T).view(rows.shape)
+
+
+def _through_own_modes(rows: Tensor, into: Tensor, solve_in_time: Callable[[Tensor], Tensor], out_of: Tensor) -> Tensor:
+    """Each subproblem brings its own matrices."""
+    problems, columns, times, points = rows.shape
+    modes = into @ rows.reshape(problems, -1, points).transpose(1, 2)  # (subproblem, mode, column·time)
+    solved = solve_in_time(modes.unflatten(2, (columns, times)))
     return (solved.flatten(2).transpose(1, 2) @ out_of.transpose(-1, -2)).view(rows.shape)
 
 
@@ -96,7 +150,7 @@ class LinearisedOperator(nn.Module):
         self._factorise_time()
         self._eigensystems: dict = {}
         self._inverses: dict = {}
-        self._latest: tuple[tuple[int, ...], tuple[Tensor, ...], Tensor] | None = None
+        self._latest: tuple[tuple[int, ...], tuple[Tensor, ...], TimeBlocks] | None = None
         self._eigensystem(None)
 
     def _factorise_time(self) -> None:
@@ -131,12 +185,11 @@ class LinearisedOperator(nn.Module):
             self._eigensystems[key] = tuple(part.contiguous().to(device) for part in system)
         return self._eigensystems[key]
 
-    def _time_inverse(self, eigenvalues: Tensor, c: dict[str, Tensor]) -> Tensor:
-        """(batch or 1, K, mode, time, time) inverses of a_t D_t + a_L λ I, rows scaled by dt/ds.
+    def _time_inverse(self, eigenvalues: Tensor, c: dict[str, Tensor]) -> TimeBlocks:
+        """(batch or 1, K, mode, …) inverses of a_t D_t + a_L λ I, rows scaled by dt/ds.
 
         D_t is block lower triangular, and an element sees the one before it through its last node only.
-        Diagonal blocks are inverted by their eigensystem, (a_t D_k + zI)⁻¹ = Re V (a_t Λ + z)⁻¹ V⁻¹;
-        blocks below follow by substitution, an outer product each.
+        Diagonal blocks are inverted by their eigensystem, (a_t D_k + zI)⁻¹ = Re V (a_t Λ + z)⁻¹ V⁻¹.
         """
         coefficients = self.problem.linearised(c)
         a_time, a_space = (coefficients[name].reshape(-1, 1, 1) for name in (self.time_feature, self.space_feature))
@@ -149,15 +202,9 @@ class LinearisedOperator(nn.Module):
         by_block = inverted.flatten(0, 2).transpose(0, 1) @ self.block_synthesis  # (block, …, stage²)
         blocks = by_block.transpose(0, 1).unflatten(0, shift.shape).unflatten(-1, (stages, stages))
         inflow = -a_time[..., None, None] * (blocks @ self.block_inflow[..., None])[..., 0]  # (…, block, stage)
-        rows: list[Tensor] = []
-        for k in range(blocks.shape[-3]):
-            block = blocks[..., k, :, :]
-            after = torch.zeros_like(block[..., :1]).expand(*block.shape[:-1], len(self.time_matrix) - (k + 1) * stages)
-            before = [inflow[..., k, :, None] * rows[-1][..., -1:, : k * stages]] if k else []
-            rows.append(torch.cat([*before, block, after], dim=-1))
-        return torch.cat(rows, dim=-2) / self.row_scale
+        return TimeBlocks(blocks / self.row_scale.reshape(-1, 1, stages), inflow)
 
-    def _time_inverse_of_batch(self, eigenvalues: Tensor, c: dict[str, Tensor]) -> Tensor:
+    def _time_inverse_of_batch(self, eigenvalues: Tensor, c: dict[str, Tensor]) -> TimeBlocks:
         """The same, remembered while lift, corrections and rows ask for the same parameters in turn."""
         tensors = (eigenvalues, *c.values())
         if torch.compiler.is_exporting() or any(tensor.requires_grad for tensor in tensors):
@@ -184,9 +231,12 @@ class LinearisedOperator(nn.Module):
             if key not in self._inverses:
                 while len(self._inverses) >= 8:
                     self._inverses.pop(next(iter(self._inverses)))
-                self._inverses[key] = self._time_inverse(eigenvalues, c)
+                blocks = self._time_inverse(eigenvalues, c)
+                self._inverses[key] = blocks.dense()[:, 0] if windows is None else blocks
             time = self._inverses[key]
-        if windows is None:
-            return Inverse(time[:, 0], vectors, vectors_inverse)
-        time = time.expand(batch, *time.shape[1:]).flatten(0, 1)
-        return Inverse(time, vectors.repeat(batch, 1, 1), vectors_inverse.repeat(batch, 1, 1))
+            if windows is None:
+                return Inverse(time, vectors, vectors_inverse)
+        own = (part.expand(batch, *part.shape[1:]).flatten(0, 1) for part in (time.blocks, time.inflow))
+        if windows is not None:
+            vectors, vectors_inverse = vectors.repeat(batch, 1, 1), vectors_inverse.repeat(batch, 1, 1)
+        return Inverse(TimeBlocks(*own), vectors, vectors_inverse)
