@@ -193,7 +193,7 @@ class LinearisedOperator(nn.Module):
         """
         coefficients = self.problem.linearised(c)
         a_time, a_space = (coefficients[name].reshape(-1, 1, 1) for name in (self.time_feature, self.space_feature))
-        shift = (a_space * eigenvalues).expand(max(len(a_time), len(a_space)), *eigenvalues.shape)
+        shift, _ = torch.broadcast_tensors(a_space * eigenvalues, a_time)
         real = a_time[..., None, None] * self.block_spectrum[0] + shift[..., None, None]  # (…, block, stage)
         imaginary = a_time[..., None, None] * self.block_spectrum[1]
         size = real.square() + imaginary.square()
