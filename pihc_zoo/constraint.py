@@ -113,7 +113,7 @@ class HardConstraint(nn.Module):
         directions = [self.ansatz.lift.correction(residual(features), c)]
         for _ in range(1, self.ansatz.num_corrections):
             tangent = self.operator(directions[-1][:, None], homogeneous)[:, 0]
-            _, image = torch.func.jvp(residual, (features,), (tangent,))
+            image = residual.along(features, tangent)
             directions.append(-self.ansatz.lift.correction(image, c) - directions[-1])
         return torch.stack(directions, dim=1)
 
