@@ -110,10 +110,11 @@ class HardConstraint(nn.Module):
         """
         residual = self._pointwise(c, 1)
         homogeneous = {name: closure.homogeneous() for name, closure in closures.items()}
-        directions = [self.ansatz.lift.correction(residual(features), c)]
+        value, partials = residual.forward_partials(features)
+        directions = [self.ansatz.lift.correction(value, c)]
         for _ in range(1, self.ansatz.num_corrections):
             tangent = self.operator(directions[-1][:, None], homogeneous)[:, 0]
-            image = residual.along(features, tangent)
+            image = (partials * tangent).sum(dim=1)
             directions.append(-self.ansatz.lift.correction(image, c) - directions[-1])
         return torch.stack(directions, dim=1)
 

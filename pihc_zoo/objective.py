@@ -37,14 +37,8 @@ class ProblemResidual:
     def __call__(self, features: Tensor) -> Tensor:
         return self.problem.residual({name: features[:, i] for i, name in enumerate(self.names)}, self.c)
 
-    def along(self, features: Tensor, tangent: Tensor) -> Tensor:
-        """Derivative of the residual in the direction ``tangent``, of the features' shape; differentiable."""
-        if torch.compiler.is_exporting():  # forward-mode differentiation cannot be exported with a dynamic batch
-            return (self.forward_partials(features)[1] * tangent).sum(dim=1)
-        return torch.func.jvp(self, (features,), (tangent,))[1]
-
     def forward_partials(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """As `pointwise_partials` of order 1, by dual numbers."""
+        """As `pointwise_partials` of order 1, by dual numbers; differentiable."""
         one = torch.ones_like(features[:, 0])
         duals = {name: Dual(features[:, i], {i: one}) for i, name in enumerate(self.names)}
         result = self.problem.residual(duals, {key: Dual(value) for key, value in self.c.items()})
