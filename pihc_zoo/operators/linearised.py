@@ -202,7 +202,7 @@ class LinearisedOperator(nn.Module):
         by_block = inverted.flatten(0, 2).transpose(0, 1) @ self.block_synthesis  # (block, …, stage²)
         blocks = by_block.transpose(0, 1).unflatten(0, shift.shape).unflatten(-1, (stages, stages))
         inflow = -a_time[..., None, None] * (blocks @ self.block_inflow[..., None])[..., 0]  # (…, block, stage)
-        return TimeBlocks(blocks / self.row_scale.reshape(-1, 1, stages), inflow)
+        return TimeBlocks((blocks / self.row_scale.reshape(-1, 1, stages)).contiguous(), inflow.contiguous())
 
     def _time_inverse_of_batch(self, eigenvalues: Tensor, c: dict[str, Tensor]) -> TimeBlocks:
         """The same, remembered while lift, corrections and rows ask for the same parameters in turn."""
