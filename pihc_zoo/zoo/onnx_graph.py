@@ -128,7 +128,7 @@ def export_onnx(model: Surrogate, path: str | os.PathLike, max_steps: int | None
     if path.is_dir():
         path = path / ONNX_FILE
     pipeline = Pipeline(model, max_steps)
-    graph = export_module(pipeline, pipeline.example(5), pipeline.input_names, tuple(OUTPUTS))
+    graph = export_module(pipeline, pipeline.example(11), pipeline.input_names, tuple(OUTPUTS))
     for key, value in metadata(pipeline, model.name).items():
         entry = graph.metadata_props.add()
         entry.key, entry.value = key, value
@@ -160,9 +160,26 @@ def export_module(
                 input_names=list(input_names),
                 output_names=list(output_names),
                 custom_translation_table=TRANSLATIONS,
+                optimize=False,
                 verbose=False,
             )
+    _tidy(program.model)
     return program.model_proto
+
+
+def _tidy(graph: Any) -> None:
+    """Folds constants, drops what is unused or computed twice; more is the runtime's work.
+
+    The exporter's own optimiser also tries every rewriting pattern on every node, which takes minutes.
+    """
+    import onnx_ir.passes.common as passes
+    from onnxscript.optimizer import fold_constants
+
+    passes.InlinePass()(graph)
+    fold_constants(graph)
+    passes.CommonSubexpressionEliminationPass()(graph)
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
+    passes.RemoveUnusedNodesPass()(graph)
 
 
 @contextlib.contextmanager
