@@ -37,7 +37,9 @@ class Readout(nn.Module):
         super().__init__()
         self.operator = operator
         grid = operator.grid
-        self.register_buffer("to_times", torch.as_tensor(grid.time.interpolation(times)), persistent=False)
+        to_times = grid.time.interpolation(times)
+        self.register_buffer("to_times", torch.as_tensor(to_times), persistent=False)
+        self.runs = _runs(to_times)
         for name, values in points.items():
             self.register_buffer(
                 f"to_{name}", torch.as_tensor(grid.space[name].interpolation(values)), persistent=False
@@ -53,8 +55,20 @@ class Readout(nn.Module):
             u = operator.close_space(u, name, closures.get(name))
             u = (u.movedim(dim, -1) @ getattr(self, f"to_{name}").T).movedim(-1, dim)
         dim = -1 - len(names)
-        u = self.to_times @ u if dim == -2 else (u.movedim(dim, -1) @ self.to_times.T).movedim(-1, dim)
-        return u[:, 0]
+        u = u[:, 0].movedim(dim, -2) if dim != -2 else u[:, 0]
+        u = torch.cat([self.to_times[rows, nodes] @ u[..., nodes, :] for rows, nodes in self.runs], dim=-2)
+        return u if dim == -2 else u.movedim(-2, dim)
+
+
+def _runs(matrix: np.ndarray) -> list[tuple[slice, slice]]:
+    """Runs of consecutive rows that read the same columns, (rows, columns): a time sees one element only."""
+    spans = [(int(np.flatnonzero(row)[0]), int(np.flatnonzero(row)[-1]) + 1) for row in matrix]
+    starts = [i for i in range(len(spans)) if i == 0 or spans[i][0] != spans[i - 1][0]]
+    runs = []
+    for first, stop in zip(starts, [*starts[1:], len(spans)], strict=True):
+        group = spans[first:stop]
+        runs.append((slice(first, stop), slice(group[0][0], max(end for _, end in group))))
+    return runs
 
 
 class ErrorEstimator(nn.Module):

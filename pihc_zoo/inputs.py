@@ -116,7 +116,8 @@ def check_parameters(
                 f"parameter {key} is fixed at {low:g} {declared.unit} in this model, got {bad:g}; "
                 "choose a model that takes it as input (pihc list)"
             )
-        c[key] = float(value) if value.ndim == 0 else value
+        if is_input:
+            c[key] = float(value) if value.ndim == 0 else value
     if parameter_inputs and any(np.ndim(value) for value in c.values()):
         c = {k: np.broadcast_to(v, (batch,)).copy() if k in parameter_inputs else v for k, v in c.items()}
     return c
