@@ -29,17 +29,17 @@ def results_table() -> str:
         metrics = model_info(name).get("metrics")
         if not metrics:
             continue
-        own = next(row["ms"] for row in metrics["compare"] if row["solver"] == "surrogate")
-        others = {row["solver"]: row for row in metrics["classical"]}
+        own = next(row["ms"] for row in metrics["compare"] if row["name"] == "surrogate")
+        others = {row["name"].split(",")[0]: row for row in metrics["classical"]}
         for i, (family, row) in enumerate(metrics["results"].items()):
             cells = [f"`{name}`" if i == 0 else "", family.replace("_", " ")]
             cells.append(f"{_percent(row['mean'])} ({_percent(row['max'])})")
             if i == 0:
                 cells.append(f"{own:.2f}")
-                for solver in ("picard", "lsoda"):
+                for solver in ("Picard", "LSODA"):
                     other = others[solver]
                     cells.append(
-                        f"{other['ms']:.2f} ms" if other["is_equal"] else f"not reached ({_percent(other['mean'])})"
+                        f"{other['ms']:.2f} ms" if other["is_equal"] else f"not reached ({_percent(other['error_mean'])})"
                     )
             else:
                 cells += ["", "", ""]

@@ -89,7 +89,10 @@ class Pipeline(nn.Module):
         c |= dict(zip(model.parameter_inputs, parameters, strict=True))
         (x,) = (axis.nodes for axis in problem.output_space.values())
         decomposition = model.constraint.decomposition
-        part = model._predict_chunk(u0, c, x, x, problem.output_times, decomposition, self.solver)
+        times = np.asarray(problem.output_times)
+        part = model._predict_chunk(u0, c, x, x, times[times > 0], decomposition, self.solver)
+        if times[0] == 0:
+            part["u"] = torch.cat([u0[:, None], part["u"]], dim=1)
         part["converged"] = part["status"] == int(Status.CONVERGED)
         for name in ("u_nodes", "residual_nodes", "estimated_error_nodes"):
             nodes, initial, operator, own = part[name]
