@@ -532,11 +532,37 @@ def run_evaluate(options: argparse.Namespace) -> int:
     families = {n: family_of(n, model, recorded.get(n)) for n in options.family or recorded} or None
     report = evaluate(model, families, options.count, options.seed, options.quick)
     print_report(report)
+    backends = _measure_backends(options.model, model, families, options)
+    if backends:
+        report["backends"] = backends
     if options.json is not None:
         with atomic_path(options.json) as temporary:
             temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         print(f"\nwritten to {options.json}")
     return 0
+
+
+def _measure_backends(name: str, model: Any, families: Any, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Both backends side by side, where the model's folder holds a graph."""
+    from . import evaluation
+    from .zoo.folder import ONNX_FILE
+    from .zoo.hub import find_folder, from_pretrained
+
+    folder, _ = find_folder(name)
+    if not (folder / ONNX_FILE).is_file():
+        print("\nNo model.onnx beside the weights: pihc export MODEL --to DIR --onnx makes one, evaluate DIR then")
+        return []
+    family = next(iter((families or evaluation.default_families(model)).values()))
+    references = evaluation.reference_set(model.problem, family, model.parameter_inputs, 16, options.seed)
+    models = {"torch": model, "onnxruntime": from_pretrained(str(folder), backend="onnx")}
+    table = evaluation.compare_backends(models, references)
+    print("\nBackends")
+    rows = [["backend", "batch", "ms per trajectory", "difference", "time / torch's"]]
+    for r in table:
+        ratio = "rejected: answers differ" if r["ratio"] is None else f"{r['ratio']:.2f}"
+        rows.append([r["backend"], str(r["batch"]), _spread(r), f"{r['difference']:.0e}", ratio])
+    print(_table(rows))
+    return table
 
 
 def print_report(report: dict[str, Any]) -> None:

@@ -430,6 +430,33 @@ def benchmark(
     return table
 
 
+def compare_backends(
+    models: dict[str, Any], references: ReferenceSet, batches: Iterable[int] = (1, 16), repeats: int = 7
+) -> list[dict[str, Any]]:
+    """The same model by several backends, timed in turn on the same input.
+
+    Args:
+        models: by name, the reference backend first.
+
+    Returns:
+        Rows of backend, batch, ms, ``difference`` (relative L2, to the first backend) and ``ratio`` of
+        its time to the first one's, None where the answers differ by more than 1e-5.
+    """
+    table = []
+    for batch in batches:
+        rows = references.take(np.arange(batch) % len(references))
+        times = timings({name: lambda m=model, r=rows: r.predict(m) for name, model in models.items()}, repeats)
+        first = None
+        for name, model in models.items():
+            u = to_numpy(rows.predict(model).u)
+            own = {"backend": name, "batch": batch, **_per_trajectory(times[name], batch)}
+            first = first or (u, own["ms"])
+            difference = float(np.linalg.norm(u - first[0]) / np.linalg.norm(first[0]))
+            ratio = own["ms"] / first[1] if difference <= 1e-5 else None
+            table.append({**own, "difference": difference, "ratio": ratio})
+    return table
+
+
 # ---------------------------------------------------------------------- trust
 
 
