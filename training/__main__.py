@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from pihc_zoo.plotting import plot_training
 from pihc_zoo.problems import PROBLEMS
 from pihc_zoo.zoo.storage import save_folder
 
@@ -45,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
             validation = references.build(problem, family, inputs, options.references, seed=77, cache=cache)
         model = train(recipe, output, validation, options.device, options.quiet)
         save_folder(model, output / "model")
+        plot_training(output / "metrics.jsonl", output / "training.png")
         print(f"model written to {output / 'model'}; evaluate it with: pihc evaluate {output / 'model'}")
     except (ValueError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
