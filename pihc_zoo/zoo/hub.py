@@ -160,7 +160,7 @@ def find_folder(
     if "/" in text or "\\" in text or text.startswith((".", "~")):
         raise HubError(f"no folder {text!r}, and it is not a Hub id 'org/repo' either; check the path")
     raise HubError(
-        f"no shipped model {text!r}; {nearest(text, list_models())}; or give a folder or a Hub id 'org/repo'"
+        f"no shipped model {text!r}; {nearest(text, list_models())} A folder or a Hub id 'org/repo' works too"
     )
 
 
