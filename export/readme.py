@@ -39,7 +39,9 @@ def results_table() -> str:
                 for solver in ("Picard", "LSODA"):
                     other = others[solver]
                     cells.append(
-                        f"{other['ms']:.2f} ms" if other["is_equal"] else f"not reached ({_percent(other['error_mean'])})"
+                        f"{other['ms']:.2f} ms"
+                        if other["is_equal"]
+                        else f"not reached ({_percent(other['error_mean'])})"
                     )
             else:
                 cells += ["", "", ""]
