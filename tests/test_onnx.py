@@ -248,6 +248,13 @@ def test_metadata_says_what_the_graph_is(folders, pairs):
         assert json.loads(meta["experts"])["counts"] == model.constraint.decomposition.counts
 
 
+def test_the_file_tells_nothing_of_the_machine_that_made_it(folders):
+    for folder in folders.values():
+        content = (folder / "model.onnx").read_bytes()
+        assert str(Path(pz.__file__).parent).encode() not in content
+        assert b"site-packages" not in content
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -171,7 +171,7 @@ def export_module(
 
 
 def _tidy(graph: Any) -> None:
-    """Folds constants, drops what is unused or computed twice; more is the runtime's work.
+    """Folds constants, drops what is unused, computed twice or of no use elsewhere.
 
     The exporter's own optimiser also tries every rewriting pattern on every node, which takes minutes.
     """
@@ -183,6 +183,7 @@ def _tidy(graph: Any) -> None:
     passes.CommonSubexpressionEliminationPass()(graph)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
     passes.RemoveUnusedNodesPass()(graph)
+    passes.ClearMetadataAndDocStringPass()(graph)  # stack traces and paths of the exporting machine
 
 
 @contextlib.contextmanager
