@@ -78,8 +78,7 @@ class Surrogate(nn.Module):
         grid = Grid(axes.pop("t"), axes)
         operator = FeatureOperator(problem, grid)
         linearised = LinearisedOperator(problem, operator)
-        lift_class, settings = configuration.lookup("ansatz", {"name": config["ansatz"]["name"]}, LIFTS)
-        settings = {key: value for key, value in config["ansatz"].items() if key != "name"}
+        lift_class, settings = configuration.lookup("ansatz", config["ansatz"], LIFTS)
         lift = lift_class(operator, linearised)
         ansatz = configuration.build("ansatz", Ansatz, settings, operator=operator, lift=lift, parameter_inputs=inputs)
         network_class, settings = configuration.lookup("network", config["network"], NETWORKS)

@@ -14,6 +14,7 @@ import torch
 from ..ansatz import LinearisedLift
 from ..estimate import Readout
 from ..grid import GradedAxis, Grid, RadauAxis
+from ..objective import ProblemResidual
 from ..operators.derivatives import FeatureOperator
 from ..operators.finite_difference import stencil_matrix
 from ..operators.linearised import LinearisedOperator
@@ -49,12 +50,10 @@ class PicardSolver:
         closures = self.operator.closures(c)
         u = self.lift(initial, c, self.operator, closures)
         broadcast = {key: value.reshape(-1, 1, 1) for key, value in c.items()}
-        inverse = self.linearised.inverse(c, len(u0))
+        residual = ProblemResidual(self.problem, broadcast)
         for _ in range(self.steps):
             f = self.operator(u[:, None], closures, initial[:, None])[:, 0]
-            named = {name: f[:, i] for i, name in enumerate(self.problem.features)}
-            residual = self.problem.residual(named, broadcast) * self.linearised.row_scale[:, None]
-            u = u - inverse.apply(residual[:, None])[:, 0]
+            u = u + self.lift.correction(residual(f), c)
         out = self.readout(u, initial, closures)
         out[:, 0] = u0
         return out.cpu().numpy()
