@@ -37,6 +37,11 @@ class ProblemResidual:
     def __call__(self, features: Tensor) -> Tensor:
         return self.problem.residual({name: features[:, i] for i, name in enumerate(self.names)}, self.c)
 
+    def take(self, rows: Tensor) -> ProblemResidual:
+        """That of some subproblems."""
+        c = {key: value if value.shape[0] == 1 else value[rows] for key, value in self.c.items()}
+        return ProblemResidual(self.problem, c)
+
     def forward_partials(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """As `pointwise_partials` of order 1, by dual numbers; differentiable."""
         one = torch.ones_like(features[:, 0])
@@ -61,6 +66,12 @@ class CollocationObjective:
     def __init__(self, residual: PointwiseResidual, lift: Tensor, basis: Tensor, row_map: RowMap, ridge: float):
         self.residual, self.lift, self.basis = residual, lift, basis
         self.row_map, self.ridge = row_map, ridge
+        self._latest: tuple[Tensor, Tensor] | None = None  # coefficients and the partials there
+
+    def take(self, rows: Tensor) -> CollocationObjective:
+        """The objectives of some subproblems."""
+        residual = self.residual.take(rows)
+        return CollocationObjective(residual, self.lift[rows], self.basis[rows], self.row_map.take(rows), self.ridge)
 
     @property
     def _flat_basis(self) -> Tensor:
@@ -88,9 +99,10 @@ class CollocationObjective:
     def evaluate(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Φ and ∇Φ, without gradients."""
         value, partials = pointwise_partials(self.residual, self.features(w).detach())
+        self._latest = w, partials
         rows = self._map(value)
         pulled = self.row_map.transpose(rows[:, None])  # (subproblem, 1, *points)
-        gradient = (self._flat_basis @ (partials * pulled).flatten(1)[..., None])[..., 0]
+        gradient = ((partials * pulled).flatten(1)[:, None] @ self._flat_basis.transpose(1, 2))[:, 0]
         cost = 0.5 * rows.flatten(1).square().sum(dim=1) + 0.5 * self.ridge * w.square().sum(dim=1)
         return cost, gradient + self.ridge * w
 
@@ -103,7 +115,9 @@ class CollocationObjective:
 
     def normal_matrix(self, w: Tensor) -> Tensor:
         """(subproblem, basis, basis) JᵀJ + λI, without gradients."""
-        _, partials = pointwise_partials(self.residual, self.features(w).detach())
+        if self._latest is None or self._latest[0] is not w:
+            self._latest = w, pointwise_partials(self.residual, self.features(w).detach())[1]
+        partials = self._latest[1]
         jacobian = self._jacobian(partials)
         return jacobian @ jacobian.transpose(1, 2) + self.ridge * torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
 
@@ -135,14 +149,15 @@ class CollocationObjective:
 
 
 def pointwise_partials(residual: PointwiseResidual, features: Tensor, order: int = 1) -> tuple[Tensor, ...]:
-    """ρ and its partials at every point, from backward passes of Σρ.
+    """ρ and its partials at every point, by dual numbers where ρ takes them, else from backward passes of Σρ.
 
     Returns:
         ρ (subproblem, *points); ∂ρ/∂f (subproblem, feature, *points); for order 2 also
         ∂²ρ/∂f∂f (subproblem, feature, feature, *points).
     """
-    if torch.compiler.is_exporting() and order == 1:
-        return residual.forward_partials(features)  # graphs hold no backward passes
+    if order == 1 and isinstance(residual, ProblemResidual):  # one forward pass; exported graphs hold no backward ones
+        with torch.no_grad():
+            return residual.forward_partials(features)
     with torch.enable_grad():
         features = features.detach().requires_grad_()
         value = residual(features)

@@ -35,6 +35,13 @@ class RowMap:
         rows = rows * self.weights
         return (rows if self.inverse is None else self.inverse.transpose(rows)) * self.scale
 
+    def take(self, rows: Tensor) -> RowMap:
+        """The map of some subproblems."""
+        scale, weights = (
+            part if part.dim() < 4 or part.shape[0] == 1 else part[rows] for part in (self.scale, self.weights)
+        )
+        return RowMap(scale, weights, self.inverse and self.inverse.take(rows))
+
 
 class ResidualMap(nn.Module):
     """Base of residual maps; gives the time scale and the quadrature weights."""

@@ -28,7 +28,7 @@ from .solvers.levenberg_marquardt import LevenbergMarquardt
 from .zoo import config as configuration
 
 _INPUT_STENCIL = 6  # width of the interpolation of initial conditions to the nodes
-_CPU_CHUNK = 8  # trajectories per pass on a CPU: the working set stays in cache
+_CPU_CHUNK = 16  # trajectories per pass on a CPU: the working set stays in cache
 
 
 class Surrogate(nn.Module):

@@ -30,7 +30,8 @@ def row_map(request, random):
         return RowMap(scale, weights)
     half = TIMES // 2
     blocks = torch.eye(half, dtype=torch.float64) + 0.2 * random(SUBPROBLEMS, POINTS, 2, half, half)
-    time = TimeBlocks(blocks, 0.5 * random(SUBPROBLEMS, POINTS, 2, half))
+    inflow = 0.5 * random(SUBPROBLEMS, POINTS, 2, half)
+    time = TimeBlocks(blocks.movedim(1, -1), inflow.movedim(1, -1))
     vectors = torch.eye(POINTS, dtype=torch.float64) + 0.2 * random(POINTS, POINTS)
     return RowMap(scale, weights, Inverse(time, vectors[None], torch.linalg.inv(vectors)[None]))
 
@@ -49,6 +50,7 @@ def build(row_map):
         def residual(f):
             return (1 + 0.3 * f[:, 0] ** 2) * f[:, 1] - parameter * f[:, 2] + 0.2 * torch.sin(f[:, 0])
 
+        residual.take = lambda rows: residual  # the same for every subproblem
         return CollocationObjective(residual, lift, basis, row_map, ridge=0.1)
 
     return make

@@ -257,10 +257,12 @@ def test_positive_definite_solves_know_when_they_are_not(mode, generator):
 
 
 def test_time_blocks_apply_as_their_dense_form(generator):
-    blocks = torch.randn(2, 3, 4, 5, 5, dtype=torch.float64, generator=generator)
-    inflow = torch.randn(2, 3, 4, 5, dtype=torch.float64, generator=generator)
+    blocks = torch.randn(2, 4, 5, 5, 3, dtype=torch.float64, generator=generator)
+    inflow = torch.randn(2, 4, 5, 3, dtype=torch.float64, generator=generator)
     time = TimeBlocks(blocks, inflow)
-    columns = torch.randn(2, 3, 6, 20, dtype=torch.float64, generator=generator)
+    columns = torch.randn(2, 6, 20, 3, dtype=torch.float64, generator=generator)
     dense_form = time.dense()
-    assert_close(time.apply(columns), columns @ dense_form.transpose(-1, -2), rtol=1e-12, atol=1e-10)
-    assert_close(time.apply_transpose(columns), columns @ dense_form, rtol=1e-12, atol=1e-10)
+    forward = torch.einsum("pmij,pcjm->pcim", dense_form, columns)
+    assert_close(time.apply(columns), forward, rtol=1e-12, atol=1e-10)
+    backward = torch.einsum("pmij,pcim->pcjm", dense_form, columns)
+    assert_close(time.apply_transpose(columns), backward, rtol=1e-12, atol=1e-10)

@@ -23,6 +23,7 @@ class Residuals:
         self.num_normal_matrices = 0
 
     def evaluate(self, w):
+        self.num_problems = w.shape[0]
         r, jacobian = self.residual(w), self.jacobian(w)
         cost = 0.5 * r.square().sum(dim=1) + 0.5 * self.ridge * w.square().sum(dim=1)
         return cost, (jacobian.transpose(1, 2) @ r[..., None])[..., 0] + self.ridge * w
@@ -32,6 +33,28 @@ class Residuals:
         jacobian = self.jacobian(w)
         identity = torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
         return jacobian.transpose(1, 2) @ jacobian + self.ridge * identity
+
+    def take(self, rows):
+        return Part(self, rows)
+
+
+class Part:
+    """Some problems of a batch: the whole batch is evaluated, with these coefficients in their places."""
+
+    def __init__(self, whole, rows):
+        self.whole, self.rows = whole, rows
+
+    def _whole(self, w):
+        return w[:1].repeat(self.whole.num_problems, 1).index_copy(0, self.rows, w)
+
+    def evaluate(self, w):
+        return tuple(part[self.rows] for part in self.whole.evaluate(self._whole(w)))
+
+    def normal_matrix(self, w):
+        return self.whole.normal_matrix(self._whole(w))[self.rows]
+
+    def take(self, rows):
+        return Part(self.whole, self.rows[rows])
 
 
 def linear(a, b, ridge=0.0):

@@ -31,9 +31,11 @@ class TimeBlocks:
 
     y_k = B_k f_k + g_k · last(y_(k−1)): one product per element and a recursion over last values.
 
+    Modes are the last dimension everywhere, so that each product runs over contiguous modes.
+
     Attributes:
-        blocks: B (subproblem, mode, element, stage, stage).
-        inflow: g (subproblem, mode, element, stage).
+        blocks: B (subproblem, element, stage out, stage in, mode).
+        inflow: g (subproblem, element, stage, mode).
     """
 
     blocks: Tensor
@@ -41,37 +43,46 @@ class TimeBlocks:
 
     def dense(self) -> Tensor:
         """(subproblem, mode, time, time)."""
+        blocks, inflow = self.blocks.movedim(-1, -4), self.inflow.movedim(-1, -3)
         rows: list[Tensor] = []
-        num_elements, stages = self.inflow.shape[-2:]
+        num_elements, stages = inflow.shape[-2:]
         for k in range(num_elements):
-            block = self.blocks[..., k, :, :]
+            block = blocks[..., k, :, :]
             after = torch.zeros_like(block[..., :1]).expand(*block.shape[:-1], (num_elements - k - 1) * stages)
-            before = [self.inflow[..., k, :, None] * rows[-1][..., -1:, : k * stages]] if k else []
+            before = [inflow[..., k, :, None] * rows[-1][..., -1:, : k * stages]] if k else []
             rows.append(torch.cat([*before, block, after], dim=-1))
         return torch.cat(rows, dim=-2)
 
+    def take(self, rows: Tensor) -> TimeBlocks:
+        """Those of some subproblems."""
+        return TimeBlocks(self.blocks[rows], self.inflow[rows])
+
     def apply(self, f: Tensor) -> Tensor:
-        """(subproblem, mode, column, time) ↦ the same shape."""
-        num_elements, stages = self.inflow.shape[-2:]
-        f = f.unflatten(-1, (num_elements, stages)).transpose(2, 3)  # (…, element, column, stage)
-        y = f @ self.blocks.transpose(-1, -2)
-        last = [y[:, :, 0, :, -1]]
+        """(subproblem, column, time, mode) ↦ the same shape."""
+        num_elements, stages = self.inflow.shape[1:3]
+        f = f.unflatten(2, (num_elements, stages))  # (subproblem, column, element, stage, mode)
+        y = self.blocks[:, None, :, :, 0] * f[:, :, :, :1]
+        for i in range(1, stages):
+            y = torch.addcmul(y, self.blocks[:, None, :, :, i], f[:, :, :, i : i + 1])
+        last = [y[:, :, 0, -1]]
         for k in range(1, num_elements):
-            last.append(y[:, :, k, :, -1] + self.inflow[:, :, k, -1:] * last[-1])
-        before = torch.stack([torch.zeros_like(last[0]), *last[:-1]], dim=2)  # (…, element, column)
-        return (y + before[..., None] * self.inflow[..., None, :]).transpose(2, 3).flatten(-2)
+            last.append(torch.addcmul(y[:, :, k, -1], self.inflow[:, None, k, -1], last[-1]))
+        before = torch.stack([torch.zeros_like(last[0]), *last[:-1]], dim=2)  # (…, element, mode)
+        return torch.addcmul(y, before[:, :, :, None], self.inflow[:, None]).flatten(2, 3)
 
     def apply_transpose(self, r: Tensor) -> Tensor:
         """Transpose of `apply`."""
-        num_elements, stages = self.inflow.shape[-2:]
-        r = r.unflatten(-1, (num_elements, stages)).transpose(2, 3)
-        fed = (r * self.inflow[..., None, :]).sum(dim=-1)  # (…, element, column): gᵀr
+        num_elements, stages = self.inflow.shape[1:3]
+        r = r.unflatten(2, (num_elements, stages))
+        fed = (r * self.inflow[:, None]).sum(dim=3)  # (subproblem, column, element, mode): gᵀr
         carried = [torch.zeros_like(fed[:, :, 0])]  # what later elements ask of last(y_k), from the end
         for k in range(num_elements - 1, 0, -1):
-            carried.append(fed[:, :, k] + self.inflow[:, :, k, -1:] * carried[-1])
+            carried.append(torch.addcmul(fed[:, :, k], self.inflow[:, None, k, -1], carried[-1]))
         ends = torch.stack(carried[::-1], dim=2)
-        total = torch.cat([r[..., :-1], r[..., -1:] + ends[..., None]], dim=-1)
-        return (total @ self.blocks).transpose(2, 3).flatten(-2)
+        total = self.blocks[:, None, :, -1] * (r[:, :, :, -1] + ends)[:, :, :, None]
+        for i in range(stages - 1):
+            total = torch.addcmul(total, self.blocks[:, None, :, i], r[:, :, :, i : i + 1])
+        return total.flatten(2, 3)
 
 
 @dataclass
@@ -100,6 +111,15 @@ class Inverse:
             return _through_own_modes(rows, into, self.time.apply_transpose, out_of)
         return _through_shared_modes(rows, into[0], self.time[0].transpose(-1, -2), out_of[0])
 
+    def take(self, rows: Tensor) -> Inverse:
+        """That of some subproblems."""
+        vectors, vectors_inverse = (
+            part if part.shape[0] == 1 else part[rows] for part in (self.vectors, self.vectors_inverse)
+        )
+        return Inverse(
+            self.time.take(rows) if isinstance(self.time, TimeBlocks) else self.time, vectors, vectors_inverse
+        )
+
 
 def _through_shared_modes(rows: Tensor, into: Tensor, time: Tensor, out_of: Tensor) -> Tensor:
     """The same matrices for all subproblems: three dense products, no copies."""
@@ -110,11 +130,15 @@ def _through_shared_modes(rows: Tensor, into: Tensor, time: Tensor, out_of: Tens
 
 
 def _through_own_modes(rows: Tensor, into: Tensor, solve_in_time: Callable[[Tensor], Tensor], out_of: Tensor) -> Tensor:
-    """Each subproblem brings its own matrices."""
-    problems, columns, times, points = rows.shape
-    modes = into @ rows.reshape(problems, -1, points).transpose(1, 2)  # (subproblem, mode, column·time)
-    solved = solve_in_time(modes.unflatten(2, (columns, times)))
-    return (solved.flatten(2).transpose(1, 2) @ out_of.transpose(-1, -2)).view(rows.shape)
+    """Each subproblem brings its own matrices in time, and in space unless they are shared."""
+    return _along_space(solve_in_time(_along_space(rows, into)), out_of)
+
+
+def _along_space(fields: Tensor, matrices: Tensor) -> Tensor:
+    """matrices (subproblem or 1, m, n) along the last dimension of fields (subproblem, column, time, n)."""
+    if matrices.shape[0] == 1:
+        return fields @ matrices[0].T
+    return (fields.flatten(1, 2) @ matrices.transpose(1, 2)).unflatten(1, fields.shape[1:3])
 
 
 class LinearisedOperator(nn.Module):
@@ -186,7 +210,7 @@ class LinearisedOperator(nn.Module):
         return self._eigensystems[key]
 
     def _time_inverse(self, eigenvalues: Tensor, c: dict[str, Tensor]) -> TimeBlocks:
-        """(batch or 1, K, mode, …) inverses of a_t D_t + a_L λ I, rows scaled by dt/ds.
+        """(batch or 1, K, …, mode) inverses of a_t D_t + a_L λ I, rows scaled by dt/ds.
 
         D_t is block lower triangular, and an element sees the one before it through its last node only.
         Diagonal blocks are inverted by their eigensystem, (a_t D_k + zI)⁻¹ = Re V (a_t Λ + z)⁻¹ V⁻¹.
@@ -194,15 +218,15 @@ class LinearisedOperator(nn.Module):
         coefficients = self.problem.linearised(c)
         a_time, a_space = (coefficients[name].reshape(-1, 1, 1) for name in (self.time_feature, self.space_feature))
         shift, _ = torch.broadcast_tensors(a_space * eigenvalues, a_time)
-        real = a_time[..., None, None] * self.block_spectrum[0] + shift[..., None, None]  # (…, block, stage)
-        imaginary = a_time[..., None, None] * self.block_spectrum[1]
+        a_time, shift = a_time[..., None, None], shift[..., None, None, :]
+        real = a_time * self.block_spectrum[0][..., None] + shift  # (batch or 1, K, block, stage, mode)
+        imaginary = a_time * self.block_spectrum[1][..., None]
         size = real.square() + imaginary.square()
-        inverted = torch.cat([real / size, -imaginary / size.expand_as(real)], dim=-1)
+        inverted = torch.cat([real / size, -imaginary / size], dim=-2)
         stages = self.block_size
-        by_block = inverted.flatten(0, 2).transpose(0, 1) @ self.block_synthesis  # (block, …, stage²)
-        blocks = by_block.transpose(0, 1).unflatten(0, shift.shape).unflatten(-1, (stages, stages))
-        inflow = -a_time[..., None, None] * (blocks @ self.block_inflow[..., None])[..., 0]  # (…, block, stage)
-        return TimeBlocks((blocks / self.row_scale.reshape(-1, 1, stages)).contiguous(), inflow.contiguous())
+        blocks = (self.block_synthesis.transpose(1, 2) @ inverted).unflatten(-2, (stages, stages))
+        inflow = -a_time * (blocks * self.block_inflow[:, None, :, None]).sum(dim=-2)
+        return TimeBlocks(blocks / self.row_scale.reshape(-1, 1, stages, 1), inflow)
 
     def _time_inverse_of_batch(self, eigenvalues: Tensor, c: dict[str, Tensor]) -> TimeBlocks:
         """The same, remembered while lift, corrections and rows ask for the same parameters in turn."""

@@ -4,7 +4,8 @@
 
 Each step solves (JᵀJ + λI + μ diag(JᵀJ + λI)) δ = −∇Φ by Cholesky, after scaling the columns to a
 unit diagonal, in float64. Every problem has its own damping μ, acceptance and convergence; finished
-problems are frozen by masks, so the loop never waits for the device.
+problems are frozen by masks, so the loop never waits for the device. Where it looks at convergence
+anyway (on a CPU), it goes on with the unfinished ones alone once they are half of the batch or less.
 
 Source: J. Moré, "The Levenberg–Marquardt algorithm: implementation and theory" (1978),
 doi:10.1007/BFb0067700; J. Nocedal, S. Wright, "Numerical Optimization" (2006), 10.3.
@@ -34,6 +35,10 @@ class Objective(Protocol):
 
     def normal_matrix(self, w: Tensor) -> Tensor:
         """JᵀJ + λI."""
+        ...
+
+    def take(self, rows: Tensor) -> Objective:
+        """The objectives of some problems."""
         ...
 
 
@@ -91,18 +96,33 @@ class LevenbergMarquardt:
             state = self._exported_steps(objective, state, matrix, tolerance)
         else:
             check_every = self.check_every if self.check_every is not None else int(w.device.type == "cpu")
-            for step in range(self.max_steps):
-                if check_every and step % check_every == 0 and not state[5].any():
-                    break
-                if step and step % self.refresh_every == 0:
-                    matrix = objective.normal_matrix(state[0])
-                state = self._step(objective, state, matrix, tolerance)
+            state = self._steps(objective, state, matrix, tolerance, check_every)
 
         w, cost, _, norm, _, _, iterations, num_accepted = state
         status = torch.where(norm <= tolerance, int(Status.CONVERGED), int(Status.MAX_STEPS))
         status = torch.where((num_accepted == 0) & (norm > tolerance), int(Status.STALLED), status)
         status = torch.where(is_finite, status, int(Status.NOT_FINITE))
         return LeastSquaresSolution(w, cost, norm, status, iterations)
+
+    def _steps(self, objective: Objective, state: tuple[Tensor, ...], matrix: Tensor, tolerance: Tensor, check: int):
+        """Steps until every problem has finished; looks at that every ``check`` steps, 0 for never."""
+        whole, rows = None, None  # the batch's state, and which of its problems ``state`` holds
+        for step in range(self.max_steps):
+            if check and step % check == 0:
+                num_unfinished = int(state[5].sum())
+                if num_unfinished == 0:
+                    break
+                if 2 * num_unfinished <= state[5].shape[0]:
+                    unfinished = state[5].nonzero()[:, 0]
+                    whole = state if whole is None else _put(whole, rows, state)
+                    rows = unfinished if rows is None else rows[unfinished]
+                    objective = objective.take(unfinished)
+                    state = tuple(part[unfinished] for part in state)
+                    matrix, tolerance = matrix[unfinished], tolerance[unfinished]
+            if step and step % self.refresh_every == 0:
+                matrix = objective.normal_matrix(state[0])
+            state = self._step(objective, state, matrix, tolerance)
+        return state if whole is None else _put(whole, rows, state)
 
     def _step(self, objective: Objective, state: tuple[Tensor, ...], matrix: Tensor, tolerance: Tensor):
         """One damped step of every active problem; the others stay as they are."""
@@ -150,6 +170,11 @@ class LevenbergMarquardt:
             first = torch.full((), self.refresh_every, dtype=torch.int64)
             _, *state = torch.while_loop(is_unfinished, cycle, (first, *state))
         return tuple(state)
+
+
+def _put(whole: tuple[Tensor, ...], rows: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """``state`` of the problems ``rows`` put back into that of all."""
+    return tuple(old.index_copy(0, rows, new) for old, new in zip(whole, state, strict=True))
 
 
 def _column_scale(matrix: Tensor) -> Tensor:
