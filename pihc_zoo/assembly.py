@@ -49,8 +49,9 @@ def assemble(
     good = np.flatnonzero(is_good)
 
     def spread(pieces: list[np.ndarray], fill: float, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        if len(good) == batch and len(pieces) == 1:
-            return pieces[0].astype(dtype, copy=False)
+        if len(good) == batch:
+            whole = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+            return whole.astype(dtype, copy=False)
         out = np.full((batch, *shape), fill, dtype=dtype)
         if pieces:
             out[good] = np.concatenate(pieces)
