@@ -66,7 +66,7 @@ class CollocationObjective:
     def __init__(self, residual: PointwiseResidual, lift: Tensor, basis: Tensor, row_map: RowMap, ridge: float):
         self.residual, self.lift, self.basis = residual, lift, basis
         self.row_map, self.ridge = row_map, ridge
-        self._latest: tuple[Tensor, Tensor] | None = None  # coefficients and the partials there
+        self._latest: tuple[Tensor, tuple[Tensor, ...]] | None = None  # coefficients, residual and partials there
 
     def take(self, rows: Tensor) -> CollocationObjective:
         """The objectives of some subproblems."""
@@ -98,13 +98,20 @@ class CollocationObjective:
 
     def evaluate(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Φ and ∇Φ, without gradients."""
-        value, partials = pointwise_partials(self.residual, self.features(w).detach())
-        self._latest = w, partials
+        value, partials = self._value_and_partials(w)
         rows = self._map(value)
         pulled = self.row_map.transpose(rows[:, None])  # (subproblem, 1, *points)
         gradient = ((partials * pulled).flatten(1)[:, None] @ self._flat_basis.transpose(1, 2))[:, 0]
         cost = 0.5 * rows.flatten(1).square().sum(dim=1) + 0.5 * self.ridge * w.square().sum(dim=1)
         return cost, gradient + self.ridge * w
+
+    def _value_and_partials(self, w: Tensor) -> tuple[Tensor, ...]:
+        """ρ and its partials at w, remembered while the same coefficients are asked for in turn."""
+        if torch.compiler.is_exporting():
+            return pointwise_partials(self.residual, self.features(w).detach())
+        if self._latest is None or self._latest[0] is not w:
+            self._latest = w, pointwise_partials(self.residual, self.features(w).detach())
+        return self._latest[1]
 
     def _jacobian(self, partials: Tensor) -> Tensor:
         """(subproblem, basis, point)."""
@@ -115,9 +122,7 @@ class CollocationObjective:
 
     def normal_matrix(self, w: Tensor) -> Tensor:
         """(subproblem, basis, basis) JᵀJ + λI, without gradients."""
-        if self._latest is None or self._latest[0] is not w:
-            self._latest = w, pointwise_partials(self.residual, self.features(w).detach())[1]
-        partials = self._latest[1]
+        _, partials = self._value_and_partials(w)
         jacobian = self._jacobian(partials)
         return jacobian @ jacobian.transpose(1, 2) + self.ridge * torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
 
