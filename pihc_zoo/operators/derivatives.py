@@ -47,7 +47,9 @@ class FeatureOperator(nn.Module):
         super().__init__()
         self.problem, self.grid = problem, grid
         self.space_names = list(grid.space)
-        for feature in problem.features.values():
+        for key, feature in problem.features.items():
+            if feature.laplacian:
+                raise ValueError(f"feature {key!r} takes a power of the Laplacian, which needs periodic axes")
             for name, order in feature.orders.items():
                 if name not in grid.axes:
                     raise ValueError(f"feature needs axis {name!r}; the grid has {list(grid.axes)}")
@@ -139,7 +141,7 @@ class FeatureOperator(nn.Module):
                         matrix = matrix[:, 1:]
                     else:
                         result = self.close_time(result, initial)
-                    result = _along(result, matrix, dim)
+                    result = along(result, matrix, dim)
                 else:
                     result = self._differentiate(result, name, matrix, closures.get(name))
             results.append(result)
@@ -149,7 +151,7 @@ class FeatureOperator(nn.Module):
         """Space derivative with the wall values eliminated: (D + D_walls slopesᵀ) u + D_walls offset."""
         dim = self.space_names.index(name) - len(self.space_names)
         if closure is None:
-            return _along(u, matrix, dim)
+            return along(u, matrix, dim)
         ends = torch.stack([matrix[:, 0], matrix[:, -1]], dim=1)  # (n, 2)
         eliminated = matrix[:, 1:-1] + ends @ closure.slopes.transpose(1, 2)  # (batch or 1, n, n)
         constant = closure.offset @ ends.T  # (batch or 1, n)
@@ -161,6 +163,8 @@ class FeatureOperator(nn.Module):
         return (result + constant.reshape(constant.shape[0], *[1] * (moved.dim() - 2), -1)).movedim(-1, dim)
 
 
-def _along(u: Tensor, matrix: Tensor, dim: int) -> Tensor:
+def along(u: Tensor, matrix: Tensor, dim: int) -> Tensor:
     """matrix (m, n) applied to dimension ``dim`` of u."""
+    if dim == -1:
+        return u @ matrix.T
     return matrix @ u if dim == -2 else (u.movedim(dim, -1) @ matrix.T).movedim(-1, dim)

@@ -2,7 +2,8 @@
 
 from .base import Derivative, Parameter, Problem, WallCondition
 from .diffusion_sorption import DiffusionSorption
+from .navier_stokes import NavierStokes2D
 
-PROBLEMS: dict[str, type[Problem]] = {cls.name: cls for cls in (DiffusionSorption,)}
+PROBLEMS: dict[str, type[Problem]] = {cls.name: cls for cls in (DiffusionSorption, NavierStokes2D)}
 
-__all__ = ["PROBLEMS", "Derivative", "DiffusionSorption", "Parameter", "Problem", "WallCondition"]
+__all__ = ["PROBLEMS", "Derivative", "DiffusionSorption", "NavierStokes2D", "Parameter", "Problem", "WallCondition"]

@@ -45,9 +45,14 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Derivative:
-    """A linear feature: a mixed derivative, orders by axis name ({} is the field itself)."""
+    """A linear feature ∂^orders Δ^laplacian u: a mixed derivative, orders by axis name ({} is u itself).
+
+    A negative power of the Laplacian Δ (over all space axes) is its inverse on fields of zero mean,
+    a non-local feature; periodic axes only.
+    """
 
     orders: dict[str, int]
+    laplacian: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,7 @@ class Problem:
     field: ClassVar[str] = "u"
     units: ClassVar[dict[str, str]]
     features: ClassVar[dict[str, Derivative]]
+    diagnostics: ClassVar[dict[str, tuple[float, Derivative]]] = {}  # further outputs: factor × feature
     parameters: ClassVar[dict[str, Parameter]]
     duration: ClassVar[float]
     state_range: ClassVar[tuple[float, float]]
@@ -94,7 +100,7 @@ class Problem:
         raise NotImplementedError
 
     def layer_width(self, t: Any, c: dict[str, Any]) -> Any:
-        """Width of the layers that grow from the walls until time ``t``."""
+        """Width of the layers that grow from the walls until time ``t``; bounded axes only."""
         raise NotImplementedError
 
     def network_inputs(self, lift: Any, c: dict[str, Any]) -> list[Any]:
