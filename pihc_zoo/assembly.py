@@ -43,7 +43,8 @@ def assemble(
     Raises:
         ValueError: a failed solve, with on_failure="raise".
     """
-    values, x, times, c = request.values, request.x, request.times, request.c
+    values, times, c = request.values, request.times, request.c
+    (x,) = request.points.values()
     batch = len(values)
     is_good = np.array([not message for message in messages])
     good = np.flatnonzero(is_good)
@@ -119,7 +120,13 @@ def _fall_back(
     for i in indices:
         own = {key: float(value if np.ndim(value) == 0 else value[i]) for key, value in request.c.items()}
         try:
-            u[i] = solve(request.values[i], input_x=request.input_x, x=request.x, times=request.times, parameters=own)
+            u[i] = solve(
+                request.values[i],
+                input_x=request.input_points["x"],
+                x=request.points["x"],
+                times=request.times,
+                parameters=own,
+            )
             messages[i] = f"{messages[i]}; replaced by the classical solver"
         except RuntimeError as error:
             messages[i] = f"{messages[i]}; {error}"

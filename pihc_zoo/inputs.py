@@ -13,6 +13,7 @@ from .problems.base import Problem
 from .zoo.config import nearest
 
 ON_FAILURE = ("warn", "raise", "fallback")
+LONGEST_ROLL_OUT = 10  # durations of a problem that can continue
 
 
 @dataclass
@@ -20,16 +21,22 @@ class Request:
     """A checked call of ``predict``.
 
     Attributes:
-        values: (batch, n) initial conditions, float64, at ``input_x`` (n,).
-        x, times: output positions and times.
+        values: (batch, *space) initial conditions, float64, at ``input_points``.
+        input_points, points: positions of the input and of the output by axis name, in the order of dimensions.
+        times: (m,) output times.
         c: parameters, numbers or (batch,) arrays, defaults filled in.
     """
 
     values: np.ndarray
-    input_x: np.ndarray
-    x: np.ndarray
+    input_points: dict[str, np.ndarray]
+    points: dict[str, np.ndarray]
     times: np.ndarray
     c: dict[str, Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(time, *space) of the output."""
+        return (len(self.times), *(len(points) for points in self.points.values()))
 
 
 def check_request(
@@ -44,33 +51,125 @@ def check_request(
 ) -> Request:
     """Checks shapes, positions, times and parameters of a call; see `Surrogate.predict`.
 
+    Args:
+        u0: (batch, *space) or (*space,) initial conditions.
+        x, input_x: positions of the output and of u0: an array where there is one axis, else a dict by axis name.
+            Default: of u0 the grid that its shape implies, of the output the same on periodic axes and the
+            problem's own nodes on bounded ones.
+
     Raises:
         ValueError: what was expected, what came, what to do.
     """
     if on_failure not in ON_FAILURE:
         raise ValueError(f"on_failure must be 'warn', 'raise' or 'fallback', not {on_failure!r}")
+    axes = problem.output_space
     values = np.asarray(to_numpy(u0), dtype=np.float64)
-    (axis,) = problem.output_space.values()
-    input_x = axis.nodes if input_x is None else check_positions(input_x, "input_x", axis)
-    x = axis.nodes if x is None else check_positions(x, "x", axis)
-    times = check_times(problem, times)
-    if values.ndim == 1:
+    if values.ndim == len(axes):
         values = values[None]
-    if values.ndim != 2 or values.shape[1] != len(input_x):
-        raise ValueError(
-            f"u0 must have the shape (batch, {len(input_x)}), one value per point of input_x; got {tuple(np.shape(u0))}"
-            + ("; pass your own points as input_x" if values.ndim == 2 else "")
-        )
+    asked = by_axis(input_x, "input_x", problem)
+    input_points = check_field(problem, values, asked, np.shape(u0))
     if len(values) == 0:
         raise ValueError("u0 has no trajectories; expected at least one")
-    return Request(values, input_x, x, times, check_parameters(problem, parameter_inputs, parameters, len(values)))
+    outputs = by_axis(x, "x", problem)
+    points = {}
+    for name, axis in axes.items():
+        if name in outputs:
+            points[name] = check_positions(outputs[name], name if isinstance(x, dict) else "x", axis)
+        else:
+            points[name] = input_points[name] if axis.is_periodic else axis.nodes
+    times = check_times(problem, times)
+    c = check_parameters(problem, parameter_inputs, parameters, len(values))
+    return Request(values, input_points, points, times, c)
+
+
+def by_axis(positions: Any, name: str, problem: Problem) -> dict[str, Any]:
+    """Positions by axis name: a dict as it is, an array as that of the only axis, None as {}.
+
+    Raises:
+        ValueError: an axis that the problem has not, or an array where there are several.
+    """
+    axes = problem.output_space
+    if positions is None:
+        return {}
+    if isinstance(positions, dict):
+        for key in positions:
+            if key not in axes:
+                raise ValueError(f"{name}: no axis {key!r}; {nearest(key, axes)}")
+        return positions
+    if len(axes) > 1:
+        example = ", ".join(f"{key!r}: ..." for key in axes)
+        raise ValueError(f"{name} must be a dict with the positions along each axis, {{{example}}}")
+    return dict.fromkeys(axes, positions)
+
+
+def check_field(
+    problem: Problem, values: np.ndarray, positions: dict[str, Any], shape: tuple[int, ...] | None = None
+) -> dict[str, np.ndarray]:
+    """The positions of the values of initial conditions (batch, *space), by axis name.
+
+    Args:
+        positions: by axis name, where the caller gave them.
+        shape: what the caller passed, for the message; default the values' own.
+
+    Raises:
+        ValueError: a wrong number of dimensions or of points, or fields that are not square on a periodic problem.
+    """
+    axes = problem.output_space
+    shape = values.shape if shape is None else tuple(shape)
+    points = {}
+    for name, axis in axes.items():
+        label = "input_x" if len(axes) == 1 else f"input_x[{name!r}]"
+        if name in positions:
+            points[name] = check_positions(positions[name], label, axis)
+        elif not axis.is_periodic:
+            points[name] = axis.nodes
+    expected = ", ".join(str(len(points[name])) if name in points else f"n_{name}" for name in axes)
+    if values.ndim != 1 + len(axes):
+        raise ValueError(
+            f"u0 must have the shape (batch, {expected}), one value per point of {'input_x' if points else 'a grid'}; "
+            f"got {shape}" + ("" if len(axes) == 1 else f", that is {len(shape)} dimensions instead of {1 + len(axes)}")
+        )
+    sized = {}
+    for (name, axis), num_points in zip(axes.items(), values.shape[1:], strict=True):
+        if name in points and len(points[name]) != num_points:
+            raise ValueError(
+                f"u0 must have the shape (batch, {expected}), one value per point of input_x; got {shape}; "
+                "pass your own points as input_x"
+            )
+        if axis.is_periodic:
+            try:
+                sized[name] = axis.sized(num_points)
+            except ValueError as error:
+                raise ValueError(f"u0 has the shape {shape}; along {name}: {error}; resample the field") from None
+            points[name] = _periodic_points(points.get(name), name, sized[name])
+    densities = {axis.closed_nodes.size / (axis.stop - axis.start) for axis in sized.values()}
+    if len(sized) > 1 and max(densities) > (1 + 1e-9) * min(densities):
+        numbers = [round(max(densities) * (axis.stop - axis.start)) for axis in sized.values()]
+        raise ValueError(
+            f"non-square fields: u0 has {' x '.join(map(str, values.shape[1:]))} points; expected equally many per "
+            f"unit length along {' and '.join(sized)}; resample to {' x '.join(map(str, numbers))}"
+        )
+    return {name: points[name] for name in axes}
+
+
+def _periodic_points(points: np.ndarray | None, name: str, axis: Axis) -> np.ndarray:
+    """The axis' own nodes, if given positions are these to single precision."""
+    nodes, length = axis.nodes, axis.stop - axis.start
+    if points is not None and not np.allclose(points, nodes, rtol=0, atol=1e-6 * length):
+        raise ValueError(
+            f"initial conditions on the periodic axis {name} live on {len(nodes)} equally spaced points "
+            f"{axis.start:g}, {nodes[1]:g}, …, {nodes[-1]:g} (without {axis.stop:g}), "
+            f"got {points[0]:g} … {points[-1]:g}; resample to these"
+        )
+    return nodes
 
 
 def check_positions(points: Any, name: str, axis: Axis) -> np.ndarray:
     """(n,) strictly increasing positions inside the axis, its ghost points included."""
     points = np.atleast_1d(np.asarray(to_numpy(points), dtype=np.float64))
-    low, high = axis.closed_nodes[0], axis.closed_nodes[-1]
-    if points.ndim != 1 or not np.isfinite(points).all() or points.min() < low or points.max() > high:
+    low, high = (axis.start, axis.stop) if axis.is_periodic else (axis.closed_nodes[0], axis.closed_nodes[-1])
+    is_inside = points.ndim == 1 and points.size and np.isfinite(points).all()
+    if not is_inside or points.min() < low or points.max() > high:
         raise ValueError(f"{name} must be finite positions in [{axis.start:g}, {axis.stop:g}]")
     if (np.diff(points) <= 0).any():
         raise ValueError(f"{name} must be strictly increasing")
@@ -78,17 +177,23 @@ def check_positions(points: Any, name: str, axis: Axis) -> np.ndarray:
 
 
 def check_times(problem: Problem, times: Any) -> np.ndarray:
-    """(m,) output times in [0, duration]; the problem's own when None."""
+    """(m,) output times in [0, duration], or [0, 10 durations] if the problem continues; its own when None."""
     if times is None:
         return problem.output_times
     times = np.atleast_1d(np.asarray(to_numpy(times), dtype=np.float64))
-    duration = problem.duration
     if times.ndim != 1 or len(times) == 0 or not np.isfinite(times).all():
         raise ValueError("times must be a non-empty list of finite numbers")
-    if times.min() < 0 or times.max() > duration:
+    last = problem.duration * (LONGEST_ROLL_OUT if problem.can_continue else 1)
+    if times.min() < 0 or times.max() > last:
         bad = times.min() if times.min() < 0 else times.max()
-        raise ValueError(f"times must lie in [0, {duration:g}] {problem.units['t']}, got {bad:g}")
+        why = f" ({LONGEST_ROLL_OUT} trained durations)" if problem.can_continue else ""
+        raise ValueError(f"times must lie in [0, {last:g}]{unit_of(problem.units['t'])}{why}, got {bad:g}")
     return times
+
+
+def unit_of(unit: str) -> str:
+    """ " unit" to follow a number; nothing of dimensionless quantities."""
+    return "" if unit in ("", "dimensionless") else f" {unit}"
 
 
 def check_parameters(
@@ -111,9 +216,11 @@ def check_parameters(
         if value.min() < low - slack or value.max() > high + slack:
             bad = value.min() if value.min() < low - slack else value.max()
             if is_input:
-                raise ValueError(f"parameter {key} must lie in [{low:g}, {high:g}] {declared.unit}, got {bad:g}")
+                raise ValueError(
+                    f"parameter {key} must lie in [{low:g}, {high:g}]{unit_of(declared.unit)}, got {bad:g}"
+                )
             raise ValueError(
-                f"parameter {key} is fixed at {low:g} {declared.unit} in this model, got {bad:g}; "
+                f"parameter {key} is fixed at {low:g}{unit_of(declared.unit)} in this model, got {bad:g}; "
                 "choose a model that takes it as input (pihc list)"
             )
         if is_input:
@@ -129,8 +236,9 @@ def check_values(problem: Problem, values: np.ndarray, on_failure: str = "warn")
     Raises:
         ValueError: a bad trajectory, with on_failure="raise".
     """
-    is_finite = np.isfinite(values).all(axis=1)
-    messages = problem.check_initial_condition(np.where(is_finite[:, None], values, 0.0))
+    space = tuple(range(1, values.ndim))
+    is_finite = np.isfinite(values).all(axis=space)
+    messages = problem.check_initial_condition(np.where(np.expand_dims(is_finite, space), values, 0.0))
     for i in np.flatnonzero(~is_finite):
         count = int((~np.isfinite(values[i])).sum())
         messages[i] = f"initial condition has {count} values that are not finite; remove or interpolate them"

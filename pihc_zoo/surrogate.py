@@ -248,8 +248,9 @@ class Surrogate(nn.Module):
         """
         is_torch = isinstance(u0, Tensor)
         request = check_request(self.problem, self.parameter_inputs, u0, x, times, parameters, input_x, on_failure)
-        values, input_x, x, times, c = request.values, request.input_x, request.x, request.times, request.c
+        values, times, c = request.values, request.times, request.c
         (axis_name,) = self.problem.output_space
+        input_x, x = request.input_points[axis_name], request.points[axis_name]
         decomposition = self._decomposition(experts)
         changes = {key: value for key, value in {"max_steps": max_steps, "rtol": rtol}.items() if value is not None}
         solver = dataclasses.replace(self.constraint.solver, **changes)

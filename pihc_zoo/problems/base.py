@@ -86,6 +86,8 @@ class Problem:
     output_space: ClassVar[dict[str, Axis]]
     output_times: ClassVar[np.ndarray]
     default_axis: ClassVar[str] = "x"
+    conserves_mean: ClassVar[bool] = False  # the space average is constant in time
+    can_continue: ClassVar[bool] = False  # whether an end state may start again: autonomous, no layers at t = 0
 
     def residual(self, f: dict[str, Any], c: dict[str, Any]) -> Any:
         """Pointwise residual of the features ``f`` under the parameters ``c``."""

@@ -49,6 +49,8 @@ class NavierStokes2D(Problem):
         "nu": Parameter(1e-4, 1e-4, 1e-2, "dimensionless", "kinematic viscosity", is_logarithmic=True),
     }
     duration = 5.0
+    conserves_mean = True
+    can_continue = True
     state_range = (-6.0, 6.0)
     output_space = {"x": FourierAxis(64), "y": FourierAxis(64)}
     output_times = np.linspace(0.0, 5.0, 64)

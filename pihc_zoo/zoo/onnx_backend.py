@@ -98,13 +98,14 @@ class OnnxSurrogate:
         messages = check_values(self.problem, request.values, on_failure)
         good = np.flatnonzero([not message for message in messages])
 
-        (native_axis,) = self.problem.output_space.values()
+        ((axis_name, native_axis),) = self.problem.output_space.items()
         native, native_times = native_axis.nodes, self.problem.output_times
+        input_x, x = request.input_points[axis_name], request.points[axis_name]
         values = request.values[good]
         inputs = values
-        if not np.array_equal(request.input_x, native):
-            inputs = values @ _matrix(request.input_x.tobytes(), native.tobytes()).T
-        is_native = np.array_equal(request.x, native) and np.array_equal(request.times, native_times)
+        if not np.array_equal(input_x, native):
+            inputs = values @ _matrix(input_x.tobytes(), native.tobytes()).T
+        is_native = np.array_equal(x, native) and np.array_equal(request.times, native_times)
         names = [output.name for output in self.session.get_outputs()]
         wanted = [name for name in names if name != "u" or is_native]
 
@@ -118,18 +119,18 @@ class OnnxSurrogate:
                 feed[key] = np.ascontiguousarray(value[good][rows] if value.ndim else np.full(len(chunk), value))
             part = dict(zip(wanted, self.session.run(wanted, feed), strict=True))
             if not is_native:
-                part["u"] = self._read(part["u_nodes"], self.grid, request.times, request.x)
+                part["u"] = self._read(part["u_nodes"], self.grid, request.times, x)
             for row in np.flatnonzero(request.times == 0):
                 part["u"][:, row] = (
                     values[rows]
-                    if np.array_equal(request.x, request.input_x)
-                    else values[rows] @ _matrix(request.input_x.tobytes(), request.x.tobytes()).T
+                    if np.array_equal(x, input_x)
+                    else values[rows] @ _matrix(input_x.tobytes(), x.tobytes()).T
                 )
             parts.append(part)
 
         def read_field(key: str, part: dict[str, Any]) -> np.ndarray:
             grid = self.grid.refined(self.trust.refinement) if key == "estimated_error" else self.grid
-            return self._read(part[f"{key}_nodes"], grid, request.times, request.x)
+            return self._read(part[f"{key}_nodes"], grid, request.times, x)
 
         counts = self.decomposition["counts"]
         num_experts = int(np.prod([1, *counts.values()]))
