@@ -2,24 +2,65 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .method_of_lines import MethodOfLines
 
-
-def truth_solver(problem) -> MethodOfLines:
-    """The converged solver of one trajectory on the problem's output grid (about 1e-9 in time)."""
-    return MethodOfLines(problem)
+TRUTH_NODES = 128  # per periodic axis
 
 
-def reference_solver(problem) -> MethodOfLines:
-    """The robust solver used as fallback: the same, at 1e-8."""
-    return MethodOfLines(problem, rtol=1e-8, atol=1e-8)
+def is_periodic(problem) -> bool:
+    """Whether all space axes of a problem are periodic.
+
+    Raises:
+        ValueError: some are and some are not.
+    """
+    kinds = {axis.is_periodic for axis in problem.output_space.values()}
+    if len(kinds) > 1:
+        raise ValueError(f"no classical solver for the axes {tuple(problem.output_space)}: some bounded, some periodic")
+    return kinds.pop()
 
 
-def fast_solver(problem, **settings):
-    """The fastest batched solver; imports torch."""
-    from .picard import PicardSolver
+def truth_solver(problem, **settings: Any):
+    """The converged solver.
 
-    return PicardSolver(problem, **settings)
+    Bounded axes: one trajectory at a time on the problem's output grid, about 1e-9 in time. Periodic
+    axes: batches in float64 on ``num_nodes`` points per axis, whatever the grid of the answer is;
+    default: 128, or the input's grid where the initial condition has modes that 128 do not carry.
+
+    Args:
+        settings: of `MethodOfLines` or `PseudoSpectral`.
+    """
+    if not is_periodic(problem):
+        return MethodOfLines(problem, **settings)
+    from .pseudo_spectral import PseudoSpectral
+
+    if settings.get("num_nodes") is None:
+        settings = {"least_nodes": TRUTH_NODES, **settings}
+    return PseudoSpectral(problem, **settings)
 
 
-__all__ = ["MethodOfLines", "fast_solver", "reference_solver", "truth_solver"]
+def reference_solver(problem):
+    """The robust solver used as fallback: the same, at 1e-8 on bounded axes."""
+    return truth_solver(problem) if is_periodic(problem) else MethodOfLines(problem, rtol=1e-8, atol=1e-8)
+
+
+def fast_solver(problem, **settings: Any):
+    """The fastest batched solver, u0 (batch, *space) ↦ (batch, time, *space); imports torch.
+
+    Args:
+        settings: of `PicardSolver` on bounded axes, of `PseudoSpectral` on periodic ones, there by
+            default in float32.
+    """
+    if not is_periodic(problem):
+        from .picard import PicardSolver
+
+        return PicardSolver(problem, **settings)
+    import torch
+
+    from .pseudo_spectral import PseudoSpectral
+
+    return PseudoSpectral(problem, **{"dtype": torch.float32, **settings})
+
+
+__all__ = ["MethodOfLines", "fast_solver", "is_periodic", "reference_solver", "truth_solver"]
