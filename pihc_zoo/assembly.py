@@ -33,9 +33,11 @@ def assemble(
     Args:
         problem, request, on_failure: of the call.
         messages: per trajectory, what is wrong with its input; None where it was computed.
-        parts: results of the computed trajectories in order, by the names of `Prediction`.
+        parts: results of the computed trajectories in order, by the names of `Prediction`; failure_time (n,) may
+            be left out.
         read_field: "residual" or "estimated_error" and a part ↦ that field at the output points.
-        num_subproblems, num_experts: of the decomposition.
+        num_subproblems: solves per trajectory, of all time windows, the first window's first.
+        num_experts: of the decomposition.
         trust: bounds of what the model may be trusted for.
         name: of the model.
         like_input: converts arrays to the caller's kind.
@@ -44,7 +46,6 @@ def assemble(
         ValueError: a failed solve, with on_failure="raise".
     """
     values, times, c = request.values, request.times, request.c
-    (x,) = request.points.values()
     batch = len(values)
     is_good = np.array([not message for message in messages])
     good = np.flatnonzero(is_good)
@@ -62,21 +63,34 @@ def assemble(
         return spread([to_numpy(part[key]) for part in parts], fill, shape, dtype)
 
     def field_map(key: str) -> Callable[[], Any]:
-        shape = (len(times), len(x))
-        return lambda: like_input(spread([read_field(key, part) for part in parts], np.nan, shape, np.float64))
+        def read() -> Any:
+            fields = spread([read_field(key, part) for part in parts], np.nan, request.shape, np.float64)
+            return like_input(_cut(fields, times, failure_time))
+
+        return read
 
     num_coefficients = parts[0]["coefficients"].shape[-1] if parts else 0
-    u = gathered("u", np.nan, (len(times), len(x)))
+    u = gathered("u", np.nan, request.shape)
     status = gathered("status", int(Status.BAD_INPUT), (num_subproblems,), np.int64)
     estimated = gathered("estimated_error", np.nan, ())
     converged = status == int(Status.CONVERGED)
+    failure_time = spread(
+        [to_numpy(part.get("failure_time", np.full(len(part["u"]), np.nan))) for part in parts], np.nan, (), np.float64
+    )
+    has_stopped = np.isfinite(failure_time)
     for i in good:
-        if not converged[i].all():
-            failed = np.flatnonzero(~converged[i])
-            which = "" if num_subproblems == 1 else f" (experts {', '.join(map(str, failed[:8]))})"
+        failed = np.flatnonzero(~converged[i])
+        if has_stopped[i]:
+            at = f"at t = {failure_time[i]:.3g}"
+            reason = Status(int(status[i, failed[0]])).message if len(failed) else "values are no longer finite"
+            messages[i] = f"solve {at}: {reason}"
+        elif len(failed):
+            what = "experts" if num_subproblems == num_experts else "subproblems"
+            which = "" if num_subproblems == 1 else f" ({what} {', '.join(map(str, failed[:8]))})"
             messages[i] = f"solve{which} {Status(int(status[i, failed[0]])).message}"
             u[i] = np.nan
-    is_failed = ~converged.all(axis=1)
+    u = _cut(u, times, failure_time)
+    is_failed = ~converged.all(axis=1) | has_stopped
     is_unanswered = is_failed & ~is_good if on_failure == "fallback" else is_failed
     if on_failure == "fallback":
         _fall_back(problem, request, u, np.flatnonzero(is_failed & is_good), messages)
@@ -86,12 +100,17 @@ def assemble(
         if on_failure == "raise":
             raise ValueError(text)
         warnings.warn(text, RuntimeWarning, stacklevel=3)
+    is_beyond = times.max() > problem.duration
+    if is_beyond:
+        late = f"predicted beyond the trained duration ({problem.duration:g}): t = {times.max():g}"
+        for i in good:
+            messages[i] = f"{messages[i]}; {late}" if messages[i] else late
     unresolved = gathered("unresolved", np.nan, ())
-    is_reliable = ~is_failed & trust.accepts(values, estimated, unresolved)
+    is_reliable = ~is_failed & trust.accepts(values, estimated, unresolved) & (not is_beyond)
     return Prediction(
         u=like_input(u),
         t=like_input(times),
-        x=like_input(x),
+        points={key: like_input(points) for key, points in request.points.items()},
         u0=like_input(values),
         parameters={key: like_input(np.broadcast_to(value, (batch,)).copy()) for key, value in c.items()},
         coefficients=like_input(gathered("coefficients", np.nan, (num_subproblems, num_coefficients))),
@@ -103,10 +122,24 @@ def assemble(
         converged=like_input(converged),
         iterations=like_input(gathered("iterations", 0, (num_subproblems,), np.int64)),
         is_reliable=like_input(is_reliable),
+        failure_time=like_input(failure_time),
         messages=[message or "" for message in messages],
         model=name,
         units=dict(problem.units),
+        symbol=problem.field,
+        periods={key: axis.stop - axis.start for key, axis in problem.output_space.items() if axis.is_periodic},
+        diagnostics=dict(problem.diagnostics),
         field_maps={key: field_map(key) for key in ("residual", "estimated_error")},
+    )
+
+
+def _cut(fields: np.ndarray, times: np.ndarray, failure_time: np.ndarray) -> np.ndarray:
+    """Fields (batch, time, *space) with NaN from the failure times (batch,) on."""
+    is_after = times >= failure_time[:, None]  # False for NaN
+    return (
+        np.where(is_after.reshape(*is_after.shape, *[1] * (fields.ndim - 2)), np.nan, fields)
+        if is_after.any()
+        else fields
     )
 
 
@@ -117,16 +150,13 @@ def _fall_back(
     from .reference import reference_solver
 
     solve = reference_solver(problem)
+    input_x, x = (
+        next(iter(points.values())) if len(points) == 1 else points for points in (request.input_points, request.points)
+    )
     for i in indices:
         own = {key: float(value if np.ndim(value) == 0 else value[i]) for key, value in request.c.items()}
         try:
-            u[i] = solve(
-                request.values[i],
-                input_x=request.input_points["x"],
-                x=request.points["x"],
-                times=request.times,
-                parameters=own,
-            )
+            u[i] = solve(request.values[i], input_x=input_x, x=x, times=request.times, parameters=own)
             messages[i] = f"{messages[i]}; replaced by the classical solver"
         except RuntimeError as error:
             messages[i] = f"{messages[i]}; {error}"

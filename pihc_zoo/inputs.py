@@ -66,10 +66,10 @@ def check_request(
     values = np.asarray(to_numpy(u0), dtype=np.float64)
     if values.ndim == len(axes):
         values = values[None]
+    if values.ndim and len(values) == 0:
+        raise ValueError("u0 has no trajectories; expected at least one")
     asked = by_axis(input_x, "input_x", problem)
     input_points = check_field(problem, values, asked, np.shape(u0))
-    if len(values) == 0:
-        raise ValueError("u0 has no trajectories; expected at least one")
     outputs = by_axis(x, "x", problem)
     points = {}
     for name, axis in axes.items():
@@ -125,10 +125,7 @@ def check_field(
             points[name] = axis.nodes
     expected = ", ".join(str(len(points[name])) if name in points else f"n_{name}" for name in axes)
     if values.ndim != 1 + len(axes):
-        raise ValueError(
-            f"u0 must have the shape (batch, {expected}), one value per point of {'input_x' if points else 'a grid'}; "
-            f"got {shape}" + ("" if len(axes) == 1 else f", that is {len(shape)} dimensions instead of {1 + len(axes)}")
-        )
+        raise ValueError(f"u0 must have the shape (batch, {expected}) or ({expected}), got {shape}")
     sized = {}
     for (name, axis), num_points in zip(axes.items(), values.shape[1:], strict=True):
         if name in points and len(points[name]) != num_points:
@@ -140,7 +137,7 @@ def check_field(
             try:
                 sized[name] = axis.sized(num_points)
             except ValueError as error:
-                raise ValueError(f"u0 has the shape {shape}; along {name}: {error}; resample the field") from None
+                raise ValueError(f"u0 has the shape {shape}; along {name}: {error}; resample the fields") from None
             points[name] = _periodic_points(points.get(name), name, sized[name])
     densities = {axis.closed_nodes.size / (axis.stop - axis.start) for axis in sized.values()}
     if len(sized) > 1 and max(densities) > (1 + 1e-9) * min(densities):

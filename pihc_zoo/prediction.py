@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+_REPORT = (
+    "residual",
+    "estimated_error",
+    "unresolved",
+    "status",
+    "converged",
+    "iterations",
+    "is_reliable",
+    "failure_time",
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,7 @@ class Trust:
         """(batch,) whether a trajectory lies where the model was calibrated; None is not checked.
 
         Args:
-            u0: (batch, n) initial conditions.
+            u0: (batch, *space) initial conditions.
             estimated_error, unresolved: (batch,), see `Prediction`.
         """
         low, high = (-np.inf, np.inf) if self.state_range is None else self.state_range
@@ -60,7 +71,8 @@ class Prediction:
 
     Attributes:
         u: (batch, time, *space) solution, float64; NaN where it failed.
-        t: (time,) output times; x: (space,) output positions.
+        t: (time,) output times.
+        points: output positions by axis name, in the order of u's dimensions; ``x`` is that of the axis "x".
         u0: (batch, *space) the initial conditions as given.
         parameters: (batch,) values by symbol.
         coefficients: (batch, subproblem, coefficient) of the basis functions.
@@ -73,13 +85,17 @@ class Prediction:
         messages: per trajectory, what is wrong with it; empty if nothing.
         unresolved: (batch,) relative L2 part of the initial condition that the model's grid does not
             carry, dimensionless.
-        is_reliable: (batch,) converged, and `Trust.accepts` it.
+        is_reliable: (batch,) converged, `Trust.accepts` it, and all times are within the trained duration.
+        failure_time: (batch,) time from which on a roll-out has no values; NaN if it has all, or none.
         units: physical units of u and the coordinates by name.
+        symbol: the literature's letter for u.
+        periods: lengths of the periodic axes by name.
+        diagnostics: what `diagnostic` computes, name → (factor, derivative of u).
     """
 
     u: Any
     t: Any
-    x: Any
+    points: dict[str, Any]
     u0: Any
     parameters: dict[str, Any]
     coefficients: Any
@@ -91,10 +107,19 @@ class Prediction:
     converged: Any
     iterations: Any
     is_reliable: Any
+    failure_time: Any
     messages: list[str]
     model: str = ""
     units: dict[str, str] = field(default_factory=dict)
+    symbol: str = "u"
+    periods: dict[str, float] = field(default_factory=dict)
+    diagnostics: dict[str, tuple[float, Any]] = field(default_factory=dict, repr=False)
     field_maps: dict[str, Callable[[], Any]] = field(default_factory=dict, repr=False)
+
+    @property
+    def x(self) -> Any:
+        """(n,) output positions along the axis "x"."""
+        return self.points["x"]
 
     @property
     def residual_field(self) -> Any:
@@ -106,25 +131,62 @@ class Prediction:
         """(batch, time, *space) estimated u − u_true at the output points."""
         return self.field_maps["estimated_error"]()
 
-    def save(self, path: str | os.PathLike) -> Path:
-        """Writes keys u0, x, t, u, parameter_<name> and the report to an NPZ, atomically.
+    def diagnostic(self, name: str) -> Any:
+        """(batch, time, *space) a further field of the problem, such as the velocity, computed spectrally from u.
+
+        Args:
+            name: one of ``diagnostics``.
 
         Raises:
-            ValueError: the folder cannot be written.
+            ValueError: no such field, or output points that are no full equally spaced periodic grid.
         """
-        arrays = {"u0": self.u0, "x": self.x, "t": self.t, "u": self.u}
+        from .spectra import check_periodic_grid, derivative
+
+        if name not in self.diagnostics:
+            if not self.diagnostics:
+                raise ValueError(f"no diagnostic {name!r}; this problem has none")
+            from .zoo.config import nearest
+
+            raise ValueError(f"no diagnostic {name!r}; {nearest(name, self.diagnostics)}")
+        try:
+            lengths = check_periodic_grid({key: to_numpy(value) for key, value in self.points.items()}, self.periods)
+        except ValueError as error:
+            raise ValueError(f"diagnostic {name!r}: {error}") from None
+        factor, feature = self.diagnostics[name]
+        orders = [feature.orders.get(key, 0) for key in self.points]
+        u = to_numpy(self.u)
+        result = np.empty(u.shape)
+        for i, row in enumerate(u):  # one by one: transforms are twice as large
+            result[i] = derivative(row, lengths, orders, feature.laplacian, factor)
+        return self.u.new_tensor(result) if hasattr(self.u, "new_tensor") else result
+
+    def save(self, path: str | os.PathLike, diagnostics: Sequence[str] = ()) -> Path:
+        """Writes an NPZ, atomically: u0, positions by axis name, t, u, parameter_<name>, and the report.
+
+        Args:
+            path: .npz is added if it is missing.
+            diagnostics: names of `diagnostic` to write as well.
+
+        Raises:
+            ValueError: the folder cannot be written, or no such diagnostic.
+        """
+        arrays = {"u0": self.u0, **self.points, "t": self.t, "u": self.u}
+        arrays |= {name: self.diagnostic(name) for name in diagnostics}
         arrays |= {f"parameter_{key}": value for key, value in self.parameters.items()}
-        arrays |= {
-            key: getattr(self, key)
-            for key in ("residual", "estimated_error", "unresolved", "status", "converged", "iterations", "is_reliable")
-        }
+        arrays |= {key: getattr(self, key) for key in _REPORT}
         return save_npz(path, {key: to_numpy(value) for key, value in arrays.items()})
 
     def plot(self, index: int = 0, path: str | os.PathLike | None = None):
-        """Draws prediction, residual and estimated error of one trajectory; saves it to ``path``."""
+        """Draws prediction and estimated error of one trajectory; saves it to ``path``."""
         from .plotting import plot_prediction
 
         return plot_prediction(self, index, path)
+
+    def animate(self, index: int = 0, path: str | os.PathLike | None = None, fps: int = 12) -> Path:
+        """Writes one trajectory as a GIF, by default ``<model>.gif`` in the working folder; returns its path."""
+        from .plotting import animate_prediction
+
+        return animate_prediction(self, index, path or f"{self.model.split('/')[-1] or 'prediction'}.gif", fps)
 
 
 def to_numpy(value: Any) -> np.ndarray:
