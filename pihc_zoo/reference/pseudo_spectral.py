@@ -59,9 +59,7 @@ class FourierFeatures(nn.Module):
         self.modes_dtype = torch.complex64 if dtype == torch.float32 else torch.complex128
         self.register_buffer("mask", mask, persistent=False)
         self.register_buffer("squares", squares, persistent=False)
-        for name, feature in problem.features.items():
-            if "t" not in feature.orders:
-                self.register_buffer(f"multiplier_{name}", self.symbol(feature).to(self.modes_dtype), persistent=False)
+        self._multipliers: dict[frozenset[str], tuple[list[str], Tensor]] = {}
 
     def symbol(self, feature) -> Tensor:
         """(*spectrum) complex multiplier of a feature on the modes inside the band, in double precision.
@@ -93,10 +91,19 @@ class FourierFeatures(nn.Module):
         modes = torch.fft.rfftn(values, dim=tuple(range(-len(self.names), 0)), norm="forward")
         return torch.view_as_complex(torch.view_as_real(modes).mul_(self.mask[..., None]))
 
+    def multipliers(self, skip: frozenset[str] = frozenset()) -> tuple[list[str], Tensor]:
+        """Names of the features but for time derivatives and ``skip``, and their (feature, 1, *spectrum)."""
+        if skip not in self._multipliers:
+            features = self.problem.features
+            names = [name for name in features if "t" not in features[name].orders and name not in skip]
+            stack = torch.stack([self.symbol(features[name]) for name in names])[:, None]
+            self._multipliers[skip] = names, stack.to(self.modes_dtype)
+        return self._multipliers[skip]
+
     def forward(self, modes: Tensor, skip: frozenset[str] = frozenset()) -> dict[str, Tensor]:
-        """Features at collocation points by name; time derivatives and ``skip`` are left out."""
-        names = [n for n, feature in self.problem.features.items() if "t" not in feature.orders and n not in skip]
-        return {name: self.to_values(modes * getattr(self, f"multiplier_{name}")) for name in names}
+        """(batch, *spectrum) ↦ features at collocation points by name, without time derivatives and ``skip``."""
+        names, multipliers = self.multipliers(skip)
+        return dict(zip(names, self.to_values(modes * multipliers).unbind(), strict=True))
 
 
 class _Discretisation(SemiDiscrete):
@@ -105,11 +112,27 @@ class _Discretisation(SemiDiscrete):
     def __init__(self, problem, space: dict[str, FourierAxis], dtype: torch.dtype, device: Any):
         super().__init__(problem, space)
         self.features = FourierFeatures(problem, space, dtype, device)
-        largest = {}
-        for name, feature in problem.features.items():
-            if "t" not in feature.orders and name not in self.skip:
-                largest[name] = float(getattr(self.features, f"multiplier_{name}").abs().max())
-        self.largest = largest
+        names, multipliers = self.features.multipliers(self.skip)
+        self.largest = {name: float(own.abs().max()) for name, own in zip(names, multipliers, strict=True)}
+
+    def with_parameters(self, c: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
+        """`nonlinear` for parameters that stay the same, their shapes and coefficients made once."""
+        dims = [1] * len(self.features.names)
+        own = {key: value.reshape(-1, *dims) for key, value in c.items()}
+        coefficients = self.problem.linearised(own)
+        rate = coefficients[self.rates[0]]
+        is_one = bool((rate == 1).all())
+        absent = dict.fromkeys((*self.rates, *self.skip), torch.zeros_like(rate))
+
+        def nonlinear(modes: Tensor) -> Tensor:
+            fields = self.features(modes, self.skip)
+            residual = self.problem.residual({**fields, **absent}, own)
+            for name in self.linear:
+                if name not in self.skip:
+                    residual = residual - coefficients[name] * fields[name]
+            return self.features.project(residual if is_one else residual / rate)
+
+        return nonlinear
 
     def fastest(self, modes: Tensor, c: dict[str, Tensor]) -> Tensor:
         """(batch,) λ = max over points of Σ_j |∂n/∂f_j| · largest multiplier of the feature f_j."""
@@ -117,7 +140,8 @@ class _Discretisation(SemiDiscrete):
         own = {key: value.reshape(-1, *dims) for key, value in c.items()}
         coefficients = self.problem.linearised(own)
         with torch.enable_grad():
-            fields = {name: field.requires_grad_() for name, field in self.features(modes, self.skip).items()}
+            fields = self.features(modes.detach(), self.skip)
+            fields = {name: field.detach().requires_grad_() for name, field in fields.items()}
             some = next(iter(fields.values()))
             absent = torch.zeros((), dtype=some.dtype, device=some.device)
             residual = self.problem.residual({**fields, **dict.fromkeys((*self.rates, *self.skip), absent)}, own)
@@ -391,22 +415,16 @@ class PseudoSpectral:
         symbol = model.symbol(c).to(features.modes_dtype)
         halves: dict[float, Tensor] = {}
         is_failed = torch.zeros(len(values), dtype=torch.bool, device=values.device)
-        first: list[Tensor] = []
+        formed = model.with_parameters(c)
 
-        def nonlinear(v: Tensor) -> Tensor:
-            k = model.nonlinear(v, c)
-            first.append(k)
-            return k
-
-        def advance(v: Tensor, step: float) -> Tensor:
+        def advance(v: Tensor, start: Tensor, step: float) -> Tensor:
             if step not in halves:
                 halves.clear()
                 halves[step] = torch.exp(-symbol * (step / 2))
-            first.clear()
-            return integrating_factor_step(v, nonlinear, halves[step], step)
+            return integrating_factor_step(v, lambda w: start if w is v else formed(w), halves[step], step)
 
         out[:, 0] = read(modes)
-        done = 0
+        done, ahead = 0, None  # ahead: n(u) at the start of the next step, where it is known
         for part in self._plan(times):
             if part.count == 0:  # as many steps as stability asks for
                 speed = model.fastest(modes, c)
@@ -417,14 +435,14 @@ class PseudoSpectral:
                 part.size /= part.count
                 modes = torch.where(is_failed.reshape(-1, *[1] * len(dims)), torch.zeros_like(modes), modes)
             for _ in range(part.count):
-                before = modes
-                modes = advance(before, part.size)
+                before, start = modes, formed(modes) if ahead is None else ahead
+                modes, ahead = advance(before, start, part.size), None
             inside = [(row, s) for row, s in part.outputs if s < 1]
             if inside:
-                rate = -(symbol * before + first[0])
-                after = -(symbol * modes + model.nonlinear(modes, c))
+                ahead = formed(modes)
+                rates = [-part.size * (symbol * u + n) for u, n in ((before, start), (modes, ahead))]
                 for row, s in inside:
-                    out[:, row] = read(_hermite(before, part.size * rate, modes, part.size * after, s))
+                    out[:, row] = read(_hermite(before, rates[0], modes, rates[1], s))
             for row, s in part.outputs:
                 if s >= 1:
                     out[:, row] = read(modes)
