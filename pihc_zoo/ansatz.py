@@ -7,59 +7,43 @@ every stencil closes them so, and the mollifier makes them small where condition
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
-from .operators.derivatives import FeatureOperator
-from .operators.linearised import LinearisedOperator
+from .lifts import ConstantLift, IntegratedLift, Lift, LinearisedLift
+from .operators.derivatives import Closure, FeatureOperator
+from .operators.periodic import PeriodicFeatureOperator
 
 
-class LinearisedLift(nn.Module):
-    """u_L = A⁻¹(conditions): the solution of the linearised problem A u = 0."""
+@dataclass
+class Conditions:
+    """What is known before any network runs.
 
-    def __init__(self, operator: FeatureOperator, linearised: LinearisedOperator):
-        super().__init__()
-        self.linearised = linearised
+    Attributes:
+        u0: (batch, *space) initial values at the nodes.
+        c: parameters, tensors of shape () or (batch,).
+        closures: wall elimination by axis.
+        lift: (batch, time, *space); ``lift_features`` (batch, feature, time, *collocation) its features;
+            ``lift_rate`` (batch, time, *space) its time derivative where the nodes do not give it.
+        residual: (batch, time, *space) the lift's residual, its resolved part.
+        corrections: (batch, count, time, *space) the lift's first-order correction −A⁻¹ρ(u_L) and
+            further Krylov directions of the linearised problem.
+    """
 
-    def forward(self, u0: Tensor, c: dict[str, Tensor], operator: FeatureOperator, closures) -> Tensor:
-        """(batch, *space) initial values at the nodes ↦ (batch, time, *space)."""
-        grid, problem = operator.grid, operator.problem
-        zero = torch.zeros(u0.shape[0], 1, *grid.shape, dtype=u0.dtype, device=u0.device)
-        features = operator(zero, closures, u0[:, None])  # of the conditions alone
-        names = list(problem.features)
-        coefficients = problem.linearised(c)
-        residual = sum(
-            value.reshape(-1, *[1] * len(grid.shape)) * features[:, 0, names.index(name)]
-            for name, value in coefficients.items()
-        )
-        return self.correction(residual, c)
-
-    def correction(self, residual: Tensor, c: dict[str, Tensor]) -> Tensor:
-        """−A⁻¹ρ: to first order, what a field with residual ρ lacks; (batch, time, *space)."""
-        scale = self.linearised.row_scale.reshape(-1, *[1] * (residual.dim() - 2))
-        return -self.linearised.inverse(c, residual.shape[0]).apply((residual * scale)[:, None])[:, 0]
-
-
-class ConstantLift(nn.Module):
-    """u_L(x, t) = u₀(x)."""
-
-    def __init__(self, operator: FeatureOperator, linearised: LinearisedOperator | None = None):
-        super().__init__()
-
-    def forward(self, u0: Tensor, c: dict[str, Tensor], operator: FeatureOperator, closures) -> Tensor:
-        """(batch, *space) ↦ (batch, time, *space)."""
-        return u0[:, None].expand(-1, operator.grid.shape[0], *u0.shape[1:])
-
-    def correction(self, residual: Tensor, c: dict[str, Tensor]) -> Tensor:
-        """Without a linearised operator the residual itself is the best hint."""
-        return -residual
-
-
-LIFTS: dict[str, type[nn.Module]] = {"linearised": LinearisedLift, "constant": ConstantLift}
+    u0: Tensor
+    c: dict[str, Tensor]
+    closures: dict[str, Closure]
+    lift: Tensor
+    lift_features: Tensor
+    lift_rate: Tensor | None
+    residual: Tensor
+    corrections: Tensor
 
 
 class Ansatz(nn.Module):
-    """Lift, mollifier and the network's input channels.
+    """Lift, mollifier and the network's input channels, over space-time.
 
     Args:
         operator: features on the grid.
@@ -143,12 +127,14 @@ class Ansatz(nn.Module):
         ramp = torch.tanh(self.coordinates[:1] / self.ramp)
         return ramp * torch.tanh(self._eta(c)).prod(dim=1) if self.num_walls else ramp
 
-    def inputs(self, u0: Tensor, lift: Tensor, correction: Tensor, c: dict[str, Tensor]) -> Tensor:
+    def inputs(self, conditions: Conditions) -> Tensor:
         """(batch, channel, time, *space) network inputs, all of O(1).
 
         Coordinates, wall layers, the lift and its first-order correction, u₀, what the problem
         adds, and the parameters.
         """
+        u0, lift, c = conditions.u0, conditions.lift, conditions.c
+        correction = conditions.corrections[:, 0]
         batch, dims = u0.shape[0], [1] * len(self.grid.shape)
         channels = [2 * self.coordinates[None] - 1]
         if self.num_walls:
@@ -162,11 +148,101 @@ class Ansatz(nn.Module):
             channels.append(self.problem.parameters[key].normalised(broadcast[key])[:, None])
         return torch.cat([part.expand(batch, part.shape[1], *self.grid.shape) for part in channels], dim=1)
 
-    def basis(self, output: Tensor, corrections: Tensor, c: dict[str, Tensor]) -> Tensor:
-        """Network output (batch, basis, time, *space) ↦ basis functions in float64.
+    def basis(self, output: Tensor, conditions: Conditions) -> Tensor:
+        """Network output (batch, basis, time, *space) ↦ basis functions in the precision of the solves.
 
         They vanish where conditions are imposed: network outputs by the mollifier, the lift's
-        corrections (batch, count, time, *space) by construction.
+        corrections by construction.
         """
-        learned = output.double() * (self.basis_scale * self.mollifier(c))[:, None]
+        corrections = conditions.corrections
+        learned = output.to(corrections.dtype) * (self.basis_scale * self.mollifier(conditions.c))[:, None]
         return torch.cat([corrections[:, : self.num_corrections], learned], dim=1)
+
+
+class EvolutionAnsatz(nn.Module):
+    """Lift and the network's input channels for one window of a roll-out on periodic axes.
+
+    The network sees space only: the lift, its features and its residual at a few instants of the
+    window. To first order the lift's error is linear in its residual, so residual, correction and basis
+    functions are measured in each trajectory's own unit, the root mean square of −A⁻¹ρ(u_L).
+
+    Args:
+        operator: features on the grid.
+        lift: of `LIFTS`.
+        parameter_inputs: parameters that the network takes as input channels.
+        basis_scale: size of a basis function at an O(1) network output, in that unit.
+        num_corrections: how many corrections of the lift join the basis, as its first functions.
+        instants: at how many time nodes the network sees the lift; evenly chosen, the last included.
+    """
+
+    def __init__(
+        self,
+        operator: PeriodicFeatureOperator,
+        lift: nn.Module,
+        parameter_inputs: tuple[str, ...] = (),
+        basis_scale: float = 1.0,
+        num_corrections: int = 0,
+        instants: int = 3,
+    ):
+        super().__init__()
+        self.problem, self.grid, self.lift = operator.problem, operator.grid, lift
+        self.operator = operator
+        self.parameter_inputs, self.num_corrections = tuple(parameter_inputs), num_corrections
+        self.basis_scale = basis_scale
+        num_times = self.grid.shape[0]
+        if not 1 <= instants <= num_times:
+            raise ValueError(f"instants must lie in [1, {num_times}], got {instants}")
+        picked = [round((i + 1) * num_times / instants) - 1 for i in range(instants)]
+        self.register_buffer("instants", torch.tensor(picked), persistent=False)
+        self.register_buffer("t", torch.as_tensor(self.grid.time.nodes.copy()), persistent=False)
+        self.space_features = [i for i, f in enumerate(self.problem.features.values()) if "t" not in f.orders]
+
+    @property
+    def num_inputs(self) -> int:
+        """Number of network input channels."""
+        return (len(self.space_features) + 3) * len(self.instants) + len(self.parameter_inputs)
+
+    @staticmethod
+    def unit(conditions: Conditions) -> Tensor:
+        """(batch, 1, ...) root mean square of the lift's first-order correction."""
+        correction = conditions.corrections[:, 0]
+        size = correction.square().flatten(1).mean(dim=1).sqrt()
+        return size.clamp(min=1e-12).reshape(-1, *[1] * (correction.dim() - 1))
+
+    def inputs(self, conditions: Conditions) -> Tensor:
+        """(batch, channel, *space) network inputs.
+
+        The lift, its space features, and its residual and first-order correction in the trajectory's
+        unit, each at the chosen instants; the parameters.
+        """
+        unit = self.unit(conditions)
+        batch, space = unit.shape[0], self.grid.shape[1:]
+        lift = conditions.lift[:, self.instants]
+        features = conditions.lift_features[:, self.space_features][:, :, self.instants]
+        features = self.operator.project(features)
+        residual = conditions.residual[:, self.instants] / unit
+        correction = conditions.corrections[:, 0, self.instants] / unit
+        channels = [lift, features.flatten(1, 2), residual, correction]
+        for key in self.parameter_inputs:
+            value = self.problem.parameters[key].normalised(conditions.c[key])
+            channels.append(value.reshape(-1, 1, *[1] * len(space)).expand(batch, 1, *space))
+        return torch.cat(channels, dim=1)
+
+    def basis(self, output: Tensor, conditions: Conditions) -> Tensor:
+        """Network output (batch, basis, time, *space) ↦ basis functions in the precision of the solves.
+
+        The network's own vanish at the window's start by their time modes. Where the mean is conserved
+        they have none.
+        """
+        corrections = conditions.corrections
+        learned = output.to(corrections.dtype) * (self.basis_scale * self.unit(conditions))[:, None]
+        if self.problem.conserves_mean:
+            learned = learned - learned.flatten(3).mean(dim=3).reshape(*learned.shape[:3], *[1] * (learned.dim() - 3))
+        return torch.cat([corrections[:, : self.num_corrections], learned], dim=1)
+
+
+ANSATZES: dict[str, tuple[type[Lift], type[nn.Module]]] = {
+    "linearised": (LinearisedLift, Ansatz),
+    "constant": (ConstantLift, Ansatz),
+    "integrated": (IntegratedLift, EvolutionAnsatz),
+}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .ansatz import Ansatz
+from .ansatz import Ansatz, Conditions, EvolutionAnsatz
 from .decomposition import Decomposition
 from .objective import CollocationObjective, ProblemResidual
 from .operators.derivatives import Closure, FeatureOperator
@@ -21,25 +21,7 @@ from .solvers.report import LeastSquaresSolution
 from .status import Status
 
 
-@dataclass
-class Conditions:
-    """What is known before any network runs.
-
-    Attributes:
-        u0: (batch, *space) initial values at the nodes.
-        c: parameters, tensors of shape () or (batch,).
-        closures: wall elimination by axis.
-        lift: (batch, time, *space); ``lift_features`` (batch, feature, time, *space) its features.
-        corrections: (batch, count, time, *space) the lift's first-order correction −A⁻¹ρ(u_L) and
-            further Krylov directions of the linearised problem.
-    """
-
-    u0: Tensor
-    c: dict[str, Tensor]
-    closures: dict[str, Closure]
-    lift: Tensor
-    lift_features: Tensor
-    corrections: Tensor
+_PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
 
 
 @dataclass
@@ -49,11 +31,14 @@ class ConstrainedField:
     Attributes:
         u: (batch, time, *space) at the nodes.
         coefficients: (batch, subproblem, coefficient).
+        rows: (batch, time, *space) rows W P ρ(u) on the whole grid, without gradients; None where
+            experts are independent.
         cost: (batch, subproblem) objective, differentiable.
         solution: what the solver reports, flat over (batch · subproblem).
     """
 
     u: Tensor
+    rows: Tensor | None
     coefficients: Tensor
     cost: Tensor
     solution: LeastSquaresSolution
@@ -71,25 +56,32 @@ class HardConstraint(nn.Module):
         ridge: λ of ½λ‖w‖².
         initial_coefficient: where every solve starts; 1 with ``max_steps = 0`` and one basis
             function is a soft constraint (PI-SC).
+        precision: of fields and features, "float64" or "float32"; coefficients, normal matrices and
+            their solves are in float64 always.
     """
 
     def __init__(
         self,
         operator: FeatureOperator,
-        ansatz: Ansatz,
+        ansatz: Ansatz | EvolutionAnsatz,
         residual_map: ResidualMap,
         decomposition: Decomposition,
         solver: LevenbergMarquardt,
         ridge: float = 1e-10,
         initial_coefficient: float = 0.0,
+        precision: str = "float64",
     ):
         super().__init__()
+        if precision not in _PRECISIONS:
+            raise ValueError(f"precision must be 'float64' or 'float32', not {precision!r}")
         decomposition.check(operator.grid)
         self.operator, self.ansatz, self.residual_map = operator, ansatz, residual_map
         self.problem, self.grid = operator.problem, operator.grid
         self.decomposition, self.solver = decomposition, solver
         self.ridge, self.initial_coefficient = ridge, initial_coefficient
+        self.precision = _PRECISIONS[precision]
         self._windows: dict = {}
+        self.to(self.precision)
 
     def conditions(self, u0: Tensor, c: dict[str, Tensor]) -> Conditions:
         """Eliminates the walls and computes the lift.
@@ -98,39 +90,52 @@ class HardConstraint(nn.Module):
             u0: (batch, *space) initial values at the nodes, float64.
             c: parameters, tensors of shape () or (batch,).
         """
+        u0 = u0.to(self.precision)
+        c = {key: value.to(self.precision) for key, value in c.items()}
         closures = self.operator.closures(c)
-        lift = self.ansatz.lift(u0, c, self.operator, closures)
-        features = self.operator(lift[:, None], closures, u0[:, None])[:, 0]
-        return Conditions(u0, c, closures, lift, features, self._corrections(features, closures, c))
+        lift, rate = self.ansatz.lift.evolve(u0, c, self.operator, closures)
+        if rate is None:
+            features = self.operator(lift[:, None], closures, u0[:, None])[:, 0]
+        else:
+            features = self.operator(lift[:, None], closures, rate=rate[:, None])[:, 0]
+        residual, corrections = self._corrections(features, closures, c)
+        return Conditions(u0, c, closures, lift, features, rate, residual, corrections)
 
-    def _corrections(self, features: Tensor, closures: dict[str, Closure], c: dict[str, Tensor]) -> Tensor:
-        """z₁ = −A⁻¹ρ(u_L), z₂ = A⁻¹J z₁ − z₁, …: where a Newton–Krylov step from the lift would look.
+    def _corrections(
+        self, features: Tensor, closures: dict[str, Closure], c: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """ρ(u_L), and z₁ = −A⁻¹ρ(u_L), z₂ = A⁻¹J z₁ − z₁, …: where a Newton–Krylov step would look.
 
         J is the linearisation of ρ at the lift; where A = J every z but the first vanishes.
         """
         residual = self._pointwise(c, 1)
         homogeneous = {name: closure.homogeneous() for name, closure in closures.items()}
         value, partials = residual.forward_partials(features)
+        value = self.operator.project(value)
         directions = [self.ansatz.lift.correction(value, c)]
         for _ in range(1, self.ansatz.num_corrections):
             tangent = self.operator(directions[-1][:, None], homogeneous)[:, 0]
-            image = (partials * tangent).sum(dim=1)
+            image = self.operator.project((partials * tangent).sum(dim=1))
             directions.append(-self.ansatz.lift.correction(image, c) - directions[-1])
-        return torch.stack(directions, dim=1)
+        return value, torch.stack(directions, dim=1)
 
     def inputs(self, conditions: Conditions) -> Tensor:
-        """(batch, channel, time, *space) input fields of the network."""
-        return self.ansatz.inputs(conditions.u0, conditions.lift, conditions.corrections[:, 0], conditions.c)
+        """Input fields of the network."""
+        return self.ansatz.inputs(conditions)
 
     def basis(self, output: Tensor, conditions: Conditions) -> Tensor:
-        """Network output ↦ (batch, basis, time, *space) basis functions, float64."""
-        return self.ansatz.basis(output, conditions.corrections, conditions.c)
+        """Network output ↦ (batch, basis, time, *space) basis functions."""
+        return self.ansatz.basis(output, conditions)
 
     def rows(self, u: Tensor, conditions: Conditions) -> Tensor:
-        """(batch, *grid) rows W P ρ(u) of any field, on the whole grid."""
-        features = self.operator(u[:, None], conditions.closures, conditions.u0[:, None])[:, 0]
-        row_map = self.residual_map(conditions.c, u.shape[0])
-        return row_map.apply(self._pointwise(conditions.c, 1)(features)[:, None])[:, 0]
+        """(batch, time, *space) rows W P ρ(u) of any field, on the whole grid."""
+        homogeneous = {name: closure.homogeneous() for name, closure in conditions.closures.items()}
+        difference = self.operator((u - conditions.lift)[:, None], homogeneous)[:, 0]
+        return self._rows(conditions.lift_features + difference, conditions.c)
+
+    def _rows(self, features: Tensor, c: dict[str, Tensor]) -> Tensor:
+        row_map = self.residual_map(c, features.shape[0])
+        return row_map.apply(self._pointwise(c, 1)(features)[:, None])[:, 0]
 
     def _pointwise(self, c: dict[str, Tensor], repeats: int) -> ProblemResidual:
         dims = [1] * len(self.grid.shape)
@@ -150,7 +155,7 @@ class HardConstraint(nn.Module):
         if key not in self._windows:
             decomposition.check(self.grid)
             if decomposition.is_joint:
-                psi = torch.as_tensor(decomposition.partition_of_unity(self.grid), device=device)
+                psi = self.partition(decomposition)
                 self._windows[key] = psi, None
             else:
                 is_whole = decomposition.num_experts == 1
@@ -160,7 +165,7 @@ class HardConstraint(nn.Module):
     def partition(self, decomposition: Decomposition) -> Tensor:
         """(K, time, *space) partition of unity of a decomposition."""
         weights = decomposition.partition_of_unity(self.grid)
-        return torch.as_tensor(weights, device=self.residual_map.weights.device)
+        return torch.as_tensor(weights, device=self.residual_map.weights.device, dtype=self.precision)
 
     def forward(
         self,
@@ -188,8 +193,9 @@ class HardConstraint(nn.Module):
             basis = (basis[:, None] * psi[:, None]).flatten(1, 2)  # (batch, expert·basis, time, *space)
         num_windows = 1 if windows is None else windows.num_windows
         homogeneous = {name: closure.homogeneous() for name, closure in conditions.closures.items()}
+        is_envelope = gradient == "envelope" and windows is None
         lift_features = conditions.lift_features
-        basis_features = self.operator(basis, homogeneous)
+        basis_features = self.operator(basis.detach() if is_envelope else basis, homogeneous)
         if windows is not None:
             lift_features, basis_features = windows.take(lift_features), windows.take(basis_features)
 
@@ -204,25 +210,33 @@ class HardConstraint(nn.Module):
         with torch.no_grad():
             objective = build(*(tensor.detach() for tensor in tensors))
             start = torch.full(
-                basis_features.shape[:2], self.initial_coefficient, dtype=basis.dtype, device=basis.device
+                basis_features.shape[:2], self.initial_coefficient, dtype=torch.float64, device=basis.device
             )
             solution = solver.solve(objective, start)
-        w = solution.coefficients
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-            if gradient == "implicit" and solver.max_steps > 0:
-                is_solved = solution.status == int(Status.CONVERGED)
-                w = implicit_coefficients(build, w, tensors, is_solved)
-            cost = build(*tensors).cost(w)
-        else:
-            cost = solution.cost
+            rows = objective.rows(solution.coefficients) if windows is None else None
+        w, cost = solution.coefficients, solution.cost
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (basis, *tensors)):
+            if is_envelope:  # the combined field alone passes the operators
+                features = lift_features + self.operator(_combine(w, basis)[:, None], homogeneous)[:, 0]
+                squares = self._rows(features, conditions.c).to(w.dtype).flatten(1).square().sum(dim=1)
+                cost = 0.5 * squares + 0.5 * self.ridge * w.square().sum(dim=1)
+            else:
+                if gradient == "implicit" and solver.max_steps > 0:
+                    is_solved = solution.status == int(Status.CONVERGED)
+                    w = implicit_coefficients(build, w, tensors, is_solved)
+                cost = build(*tensors).cost(w)
         u = self._merge(w, basis, conditions.lift, windows)
         return ConstrainedField(
-            u, w.unflatten(0, (batch, num_windows)), cost.unflatten(0, (batch, num_windows)), solution
+            u, rows, w.unflatten(0, (batch, num_windows)), cost.unflatten(0, (batch, num_windows)), solution
         )
 
     def _merge(self, w: Tensor, basis: Tensor, lift: Tensor, windows) -> Tensor:
         if windows is None:
-            return lift + (w[:, None] @ basis.flatten(2)).reshape(lift.shape)
+            return lift + _combine(w, basis)
         local_basis = windows.take(basis)  # (subproblem, basis, *local)
-        local = (w[:, None] @ local_basis.flatten(2)).reshape(w.shape[0], *windows.local_shape)
-        return lift + windows.merge(local)
+        return lift + windows.merge(_combine(w, local_basis))
+
+
+def _combine(w: Tensor, basis: Tensor) -> Tensor:
+    """Σᵢ wᵢ bᵢ: (batch, basis) and (batch, basis, *points) ↦ (batch, *points)."""
+    return (w[:, None].to(basis.dtype) @ basis.flatten(2)).reshape(basis.shape[0], *basis.shape[2:])

@@ -58,16 +58,20 @@ class Decomposition:
                     f"choose a divisor of {nodes}"
                 )
 
-    def bumps(self, num_nodes: int, count: int) -> np.ndarray:
-        """(count, num_nodes) partition of unity along one axis: ψ_k = S_k − S_(k+1)."""
+    def bumps(self, num_nodes: int, count: int, is_periodic: bool = False) -> np.ndarray:
+        """(count, num_nodes) partition of unity along one axis: ψ_k = S_k − S_(k+1), S a step at a face."""
         position = np.arange(num_nodes) + 0.5
-        faces = num_nodes * np.arange(1, count) / count
+        faces = num_nodes * np.arange(count) / count
         width = self.transition(num_nodes, count)
-        if width:
-            steps = smooth_step((position - faces[:, None]) / width + 0.5)
-        else:
-            steps = (position > faces[:, None]).astype(float)
-        steps = np.concatenate([np.ones((1, num_nodes)), steps, np.zeros((1, num_nodes))])
+
+        def step(distance: np.ndarray) -> np.ndarray:
+            return smooth_step(distance / width + 0.5) if width else (distance > 0).astype(float)
+
+        if is_periodic and count > 1:
+            distance = position - faces[:, None]
+            images = [distance + shift * num_nodes for shift in (-1, 0, 1)]
+            return sum(step(image) - step(image - num_nodes / count) for image in images)
+        steps = np.concatenate([np.ones((1, num_nodes)), step(position - faces[1:, None]), np.zeros((1, num_nodes))])
         return steps[:-1] - steps[1:]
 
     def partition_of_unity(self, grid: Grid) -> np.ndarray:
@@ -75,7 +79,7 @@ class Decomposition:
         self.check(grid)
         windows = np.ones((1,))
         for name, axis in grid.axes.items():
-            bumps = self.bumps(len(axis.nodes), self.counts.get(name, 1))
+            bumps = self.bumps(len(axis.nodes), self.counts.get(name, 1), axis.is_periodic)
             windows = windows[:, None, ..., None] * bumps.reshape(1, len(bumps), *[1] * (windows.ndim - 1), -1)
             windows = windows.reshape(-1, *windows.shape[2:])
         return windows
@@ -88,8 +92,10 @@ class Decomposition:
             nodes, count = len(axis.nodes), self.counts.get(name, 1)
             margin = int(np.ceil(self.transition(nodes, count) / 2)) if count > 1 else 0
             size = min(nodes, nodes // count + 2 * margin)
-            starts = np.clip(np.arange(count) * (nodes // count) - margin, 0, nodes - size)
-            indices.append(starts[:, None] + np.arange(size))
+            starts = np.arange(count) * (nodes // count) - margin
+            if not axis.is_periodic:
+                starts = np.clip(starts, 0, nodes - size)
+            indices.append((starts[:, None] + np.arange(size)) % nodes)
         return Windows(list(grid.axes), grid.shape, indices, blending)
 
 

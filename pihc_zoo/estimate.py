@@ -11,15 +11,20 @@ Source: Y. Saad, M. Schultz, "GMRES" (1986), doi:10.1137/0907058, with left prec
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .ansatz import Conditions
 from .grid import Grid
 from .objective import ProblemResidual, pointwise_partials
 from .operators.dense import solve
-from .operators.derivatives import Closure, FeatureOperator
+from .operators.derivatives import Closure, FeatureOperator, along
 from .operators.linearised import LinearisedOperator
+from .operators.periodic import PeriodicFeatureOperator, PeriodicLinearisedOperator
+from .prediction import Trust
 from .problems.base import Problem
 from .residual_map import InverseLinearised
 
@@ -94,18 +99,21 @@ class ErrorEstimator(nn.Module):
         self.refine = Readout(operator, self.grid.time.nodes, points)
 
     def forward(
-        self, u: Tensor, initial: Tensor, fine_initial: Tensor, closures: dict[str, Closure], c: dict[str, Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """Relative L2 estimate and the error field.
+        self, u: Tensor, conditions: Conditions, fine_initial: Tensor, carried: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The error field and its mean square.
 
         Args:
-            u: (batch, time, *space) at the nodes; ``initial`` its initial values there.
+            u: (batch, time, *space) at the nodes.
+            conditions: of the window.
             fine_initial: (batch, *fine space) the initial condition at the fine nodes.
+            carried: unused; the conditions are exact.
 
         Returns:
-            (batch,) estimates over the times that the problem's output covers (from its first
-            positive output time on), and (batch, *fine grid) of e ≈ u − u_true.
+            (batch, *fine grid) of e ≈ u − u_true; (batch,) weighted sums of e² and u² over the times
+            that the problem's output covers (from its first positive output time on).
         """
+        initial, closures, c = conditions.u0, conditions.closures, conditions.c
         fine = self.refine(u, initial, closures)
         fine_closures = self.fine.closures(c)
         homogeneous = {name: closure.homogeneous() for name, closure in fine_closures.items()}
@@ -132,5 +140,64 @@ class ErrorEstimator(nn.Module):
         identity = torch.eye(self.krylov, dtype=gram.dtype, device=gram.device)
         weights = solve(gram + ridge * identity, jz @ rows.flatten(1)[..., None])
         error = (weights.transpose(1, 2) @ z).view_as(rows)
-        size, scale = ((f * self.is_covered).flatten(1).norm(dim=1) for f in (error, fine * self.map.weights))
-        return size / scale, error / self.map.weights
+        size, scale = ((f * self.is_covered).flatten(1).square().sum(dim=1) for f in (error, fine * self.map.weights))
+        return error / self.map.weights, size, scale
+
+
+class DefectEstimator(nn.Module):
+    """Estimates u − u_true of a roll-out: what each window lacks on a refined grid, carried on.
+
+    In a window the error obeys J e = ρ(u) with the error carried into it as initial value; A in place of
+    J, e ≈ e₀ + A⁻¹ρ(u), neither turns nor stretches it. ``growth`` is the measured factor by which that
+    falls short.
+
+    Args:
+        problem: the equation.
+        operator: features on the grid of the field; periodic axes.
+        refinement: nodes of the finer grid over nodes of the grid, per space axis.
+        growth: factor on the estimate.
+    """
+
+    def __init__(self, problem: Problem, operator: PeriodicFeatureOperator, refinement: float, growth: float = 1.0):
+        super().__init__()
+        self.problem, self.growth, self.coarse = problem, growth, operator
+        space = {name: replace(axis.refined(refinement), dealiasing=1.0) for name, axis in operator.grid.space.items()}
+        self.grid = Grid(operator.grid.time, space)
+        self.fine = PeriodicFeatureOperator(problem, self.grid)
+        self.linearised = PeriodicLinearisedOperator(problem, self.fine)
+        self.register_buffer("weights", torch.as_tensor(self.grid.weights).sqrt(), persistent=False)
+        for name, axis in operator.grid.space.items():
+            matrix = torch.as_tensor(axis.interpolation(space[name].nodes))
+            self.register_buffer(f"refine_{name}", matrix, persistent=False)
+
+    def _refined(self, u: Tensor) -> Tensor:
+        for i, name in enumerate(self.fine.space_names):
+            u = along(u, getattr(self, f"refine_{name}"), i - len(self.fine.space_names))
+        return u
+
+    def forward(
+        self, u: Tensor, conditions: Conditions, fine_initial: Tensor, carried: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `ErrorEstimator`, for one window; ``carried`` (batch, *fine space) is the error at its start.
+
+        At the first window it is what the grid does not carry of the initial condition, and not given.
+        """
+        fine, lift = self._refined(u), self._refined(conditions.lift)
+        if carried is None:
+            carried = self._refined(conditions.u0) - fine_initial
+        rate = self._refined(conditions.lift_rate)[:, None]
+        features = self.fine(lift[:, None], rate=rate) + self.fine((fine - lift)[:, None])
+        dims = [1] * len(self.grid.shape)
+        own = {key: value.reshape(-1, *dims) for key, value in conditions.c.items()}
+        rows = ProblemResidual(self.problem, own)(features[:, 0]) * self.linearised.row_scale.reshape(-1, *dims[1:])
+        defect = self.linearised.inverse(conditions.c, u.shape[0]).apply(rows[:, None])[:, 0]
+        error = carried[:, None] + self.growth * defect
+        size, scale = ((f * self.weights).flatten(1).square().sum(dim=1) for f in (error, fine))
+        return error, size, scale
+
+
+def error_estimator(problem: Problem, operator, trust: Trust) -> ErrorEstimator | DefectEstimator:
+    """The estimator that serves the operator's grid."""
+    if isinstance(operator, PeriodicFeatureOperator):
+        return DefectEstimator(problem, operator, trust.refinement, trust.growth)
+    return ErrorEstimator(problem, operator, trust.refinement, trust.krylov)

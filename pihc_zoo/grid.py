@@ -19,6 +19,9 @@ from numpy.polynomial import legendre
 from .operators.finite_difference import fornberg_weights, stencil_matrix
 
 
+_INPUT_STENCIL = 6  # width of the interpolation of initial conditions
+
+
 @dataclass(frozen=True)
 class Axis:
     """One coordinate of a grid. Subclasses give nodes, weights and matrices."""
@@ -88,6 +91,14 @@ class Axis:
     def interpolation(self, points: np.ndarray) -> np.ndarray:
         """(m, closed) matrix of the values at ``points``."""
         raise NotImplementedError
+
+    def resampling(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """(target, source) matrix from the values of any field at ``source`` to its values at ``target``."""
+        return stencil_matrix(source, target, 0, _INPUT_STENCIL)
+
+    def gathering(self, points: np.ndarray) -> np.ndarray:
+        """(n, p) matrix from the values of any field at ``points`` to what the nodes carry of it."""
+        return self.resampling(points, self.nodes)
 
     def refined(self, factor: float) -> Axis:
         """The same axis with about ``factor`` times the nodes."""
@@ -342,6 +353,18 @@ class FourierAxis(Axis):
 
     def interpolation(self, points: np.ndarray) -> np.ndarray:
         return self.modes(points) @ self.analysis()
+
+    def resampling(self, source: np.ndarray, target: np.ndarray, band: int | None = None) -> np.ndarray:
+        """As `Axis.resampling`, from equally spaced points of the whole period; modes above ``band`` are cut."""
+        axis = replace(self, num_nodes=2 * (len(source) // 2), start=float(source[0]))
+        if len(source) % 2 or not np.allclose(source, axis.nodes, rtol=0, atol=1e-9 * self.length):
+            raise ValueError("values on a periodic axis are read at an even number of equally spaced points of the period")
+        band = axis.band if band is None else min(band, axis.band)
+        kept = np.r_[0 : band + 1, axis.band + 1 : axis.band + band + 1]
+        return axis.modes(target)[:, kept] @ axis.analysis()[kept]
+
+    def gathering(self, points: np.ndarray) -> np.ndarray:
+        return self.resampling(points, self.nodes, self.band)
 
     def sized(self, num_points: int) -> Axis:
         if num_points < self.smallest or num_points % 2:

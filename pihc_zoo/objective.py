@@ -61,6 +61,9 @@ class CollocationObjective:
         basis: F (subproblem, basis, feature, *points), the features of the basis.
         row_map: W P.
         ridge: λ.
+
+    Features may be stored in float32; costs, gradients and normal matrices are in the coefficients'
+    precision, float64.
     """
 
     def __init__(self, residual: PointwiseResidual, lift: Tensor, basis: Tensor, row_map: RowMap, ridge: float):
@@ -83,7 +86,7 @@ class CollocationObjective:
         return self.lift + self._combine(w)
 
     def _combine(self, w: Tensor) -> Tensor:
-        return (w[:, None] @ self._flat_basis).reshape(self.lift.shape)
+        return (w[:, None].to(self.basis.dtype) @ self._flat_basis).reshape(self.lift.shape)
 
     def rows(self, w: Tensor) -> Tensor:
         """(subproblem, *points) rows W P ρ."""
@@ -94,15 +97,15 @@ class CollocationObjective:
 
     def cost(self, w: Tensor) -> Tensor:
         """(subproblem,) Φ(w), differentiable."""
-        return 0.5 * self.rows(w).flatten(1).square().sum(dim=1) + 0.5 * self.ridge * w.square().sum(dim=1)
+        return 0.5 * self.rows(w).to(w.dtype).flatten(1).square().sum(dim=1) + 0.5 * self.ridge * w.square().sum(dim=1)
 
     def evaluate(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Φ and ∇Φ, without gradients."""
         value, partials = self._value_and_partials(w)
         rows = self._map(value)
         pulled = self.row_map.transpose(rows[:, None])  # (subproblem, 1, *points)
-        gradient = ((partials * pulled).flatten(1)[:, None] @ self._flat_basis.transpose(1, 2))[:, 0]
-        cost = 0.5 * rows.flatten(1).square().sum(dim=1) + 0.5 * self.ridge * w.square().sum(dim=1)
+        gradient = ((partials * pulled).flatten(1)[:, None] @ self._flat_basis.transpose(1, 2))[:, 0].to(w.dtype)
+        cost = 0.5 * rows.to(w.dtype).flatten(1).square().sum(dim=1) + 0.5 * self.ridge * w.square().sum(dim=1)
         return cost, gradient + self.ridge * w
 
     def _value_and_partials(self, w: Tensor) -> tuple[Tensor, ...]:
@@ -123,17 +126,18 @@ class CollocationObjective:
     def normal_matrix(self, w: Tensor) -> Tensor:
         """(subproblem, basis, basis) JᵀJ + λI, without gradients."""
         _, partials = self._value_and_partials(w)
-        jacobian = self._jacobian(partials)
+        jacobian = self._jacobian(partials).to(w.dtype)
         return jacobian @ jacobian.transpose(1, 2) + self.ridge * torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
 
     def hessian(self, w: Tensor) -> Tensor:
         """(subproblem, basis, basis) exact ∇²Φ: the normal matrix plus residual · curvature."""
         features = self.features(w).detach()
         value, partials, second = pointwise_partials(self.residual, features, order=2)
-        jacobian = self._jacobian(partials)
+        jacobian = self._jacobian(partials).to(w.dtype)
         pulled = self.row_map.transpose(self._map(value)[:, None])
         curved = torch.einsum("pjk...,pbk...->pbj...", second * pulled[:, None], self.basis)
-        hessian = jacobian @ jacobian.transpose(1, 2) + curved.flatten(2) @ self._flat_basis.transpose(1, 2)
+        curvature = (curved.flatten(2) @ self._flat_basis.transpose(1, 2)).to(w.dtype)
+        hessian = jacobian @ jacobian.transpose(1, 2) + curvature
         return hessian + self.ridge * torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
 
     def directional(self, w: Tensor, direction: Tensor) -> Tensor:

@@ -14,33 +14,40 @@ from torch import Tensor, nn
 
 from .operators.derivatives import FeatureOperator
 from .operators.linearised import Inverse, LinearisedOperator
+from .operators.periodic import Projection, SpectralInverse
+from .operators.tables import linearised_operator
 from .operators.windows import Windows
 
 
 @dataclass
 class RowMap:
-    """ρ (subproblem, column, time, *space) ↦ rows W P ρ of the same shape, and its transpose."""
+    """ρ (subproblem, column, time, *collocation) ↦ rows W P ρ (subproblem, column, time, *space), and back.
+
+    Where products are dealiased, P begins with the Galerkin projection onto the modes that the nodes carry.
+    """
 
     scale: Tensor  # (time, *space), or (subproblem, 1, time, *space)
     weights: Tensor
-    inverse: Inverse | None = None
+    inverse: Inverse | SpectralInverse | None = None
+    projection: Projection | None = None
 
     def apply(self, residual: Tensor) -> Tensor:
         """W P residual."""
-        rows = residual * self.scale
+        rows = (residual if self.projection is None else self.projection.apply(residual)) * self.scale
         return (rows if self.inverse is None else self.inverse.apply(rows)) * self.weights
 
     def transpose(self, rows: Tensor) -> Tensor:
         """Pᵀ Wᵀ rows."""
         rows = rows * self.weights
-        return (rows if self.inverse is None else self.inverse.transpose(rows)) * self.scale
+        rows = (rows if self.inverse is None else self.inverse.transpose(rows)) * self.scale
+        return rows if self.projection is None else self.projection.transpose(rows)
 
     def take(self, rows: Tensor) -> RowMap:
         """The map of some subproblems."""
         scale, weights = (
             part if part.dim() < 4 or part.shape[0] == 1 else part[rows] for part in (self.scale, self.weights)
         )
-        return RowMap(scale, weights, self.inverse and self.inverse.take(rows))
+        return RowMap(scale, weights, self.inverse and self.inverse.take(rows), self.projection)
 
 
 class ResidualMap(nn.Module):
@@ -52,6 +59,7 @@ class ResidualMap(nn.Module):
         scale = torch.as_tensor(grid.time.row_scale).reshape(-1, *[1] * len(grid.space))
         self.register_buffer("scale", scale.expand(grid.shape).clone(), persistent=False)
         self.register_buffer("weights", torch.as_tensor(grid.weights).sqrt(), persistent=False)
+        self.projection = operator.projection
 
     def forward(self, c: dict[str, Tensor], batch: int, windows: Windows | None = None) -> RowMap:
         """The map of ``batch`` trajectories with parameters ``c`` (shape () or (batch,)).
@@ -59,7 +67,11 @@ class ResidualMap(nn.Module):
         On windows it holds one map per trajectory and window, the windows fastest.
         """
         if windows is None:
-            return RowMap(self.scale, self.weights)
+            return RowMap(self.scale, self.weights, None, self.projection)
+        if self.projection is not None:
+            raise ValueError(
+                "independent experts take features at the nodes: set the axes' dealiasing to 1, or use joint experts"
+            )
         local = [windows.take(part[None]).unsqueeze(1) for part in (self.scale, self.weights)]
         return RowMap(*(part.repeat(batch, *[1] * (part.dim() - 1)) for part in local))
 
@@ -79,13 +91,13 @@ class InverseLinearised(ResidualMap):
 
     def __init__(self, operator: FeatureOperator, linearised: LinearisedOperator | None = None):
         super().__init__(operator)
-        self.linearised = linearised or LinearisedOperator(operator.problem, operator)
+        self.linearised = linearised or linearised_operator(operator.problem, operator)
 
     def forward(self, c: dict[str, Tensor], batch: int, windows: Windows | None = None) -> RowMap:
         if windows is not None and windows.is_split("t"):
             raise ValueError("independent experts split in time take a pointwise residual map: quadrature_weights")
         rows = super().forward(c, batch, windows)
-        return RowMap(rows.scale, rows.weights, self.linearised.inverse(c, batch, windows))
+        return RowMap(rows.scale, rows.weights, self.linearised.inverse(c, batch, windows), rows.projection)
 
 
 RESIDUAL_MAPS: dict[str, type[ResidualMap]] = {

@@ -4,31 +4,50 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .ansatz import LIFTS, Ansatz
+from .ansatz import ANSATZES, Conditions
 from .assembly import assemble
 from .constraint import ConstrainedField, HardConstraint
 from .decomposition import DECOMPOSITIONS, Decomposition
-from .estimate import ErrorEstimator, Readout
-from .grid import AXES, Grid
+from .estimate import Readout, error_estimator
+from .grid import AXES, Axis, Grid
 from .inputs import check_request, check_values
 from .networks import NETWORKS
-from .operators.derivatives import FeatureOperator
-from .operators.finite_difference import stencil_matrix
-from .operators.linearised import LinearisedOperator
+from .operators.derivatives import FeatureOperator, along
+from .operators.tables import feature_operator, linearised_operator
 from .prediction import Prediction, Trust, to_numpy
 from .problems import PROBLEMS, Problem
 from .residual_map import RESIDUAL_MAPS
 from .solvers.levenberg_marquardt import LevenbergMarquardt
+from .status import Status
 from .zoo import config as configuration
 
-_INPUT_STENCIL = 6  # width of the interpolation of initial conditions to the nodes
 _CPU_CHUNK = 16  # trajectories per pass on a CPU: the working set stays in cache
+
+
+@dataclasses.dataclass
+class Window:
+    """One time window of a roll-out.
+
+    Attributes:
+        index: from 0.
+        initial: (batch, *space) state at its start, float64.
+        conditions, field: of the constraint.
+        u: (batch, time, *space) the field in float64.
+    """
+
+    index: int
+    initial: Tensor
+    conditions: Conditions
+    field: ConstrainedField
+    u: Tensor
 
 
 class Surrogate(nn.Module):
@@ -49,7 +68,14 @@ class Surrogate(nn.Module):
         self.problem: Problem = constraint.problem
         self.name = ""
         self.trust: Trust = configuration.build("trust", Trust, config["trust"])
-        self.estimator = ErrorEstimator(self.problem, constraint.operator, self.trust.refinement, self.trust.krylov)
+        self.estimator = error_estimator(self.problem, constraint.operator, self.trust).to(constraint.precision)
+        windows = self.problem.duration / constraint.grid.time.stop
+        if abs(windows - round(windows)) > 1e-6 * windows:
+            raise ValueError(
+                f"the time axis of length {constraint.grid.time.stop:g} must divide the duration "
+                f"{self.problem.duration:g} into equal windows"
+            )
+        self.num_windows = max(1, round(windows))
         self._interpolations: dict = {}
         self._readouts: dict = {}
 
@@ -76,11 +102,14 @@ class Surrogate(nn.Module):
             axis_class, settings = configuration.lookup("grid", spec, AXES)
             axes[name] = configuration.build("grid", axis_class, settings)
         grid = Grid(axes.pop("t"), axes)
-        operator = FeatureOperator(problem, grid)
-        linearised = LinearisedOperator(problem, operator)
-        lift_class, settings = configuration.lookup("ansatz", config["ansatz"], LIFTS)
-        lift = lift_class(operator, linearised)
-        ansatz = configuration.build("ansatz", Ansatz, settings, operator=operator, lift=lift, parameter_inputs=inputs)
+        operator = feature_operator(problem, grid)
+        linearised = linearised_operator(problem, operator)
+        (lift_class, ansatz_class), settings = configuration.lookup("ansatz", config["ansatz"], ANSATZES)
+        own = {key: settings.pop(key) for key in list(settings) if key in inspect.signature(lift_class).parameters}
+        lift = configuration.build("ansatz", lift_class, own, operator=operator, linearised=linearised)
+        ansatz = configuration.build(
+            "ansatz", ansatz_class, settings, operator=operator, lift=lift, parameter_inputs=inputs
+        )
         network_class, settings = configuration.lookup("network", config["network"], NETWORKS)
         network = configuration.build("network", network_class, settings, grid=grid, num_inputs=ansatz.num_inputs)
         map_class, settings = configuration.lookup("residual_map", config["residual_map"], RESIDUAL_MAPS)
@@ -92,7 +121,7 @@ class Surrogate(nn.Module):
         solver_class, settings = configuration.lookup(
             "solver", config["solver"], {"levenberg_marquardt": LevenbergMarquardt}
         )
-        extra = {key: settings.pop(key) for key in ("ridge", "initial_coefficient") if key in settings}
+        extra = {key: settings.pop(key) for key in ("ridge", "initial_coefficient", "precision") if key in settings}
         solver = configuration.build("solver", solver_class, settings)
         constraint = HardConstraint(operator, ansatz, residual_map, decomposition, solver, **extra)
         return cls(network, constraint, config)
@@ -121,37 +150,40 @@ class Surrogate(nn.Module):
         self.network.to(dtype)
         return self
 
-    def _matrix(self, source: np.ndarray, target: np.ndarray) -> Tensor:
-        """(target, source) interpolation between positions on the one space axis; cached."""
-        key = (source.tobytes(), target.tobytes(), self.device)
-        if key not in self._interpolations:
-            while len(self._interpolations) >= 16:
-                self._interpolations.pop(next(iter(self._interpolations)))
-            matrix = stencil_matrix(source, target, 0, _INPUT_STENCIL)
-            self._interpolations[key] = torch.as_tensor(matrix, device=self.device)
-        return self._interpolations[key]
+    def _resampled(self, u: Tensor, axes: dict[str, Axis], kind: str, *points: dict[str, np.ndarray]) -> Tensor:
+        """u (batch, *points) taken along every axis by its matrix ``kind`` of positions; matrices are cached."""
+        for i, (name, axis) in enumerate(axes.items()):
+            own = [part[name] for part in points]
+            key = (axis, kind, *(part.tobytes() for part in own), self.device)
+            if key not in self._interpolations:
+                while len(self._interpolations) >= 32:
+                    self._interpolations.pop(next(iter(self._interpolations)))
+                matrix = getattr(axis, kind)(*own)
+                self._interpolations[key] = torch.as_tensor(matrix, device=self.device)
+            u = along(u, self._interpolations[key], i - len(axes))
+        return u
 
     def _readout(self, operator: FeatureOperator, times: np.ndarray, points: dict[str, np.ndarray]) -> Readout:
         key = (id(operator), times.tobytes(), *(p.tobytes() for p in points.values()), self.device)
         if key not in self._readouts:
-            while len(self._readouts) >= 8:
+            while len(self._readouts) >= 32:
                 self._readouts.pop(next(iter(self._readouts)))
             self._readouts[key] = Readout(operator, times, points).to(self.device)
         return self._readouts[key]
 
-    def at_nodes(self, u0: Tensor, positions: np.ndarray, grid: Grid | None = None) -> Tensor:
-        """(batch, n) initial values at ``positions`` ↦ (batch, nodes) of the surrogate's grid, float64."""
-        (axis,) = (grid or self.constraint.grid).space.values()
-        return u0.double() @ self._matrix(positions, axis.nodes).T
+    def at_nodes(self, u0: Tensor, points: dict[str, np.ndarray], grid: Grid | None = None) -> Tensor:
+        """(batch, *points) initial values at ``points`` ↦ (batch, *space) at the surrogate's nodes, float64."""
+        return self._resampled(u0.double(), (grid or self.constraint.grid).space, "gathering", points)
 
-    def unresolved(self, u0: Tensor, initial: Tensor, positions: np.ndarray) -> Tensor:
-        """(batch,) relative L2 part of u0 at ``positions`` that its values at the nodes do not carry."""
-        (axis,) = self.constraint.grid.space.values()
-        lost = u0 - initial @ self._matrix(axis.nodes, positions).T
-        return lost.norm(dim=1) / u0.norm(dim=1).clamp(min=torch.finfo(u0.dtype).tiny)
+    def unresolved(self, u0: Tensor, initial: Tensor, points: dict[str, np.ndarray]) -> Tensor:
+        """(batch,) relative L2 part of u0 at ``points`` that its values at the nodes do not carry."""
+        axes = self.constraint.grid.space
+        nodes = {name: axis.nodes for name, axis in axes.items()}
+        lost = (u0 - self._resampled(initial, axes, "resampling", nodes, points)).flatten(1)
+        return lost.norm(dim=1) / u0.flatten(1).norm(dim=1).clamp(min=torch.finfo(u0.dtype).tiny)
 
     def constrained(self, u0: Tensor, c: dict[str, Tensor], **options: Any) -> ConstrainedField:
-        """Initial values at the nodes (batch, *space) ↦ constrained field there, differentiable.
+        """Initial values at the nodes (batch, *space) ↦ constrained field of one time window, differentiable.
 
         Args:
             u0: float64.
@@ -160,6 +192,28 @@ class Surrogate(nn.Module):
         """
         conditions = self.constraint.conditions(u0, c)
         return self.constraint(self.basis(conditions), conditions, **options)
+
+    def windows(
+        self, initial: Tensor, c: dict[str, Tensor], num_windows: int | None = None, **options: Any
+    ) -> Iterator[Window]:
+        """The roll-out: one constrained field per time window, each starting from the last one's end.
+
+        Args:
+            initial: (batch, *space) initial values at the nodes.
+            c: parameters, tensors of shape () or (batch,).
+            num_windows: default: as many as the problem's duration has.
+            options: of `constrained`.
+        """
+        state = initial.double()
+        for k in range(self.num_windows if num_windows is None else num_windows):
+            conditions = self.constraint.conditions(state, c)
+            field = self.constraint(self.basis(conditions), conditions, **options)
+            u = field.u.double()
+            if self.problem.conserves_mean:  # float32 rounds it
+                excess = u.flatten(2).mean(dim=2) - initial.double().flatten(1).mean(dim=1)[:, None]
+                u = u - excess.reshape(*excess.shape, *[1] * (u.dim() - 2))
+            yield Window(k, state, conditions, field, u)
+            state = u[:, -1]
 
     def basis(self, conditions) -> Tensor:
         """(batch, basis, time, *space) mollified basis functions, float64."""
@@ -181,18 +235,35 @@ class Surrogate(nn.Module):
         Returns:
             (batch, time, *space), float64.
         """
-        (axis,) = self.problem.output_space.values()
-        times = self.problem.output_times
-        c = self.tensors(parameters)
-        initial = self.at_nodes(u0, axis.nodes)
-        u = self.read_out(self.constrained(initial, c).u, initial, c, times, axis.nodes)
-        return torch.cat([u0.double()[:, None], u[:, 1:]], dim=1) if times[0] == 0 else u
+        axes = self.problem.output_space
+        sized = [axis.sized(size) for axis, size in zip(axes.values(), u0.shape[1:], strict=True)]
+        points = {name: axis.nodes for name, axis in zip(axes, sized, strict=True)}
+        times, c = np.asarray(self.problem.output_times), self.tensors(parameters)
+        u = self.solution(self.at_nodes(u0, points), c, times[times > 0], points)
+        return torch.cat([u0.double()[:, None], u], dim=1) if times[0] == 0 else u
 
-    def read_out(self, u: Tensor, initial: Tensor, c: dict[str, Tensor], times: np.ndarray, x: np.ndarray) -> Tensor:
-        """A constrained field (batch, time, *space) and its initial values ↦ its values at times × x."""
-        operator = self.constraint.operator
-        (name,) = operator.space_names
-        return self._readout(operator, times, {name: x})(u, initial, operator.closures(c))
+    def solution(self, initial: Tensor, c: dict[str, Tensor], times: np.ndarray, points: dict, **options: Any) -> Tensor:
+        """Initial values at the nodes ↦ (batch, time, *points) at increasing ``times`` > 0, differentiable."""
+        num_windows = int(self.window_of(times).max()) + 1
+        windows = self.windows(initial, c, num_windows, **options)
+        return torch.cat([self.read(window, times, points) for window in windows], dim=1)
+
+    def window_of(self, times: np.ndarray) -> np.ndarray:
+        """Indices of the windows in which times lie; a window holds its end, not its start."""
+        return np.maximum(np.ceil(times / self.constraint.grid.time.stop - 1e-9).astype(int) - 1, 0)
+
+    def _local(self, times: np.ndarray, index: int) -> np.ndarray:
+        """The times of a window, counted from its start."""
+        length = self.constraint.grid.time.stop
+        return np.minimum(times[self.window_of(times) == index] - index * length, length)
+
+    def read(self, window: Window, times: np.ndarray, points: dict[str, np.ndarray]) -> Tensor:
+        """(batch, time, *points) values at those of ``times`` > 0 that lie in the window."""
+        local = self._local(times[times > 0], window.index)
+        if not len(local):
+            return window.u.new_zeros(window.u.shape[0], 0, *(len(part) for part in points.values()))
+        readout = self._readout(self.constraint.operator, local, points)
+        return readout(window.u, window.initial, window.conditions.closures)
 
     # ------------------------------------------------------------------ saving
 
@@ -249,8 +320,6 @@ class Surrogate(nn.Module):
         is_torch = isinstance(u0, Tensor)
         request = check_request(self.problem, self.parameter_inputs, u0, x, times, parameters, input_x, on_failure)
         values, times, c = request.values, request.times, request.c
-        (axis_name,) = self.problem.output_space
-        input_x, x = request.input_points[axis_name], request.points[axis_name]
         decomposition = self._decomposition(experts)
         changes = {key: value for key, value in {"max_steps": max_steps, "rtol": rtol}.items() if value is not None}
         solver = dataclasses.replace(self.constraint.solver, **changes)
@@ -264,13 +333,18 @@ class Surrogate(nn.Module):
             for first in range(0, len(good), chunk):
                 rows = good[first : first + chunk]
                 part_c = {key: value if np.ndim(value) == 0 else value[rows] for key, value in c.items()}
-                parts.append(self._predict_chunk(values[rows], part_c, input_x, x, times, decomposition, solver))
+                parts.append(self._predict_chunk(values[rows], part_c, request, decomposition, solver))
 
         def read_field(key: str, part: dict[str, Any]) -> np.ndarray:
-            nodes, initial, operator, part_c = part[f"{key}_nodes"]
-            closures = {n: closure.homogeneous() for n, closure in operator.closures(part_c).items()}
-            with torch.no_grad():
-                return to_numpy(self._readout(operator, times, {axis_name: x})(nodes, initial, closures))
+            fields = []
+            for index, (nodes, initial, operator, part_c) in enumerate(part[f"{key}_nodes"]):
+                closures = {n: closure.homogeneous() for n, closure in operator.closures(part_c).items()}
+                local = self._local(np.sort(times), index)
+                if len(local):
+                    readout = self._readout(operator, local, request.points)
+                    with torch.no_grad():
+                        fields.append(to_numpy(readout(nodes.double(), initial.double(), closures)))
+            return _in_order(np.concatenate(fields, axis=1), times)
 
         return assemble(
             self.problem,
@@ -278,7 +352,8 @@ class Surrogate(nn.Module):
             messages,
             parts,
             read_field,
-            num_subproblems=1 if decomposition.is_joint else decomposition.num_experts,
+            num_subproblems=(int(self.window_of(times).max()) + 1)
+            * (1 if decomposition.is_joint else decomposition.num_experts),
             num_experts=decomposition.num_experts,
             trust=self.trust,
             name=self.name,
@@ -286,39 +361,74 @@ class Surrogate(nn.Module):
             like_input=torch.as_tensor if is_torch else lambda array: array,
         )
 
-    def _predict_chunk(self, values, c, input_x, x, times, decomposition, solver) -> dict[str, Any]:
-        u0 = torch.as_tensor(values, device=self.device)
-        c = self.tensors(c)
-        constraint = self.constraint
-        initial = self.at_nodes(u0, input_x)
-        conditions = constraint.conditions(initial, c)
-        field = constraint(self.basis(conditions), conditions, decomposition, solver)
-        (axis_name,) = self.problem.output_space
-        readout = self._readout(constraint.operator, times, {axis_name: x})
-        u = readout(field.u, initial, conditions.closures)
-        for row in np.flatnonzero(times == 0):
-            u[:, row] = u0 if np.array_equal(x, input_x) else u0 @ self._matrix(input_x, x).T
-        fine_initial = self.at_nodes(u0, input_x, self.estimator.grid)
-        estimated, error = self.estimator(field.u, initial, fine_initial, conditions.closures, c)
-        rows = constraint.rows(field.u, conditions)
-        weights = constraint.residual_map.weights
-        norm = (field.u * weights).flatten(1).norm(dim=1)
-        psi = constraint.partition(decomposition)
-        per_expert = (rows[:, None].square() * psi).flatten(2).sum(dim=2).sqrt() / norm[:, None]
-        shape = (u0.shape[0], -1)
-        return {
-            "u": u,
-            "coefficients": field.coefficients,
-            "status": field.solution.status.reshape(shape),
-            "iterations": field.solution.iterations.reshape(shape),
-            "residual": rows.flatten(1).norm(dim=1) / norm,
+    def _predict_chunk(self, values, c, request, decomposition, solver) -> dict[str, Any]:
+        """Results of one pass by the names of `assemble`; fields at nodes per window, for `read_field`."""
+        constraint, estimator, times = self.constraint, self.estimator, np.sort(request.times)
+        u0, c = torch.as_tensor(values, device=self.device), self.tensors(c)
+        initial = self.at_nodes(u0, request.input_points)
+        fine_initial = self.at_nodes(u0, request.input_points, estimator.grid).to(constraint.precision)
+        weights, psi = constraint.residual_map.weights, constraint.partition(decomposition)
+        fields, coefficients, status, iterations = [], [], [], []
+        sums: list[Tensor] = []  # per window: squares of u, of rows by expert, of error and of u on the fine grid
+        nodes: dict[str, list] = {"u_nodes": [], "residual_nodes": [], "estimated_error_nodes": []}
+        carried = None
+        at_start = np.flatnonzero(times == 0)
+        if len(at_start):
+            start = u0
+            if any(not np.array_equal(request.points[n], request.input_points[n]) for n in request.points):
+                start = self._resampled(
+                    u0, self.problem.output_space, "resampling", request.input_points, request.points
+                )
+            fields.append(start[:, None].expand(-1, len(at_start), *start.shape[1:]))
+        num_windows = int(self.window_of(times).max()) + 1
+        for window in self.windows(initial, c, num_windows, decomposition=decomposition, solver=solver):
+            field, conditions = window.field, window.conditions
+            fields.append(self.read(window, times, request.points))
+            rows = constraint.rows(field.u, conditions) if field.rows is None else field.rows
+            error, error_size, fine_size = estimator(field.u, conditions, fine_initial, carried)
+            sums.append(
+                torch.cat(
+                    [
+                        (field.u * weights).flatten(1).square().sum(dim=1, keepdim=True),
+                        error_size[:, None],
+                        fine_size[:, None],
+                        (rows[:, None].square() * psi).flatten(2).sum(dim=2),
+                    ],
+                    dim=1,
+                ).double()
+            )
+            before = torch.zeros_like(fine_initial) if carried is None else carried
+            carried = error[:, -1]
+            coefficients.append(field.coefficients)
+            status.append(field.solution.status.reshape(u0.shape[0], -1))
+            iterations.append(field.solution.iterations.reshape(u0.shape[0], -1))
+            nodes["u_nodes"].append((window.u, window.initial, constraint.operator, c))
+            nodes["residual_nodes"].append((rows / weights, torch.zeros_like(initial), constraint.operator, c))
+            nodes["estimated_error_nodes"].append((error, before, estimator.fine, c))
+        size, error_size, fine_size, *by_expert = torch.stack(sums).sum(dim=0).unbind(dim=1)
+        per_expert = (torch.stack(by_expert, dim=1) / size[:, None]).sqrt()
+        part = {
+            "u": _in_order(torch.cat(fields, dim=1), request.times),
+            "coefficients": torch.cat(coefficients, dim=1),
+            "status": torch.cat(status, dim=1),
+            "iterations": torch.cat(iterations, dim=1),
+            "residual": per_expert.square().sum(dim=1).sqrt(),
             "residual_per_expert": per_expert,
-            "estimated_error": estimated,
-            "unresolved": self.unresolved(u0, initial, input_x),
-            "u_nodes": (field.u, initial, constraint.operator, c),
-            "residual_nodes": (rows / weights, torch.zeros_like(initial), constraint.operator, c),
-            "estimated_error_nodes": (error, torch.zeros_like(fine_initial), self.estimator.fine, c),
+            "estimated_error": (error_size / fine_size).sqrt(),
+            "unresolved": self.unresolved(u0, initial, request.input_points),
+            **nodes,
         }
+        if num_windows > 1:
+            part["failure_time"] = self._failure_time(part["status"], torch.stack(sums, dim=1)[..., 0], num_windows)
+        return part
+
+    def _failure_time(self, status: Tensor, mean_squares: Tensor, num_windows: int) -> Tensor:
+        """(batch,) start of the first window whose solve failed or whose field left the range of states; NaN."""
+        bound = max(abs(value) for value in self.problem.state_range)
+        is_bad = (status.reshape(len(status), num_windows, -1) != int(Status.CONVERGED)).any(dim=2)
+        is_bad = is_bad | ~(mean_squares < bound**2)
+        first = is_bad.double().argmax(dim=1) * self.constraint.grid.time.stop
+        return torch.where(is_bad.any(dim=1), first, torch.nan)
 
     # ------------------------------------------------------------------ checks of input
 
@@ -333,3 +443,9 @@ class Surrogate(nn.Module):
             decomposition = dataclasses.replace(default, counts=dict(counts))
         decomposition.check(self.constraint.grid)
         return decomposition
+
+
+def _in_order(fields: Any, times: np.ndarray) -> Any:
+    """(batch, time, …) at sorted times, brought into the order of ``times``."""
+    order = np.argsort(times, kind="stable")
+    return fields if (np.diff(order) > 0).all() else fields[:, np.argsort(order)]

@@ -27,7 +27,7 @@ def setting(tiny_model, fields):
 
     def make(parameters=None, **changes):
         model = tiny_model(**changes).with_network_dtype(torch.float64)
-        u0 = model.at_nodes(torch.as_tensor(fields(3)), model.problem.output_space["x"].nodes)
+        u0 = model.at_nodes(torch.as_tensor(fields(3)), {"x": model.problem.output_space["x"].nodes})
         conditions = model.constraint.conditions(u0, model.tensors(parameters))
         with torch.no_grad():
             return model, conditions, model.basis(conditions)

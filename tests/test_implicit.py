@@ -177,7 +177,7 @@ def constrained(request, tiny_model, fields):
     solver = {"max_steps": 40, "rtol": 1e-11, "atol": 0.0}
     model = tiny_model(decomposition=settings, solver=solver).with_network_dtype(torch.float64)
     constraint = model.constraint
-    u0 = model.at_nodes(torch.as_tensor(fields(2)), model.problem.output_space["x"].nodes)
+    u0 = model.at_nodes(torch.as_tensor(fields(2)), {"x": model.problem.output_space["x"].nodes})
     conditions = constraint.conditions(u0, model.tensors({}))
     start = model.basis(conditions).detach()
 

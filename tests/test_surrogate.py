@@ -385,7 +385,7 @@ class Watched(LevenbergMarquardt):
 @pytest.mark.parametrize("experts", [Joint({"x": 2}), Disjoint({"x": 2})], ids=repr)
 def test_on_cuda_the_solves_need_no_synchronisation(tiny_model, fields, experts):
     model = tiny_model().to("cuda")
-    nodes = model.at_nodes(torch.as_tensor(fields(2), device="cuda"), model.problem.output_space["x"].nodes)
+    nodes = model.at_nodes(torch.as_tensor(fields(2), device="cuda"), {"x": model.problem.output_space["x"].nodes})
     c, options = model.tensors({}), {"decomposition": experts}
     with torch.no_grad():
         model.constrained(nodes, c, **options)  # handles and workspaces are created once

@@ -117,7 +117,7 @@ def test_every_variant_learns_through_the_same_code(recipe, tmp_path, variant):
 def test_a_soft_constraint_is_the_same_pipeline_without_a_solve(tiny_model, fields):
     """PI-SC: one basis function, coefficient one, no steps: u = lift + basis."""
     model = tiny_model(**VARIANTS["PI-SC"])
-    u0 = model.at_nodes(torch.as_tensor(fields(2)), model.problem.output_space["x"].nodes)
+    u0 = model.at_nodes(torch.as_tensor(fields(2)), {"x": model.problem.output_space["x"].nodes})
     field = model.constrained(u0, model.tensors({}), gradient="envelope")
     conditions = model.constraint.conditions(u0, model.tensors({}))
     assert_close(field.u, conditions.lift + model.basis(conditions)[:, 0], rtol=0, atol=1e-14)
@@ -128,7 +128,7 @@ def test_a_soft_constraint_is_the_same_pipeline_without_a_solve(tiny_model, fiel
 
 def test_the_loss_is_the_mean_log_of_the_rows_norm(tiny_model, fields):
     model = tiny_model(solver={"max_steps": 40}, ansatz={"basis_scale": 0.05})
-    u0 = model.at_nodes(torch.as_tensor(fields(3)), model.problem.output_space["x"].nodes)
+    u0 = model.at_nodes(torch.as_tensor(fields(3)), {"x": model.problem.output_space["x"].nodes})
     field = model.constrained(u0, model.tensors({}))
     rows = model.constraint.rows(field.u, model.constraint.conditions(u0, model.tensors({})))
     loss, _ = residual_loss(field)
@@ -137,7 +137,7 @@ def test_the_loss_is_the_mean_log_of_the_rows_norm(tiny_model, fields):
 
 def test_unsolved_subproblems_leave_the_loss_and_are_counted(tiny_model, fields):
     model = tiny_model(solver={"max_steps": 40})
-    u0 = model.at_nodes(torch.as_tensor(fields(3)), model.problem.output_space["x"].nodes)
+    u0 = model.at_nodes(torch.as_tensor(fields(3)), {"x": model.problem.output_space["x"].nodes})
     field = model.constrained(u0, model.tensors({}))
     whole, none = residual_loss(field)
     per_field = 0.5 * torch.log(2 * field.cost[:, 0])

@@ -103,13 +103,21 @@ def finetune(
 def _loss(model: Surrogate, data: Trajectories, rows: np.ndarray, kind: str) -> torch.Tensor:
     u0 = torch.as_tensor(data.u0[rows], device=model.device)
     c = model.tensors({key: value[rows] for key, value in data.parameters.items()})
-    initial = model.at_nodes(u0, data.x)
-    field = model.constrained(initial, c, gradient="envelope" if kind == "physics" else "implicit")
-    physics, _ = residual_loss(field)
+    points = data.points
+    times = np.asarray(data.t)
+    gradient = "envelope" if kind == "physics" else "implicit"
+    losses, fields = [], []
+    last = None if kind == "physics" else int(model.window_of(times).max()) + 1
+    for window in model.windows(model.at_nodes(u0, points), c, last, gradient=gradient):
+        losses.append(residual_loss(window.field)[0])
+        if kind != "physics":
+            fields.append(model.read(window, times, points))
+    physics = torch.stack(losses).mean()
     if kind == "physics":
         return physics
-    truth = torch.as_tensor(data.u[rows], device=model.device)
-    error = relative_l2(model.read_out(field.u, initial, c, data.t, data.x), truth).mean()
+    is_later = times > 0
+    truth = torch.as_tensor(data.u[rows][:, is_later], device=model.device)
+    error = relative_l2(torch.cat(fields, dim=1), truth).mean()
     return error.log() if kind == "data" else error.log() + 0.1 * physics
 
 

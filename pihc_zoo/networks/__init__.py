@@ -2,7 +2,11 @@
 
 from .base import BasisNetwork
 from .cosine_operator import CosineOperator
+from .fourier_operator import FourierOperator
 
-NETWORKS: dict[str, type[BasisNetwork]] = {"cosine_operator": CosineOperator}
+NETWORKS: dict[str, type[BasisNetwork]] = {
+    "cosine_operator": CosineOperator,
+    "fourier_operator": FourierOperator,
+}
 
-__all__ = ["NETWORKS", "BasisNetwork", "CosineOperator"]
+__all__ = ["NETWORKS", "BasisNetwork", "CosineOperator", "FourierOperator"]

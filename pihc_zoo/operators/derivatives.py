@@ -61,6 +61,12 @@ class FeatureOperator(nn.Module):
                 at = wall if condition.at is None else condition.at
                 self._register(f"slope_{name}_{side}", axis.differentiation(1, [at])[0])
 
+    projection = None  # features live at the nodes
+
+    def project(self, values: Tensor) -> Tensor:
+        """Values at collocation points ↦ values at nodes: here the same."""
+        return values
+
     def _register(self, name: str, matrix) -> None:
         if name not in self._buffers:
             self.register_buffer(name, torch.as_tensor(matrix, dtype=torch.float64), persistent=False)

@@ -46,6 +46,8 @@ class PeriodicFeatures(nn.Module):
             self._register(f"analysis_{name}", axis.analysis())
             self._register(f"nodes_{name}", axis.modes(axis.nodes))
             self._register(f"projection_{name}", axis.analysis(len(points)))
+            self._register(f"nodes_transposed_{name}", axis.modes(axis.nodes).T.copy())
+            self._register(f"projection_transposed_{name}", axis.analysis(len(points)).T.copy())
         for feature in problem.features.values():
             for name in feature.orders:
                 if name != "t" and name not in space:
@@ -128,6 +130,23 @@ class PeriodicFeatures(nn.Module):
         }
 
 
+@dataclass
+class Projection:
+    """Galerkin projection of values at collocation points onto the modes that the nodes carry."""
+
+    features: PeriodicFeatures
+
+    def apply(self, values: Tensor) -> Tensor:
+        """(..., *collocation) ↦ (..., *space)."""
+        return self.features.to_nodes(self.features.project(values))
+
+    def transpose(self, values: Tensor) -> Tensor:
+        """(..., *space) ↦ (..., *collocation)."""
+        features = self.features
+        modes = features._through(values, "nodes_transposed")
+        return features._through(modes, "projection_transposed")
+
+
 class PeriodicFeatureOperator(nn.Module):
     """`FeatureOperator` on a fully periodic grid: features at collocation points, no walls."""
 
@@ -192,11 +211,14 @@ class PeriodicFeatureOperator(nn.Module):
         num_space = len(self.space_names)
         return (matrix @ modes.flatten(-num_space)).unflatten(-1, modes.shape[-num_space:])
 
-    def project(self, residual: Tensor) -> Tensor:
+    @property
+    def projection(self) -> Projection | None:
+        """From collocation points to nodes; None where they are the same."""
+        return None if self.grid.collocation_shape == self.grid.shape else Projection(self.features)
+
+    def project(self, values: Tensor) -> Tensor:
         """Values at collocation points (..., *collocation) ↦ their resolved part at nodes (..., *space)."""
-        if residual.shape[-len(self.space_names) :] == self.grid.shape[1:]:
-            return residual
-        return self.features.to_nodes(self.features.project(residual))
+        return values if self.projection is None else self.projection.apply(values)
 
 
 @dataclass
@@ -222,6 +244,11 @@ class SpectralInverse:
     def transpose(self, rows: Tensor) -> Tensor:
         """A⁻ᵀ rows. Transforms between nodes and modes are orthogonal up to a factor that cancels."""
         return self._solve(rows, self.synthesis.T, self.analysis.T, -self.imaginary)
+
+    def take(self, rows: Tensor) -> SpectralInverse:
+        """The inverses of some subproblems."""
+        real, imaginary = (part if part.shape[0] == 1 else part[rows] for part in (self.real, self.imaginary))
+        return SpectralInverse(self.features, self.analysis, self.synthesis, real, imaginary)
 
     def _solve(self, rows: Tensor, into: Tensor, out_of: Tensor, imaginary: Tensor) -> Tensor:
         modes = self.features.to_modes(rows)

@@ -46,7 +46,7 @@ class Windows(nn.Module):
 
     def merge(self, local: Tensor) -> Tensor:
         """(batch·K, *local) ↦ (batch, time, *space), blended by the partition of unity."""
-        parts = local.reshape(-1, self.num_windows, self.flat.shape[1]) * self.blending
+        parts = local.reshape(-1, self.num_windows, self.flat.shape[1]) * self.blending.to(local.dtype)
         total = torch.zeros(parts.shape[0], int(np.prod(self.shape)), dtype=local.dtype, device=local.device)
         total = total.index_add(1, self.flat.flatten(), parts.flatten(1))
         return total.unflatten(-1, self.shape)

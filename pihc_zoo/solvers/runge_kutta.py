@@ -13,16 +13,19 @@ from collections.abc import Callable
 from torch import Tensor
 
 
-def integrating_factor_step(u: Tensor, nonlinear: Callable[[Tensor], Tensor], half: Tensor, step: float) -> Tensor:
+def integrating_factor_step(
+    u: Tensor, nonlinear: Callable[[Tensor], Tensor], half: Tensor, step: float, first: Tensor | None = None
+) -> Tensor:
     """One step of size ``step``; exact for n = 0, of order 4 otherwise.
 
     Args:
         u: any shape.
         nonlinear: u ↦ n(u).
         half: e^{−σ·step/2}, broadcasting against u.
+        first: n(u), where it is known.
     """
     half_u = half * u
-    k1 = nonlinear(u)
+    k1 = nonlinear(u) if first is None else first
     k2 = nonlinear(half_u - (step / 2) * (half * k1))
     k3 = nonlinear(half_u - (step / 2) * k2)
     full_u, half_k3 = half * half_u, half * k3

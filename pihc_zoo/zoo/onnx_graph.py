@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import __version__
+from ..inputs import Request
 from ..learning.families import sample_parameters
 from ..prediction import atomic_path, to_numpy
 from ..status import Status
@@ -61,8 +62,8 @@ class Pipeline(nn.Module):
         self.model = copy.deepcopy(model).to("cpu").eval().requires_grad_(False)
         solver = self.model.constraint.solver
         self.solver = solver if max_steps is None else dataclasses.replace(solver, max_steps=max_steps)
-        if len(self.model.problem.output_space) != 1:
-            raise ValueError("export to ONNX takes problems with one space axis")
+        if self.model.num_windows != 1 or len(self.model.problem.output_space) != 1:
+            raise ValueError("export to ONNX takes problems with one space axis and one time window, not roll-outs")
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -87,15 +88,13 @@ class Pipeline(nn.Module):
         u0, *parameters = inputs
         c: dict[str, Any] = dict(problem.defaults())
         c |= dict(zip(model.parameter_inputs, parameters, strict=True))
-        (x,) = (axis.nodes for axis in problem.output_space.values())
-        decomposition = model.constraint.decomposition
+        points = {name: axis.nodes for name, axis in problem.output_space.items()}
         times = np.asarray(problem.output_times)
-        part = model._predict_chunk(u0, c, x, x, times[times > 0], decomposition, self.solver)
-        if times[0] == 0:
-            part["u"] = torch.cat([u0[:, None], part["u"]], dim=1)
+        request = Request(np.empty(0), points, points, times, c)
+        part = model._predict_chunk(u0, c, request, model.constraint.decomposition, self.solver)
         part["converged"] = part["status"] == int(Status.CONVERGED)
         for name in ("u_nodes", "residual_nodes", "estimated_error_nodes"):
-            nodes, initial, operator, own = part[name]
+            ((nodes, initial, operator, own),) = part[name]
             closures = operator.closures(own)
             if name != "u_nodes":
                 closures = {axis: closure.homogeneous() for axis, closure in closures.items()}

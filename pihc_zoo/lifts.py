@@ -1,0 +1,154 @@
+"""Lifts u_L: fields that meet the conditions and are cheap to find; experts correct them.
+
+``linearised`` solves the linearised problem, ``integrated`` the Galerkin truncation of the problem
+itself to few modes, ``constant`` continues the initial values.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .grid import FourierAxis
+from .operators.finite_difference import fornberg_weights
+from .operators.periodic import SemiDiscrete
+from .solvers.runge_kutta import integrating_factor_step
+
+
+class Lift(nn.Module):
+    """Base of all lifts.
+
+    Args:
+        operator: features on the grid.
+        linearised: A of the problem on the same grid.
+    """
+
+    def __init__(self, operator, linearised=None):
+        super().__init__()
+        self.linearised = linearised
+
+    def forward(self, u0: Tensor, c: dict[str, Tensor], operator, closures) -> Tensor:
+        """(batch, *space) initial values at the nodes ↦ (batch, time, *space)."""
+        raise NotImplementedError
+
+    def evolve(self, u0: Tensor, c: dict[str, Tensor], operator, closures) -> tuple[Tensor, Tensor | None]:
+        """The lift and its time derivative where it is known better than from the nodes."""
+        return self(u0, c, operator, closures), None
+
+    def correction(self, residual: Tensor, c: dict[str, Tensor]) -> Tensor:
+        """−A⁻¹ρ: to first order, what a field with residual ρ lacks; (batch, time, *space)."""
+        if self.linearised is None:
+            return -residual  # without a linearised operator the residual itself is the best hint
+        scale = self.linearised.row_scale.reshape(-1, *[1] * (residual.dim() - 2))
+        return -self.linearised.inverse(c, residual.shape[0]).apply((residual * scale)[:, None])[:, 0]
+
+
+class LinearisedLift(Lift):
+    """u_L = A⁻¹(conditions): the solution of the linearised problem A u = 0."""
+
+    def forward(self, u0, c, operator, closures):
+        grid, problem = operator.grid, operator.problem
+        zero = torch.zeros(u0.shape[0], 1, *grid.shape, dtype=u0.dtype, device=u0.device)
+        features = operator(zero, closures, u0[:, None])  # of the conditions alone
+        names = list(problem.features)
+        coefficients = problem.linearised(c)
+        residual = sum(
+            value.reshape(-1, *[1] * len(grid.shape)) * features[:, 0, names.index(name)]
+            for name, value in coefficients.items()
+        )
+        return self.correction(residual, c)
+
+
+class ConstantLift(Lift):
+    """u_L(x, t) = u₀(x)."""
+
+    def __init__(self, operator, linearised=None):
+        super().__init__(operator)
+
+    def forward(self, u0, c, operator, closures):
+        return u0[:, None].expand(-1, operator.grid.shape[0], *u0.shape[1:])
+
+
+class IntegratedLift(Lift):
+    """The problem truncated to the modes up to ``band``, by Runge–Kutta 4; higher modes only diffuse.
+
+    Periodic axes only. The truncated problem is solved in ``steps`` equal steps over the time axis;
+    its values and rates at the nodes are the polynomials through those of the steps.
+
+    Args:
+        operator, linearised: on the surrogate's grid.
+        band: highest wave number of the truncated problem, in cycles per length.
+        steps: Runge–Kutta steps.
+        dealiasing: as `FourierAxis`, of the truncated problem's products.
+    """
+
+    def __init__(self, operator, linearised=None, band: int = 15, steps: int = 8, dealiasing: float = 1.0):
+        super().__init__(operator, linearised)
+        grid, problem = operator.grid, operator.problem
+        for name, axis in grid.space.items():
+            if not axis.is_periodic:
+                raise ValueError(f"the integrated lift needs periodic axes; {name!r} is bounded")
+            if not 1 <= band <= axis.band:
+                raise ValueError(f"the lift's band must lie in [1, {axis.band}], the band of axis {name!r}, got {band}")
+        if steps < 2:
+            raise ValueError(f"the integrated lift needs at least 2 steps, got {steps}")
+        space = {
+            name: FourierAxis(2 * band + 2, axis.length, axis.start, dealiasing) for name, axis in grid.space.items()
+        }
+        self.semi_discrete = SemiDiscrete(problem, space)
+        self.steps, self.step = steps, grid.time.stop / steps
+        points = self.step * np.arange(steps + 1)
+        to_nodes = np.stack([fornberg_weights(t, points, 0) for t in grid.time.nodes])
+        self.register_buffer("to_nodes", torch.as_tensor(to_nodes), persistent=False)  # (time, step + 1)
+        self.register_buffer("nodes", torch.as_tensor(grid.time.nodes.copy()), persistent=False)
+        resolved = torch.ones(())
+        for name, axis in grid.space.items():
+            k = np.concatenate([[0], np.arange(1, axis.band + 1), np.arange(1, axis.band + 1)])
+            self.register_buffer(f"low_{name}", torch.as_tensor(np.flatnonzero(k <= band)), persistent=False)
+            resolved = resolved[..., None] * torch.as_tensor((k <= band).astype(float))
+        self.register_buffer("unresolved", 1 - resolved, persistent=False)  # (*modes)
+
+    def _low(self, modes: Tensor) -> Tensor:
+        for i, name in enumerate(self.semi_discrete.features.names):
+            modes = modes.index_select(i - len(self.semi_discrete.features.names), getattr(self, f"low_{name}"))
+        return modes
+
+    def _spread(self, low: Tensor, like: Tensor) -> Tensor:
+        """Modes of the truncated problem (batch, time, *low) among those of the grid."""
+        names = self.semi_discrete.features.names
+        for i, name in enumerate(names):
+            dim = i - len(names)
+            shape = [*low.shape]
+            shape[dim] = like.shape[dim]
+            low = low.new_zeros(shape).index_copy(dim, getattr(self, f"low_{name}"), low)
+        return low
+
+    def forward(self, u0, c, operator, closures):
+        return self.evolve(u0, c, operator, closures)[0]
+
+    def evolve(self, u0, c, operator, closures):
+        modes = operator.features.to_modes(u0)
+        low, own = self._low(modes), self.semi_discrete
+        symbol = own.symbol(c)
+        half = torch.exp(-symbol * (self.step / 2))
+        values, rates = [low], []
+        for _ in range(self.steps):
+            tendency = own.nonlinear(values[-1], c)
+            rates.append(-(symbol * values[-1] + tendency))
+            step = integrating_factor_step(
+                values[-1], lambda u: own.nonlinear(u, c), half, self.step, tendency
+            )
+            values.append(step)
+        rates.append(own.rate(values[-1], c))
+        space = low.shape[1:]
+        trajectories = torch.stack([*values, *rates], dim=1).unflatten(1, (2, -1)).flatten(3)
+        at_nodes = (self.to_nodes @ trajectories).unflatten(3, space)  # (batch, 2, time, *low)
+        rate, linear = self.linearised.symbol(c)
+        decay = (linear / rate)[:, None]
+        high = (modes * self.unresolved)[:, None] * torch.exp(-decay * self.nodes.reshape(-1, *[1] * (u0.dim() - 1)))
+        u = operator.features.to_nodes(self._spread(at_nodes[:, 0], modes) + high)
+        return u, operator.features.to_nodes(self._spread(at_nodes[:, 1], modes) - decay * high)
+
+
+LIFTS: dict[str, type[Lift]] = {"linearised": LinearisedLift, "constant": ConstantLift, "integrated": IntegratedLift}
