@@ -253,13 +253,21 @@ def _description(info: dict[str, Any]) -> list[str]:
     problem = build("problem", cls, settings)
     lines = [f"{info['name']}: {problem.title}", "", f"equation    {_plain(problem.equation)}"]
     units = {key: "" if unit == "dimensionless" else f" {unit}" for key, unit in problem.units.items()}
-    duration = f"t from 0 to {problem.duration:g}{units.get('t', '')}"
+    spans = []
     for name, axis in problem.output_space.items():
-        lines.append(f"domain      {name} from {axis.start:g} to {axis.stop:g}{units.get(name, '')}, {duration}")
-        for side, wall in zip(("left", "right"), problem.walls(problem.defaults()).get(name, ()), strict=False):
+        closed = " (periodic)" if axis.is_periodic else ""
+        spans.append(f"{name} from {axis.start:g} to {axis.stop:g}{units.get(name, '')}{closed}")
+    lines.append(f"domain      {', '.join(spans)}, t from 0 to {problem.duration:g}{units.get('t', '')}")
+    if problem.can_continue:
+        lines.append("            later times by continuing from the end state, marked unreliable")
+    for name, walls in problem.walls(problem.defaults()).items():
+        for side, wall in zip(("left", "right"), walls, strict=True):
             lines.append(f"            {side} wall: {_condition(wall, name)}")
-        points, times = len(axis.nodes), len(problem.output_times)
-        lines.append(f"output      {points} points × {times} times, unless others are asked for")
+    points = " × ".join(
+        f"the {name} of the input" if axis.is_periodic else f"{len(axis.nodes)} points"
+        for name, axis in problem.output_space.items()
+    )
+    lines.append(f"output      {points} × {len(problem.output_times)} times, unless others are asked for")
     low, high = config["trust"].get("state_range", problem.state_range)
     lines.append(
         f"input       u0 with values from {low:g} to {high:g}{units.get('u', '')}; others are marked unreliable"
@@ -334,8 +342,10 @@ def _plain(latex: str) -> str:
         return "/".join(part if re.fullmatch(r"\\?\w+", part) else f"({part})" for part in match.groups()) + " "
 
     text = re.sub(r"\\frac\{([^{}]*)\}\{([^{}]*)\}", fraction, latex)
-    text = text.replace(r"\quad", "  ").replace(r"\,", " ")
-    for name, symbol in {"phi": "φ", "rho": "ρ", "nu": "ν", "Delta": "Δ", "nabla": "∇", "cdot": "·"}.items():
+    text = re.sub(r"\\mathbf\{(\w+)\}", r"\1", text)
+    text = text.replace(r"\quad", "  ").replace(r"\,", " ").replace("\\ ", " ")
+    greek = {"phi": "φ", "psi": "ψ", "rho": "ρ", "nu": "ν", "Delta": "Δ", "nabla": "∇", "cdot": "·"}
+    for name, symbol in greek.items():
         text = text.replace(f"\\{name}", symbol)
     text = re.sub(r"\^\{([^{}]*)\}", r"^(\1)", text)
     return re.sub(r"_\{([^{}]*)\}", r"_\1", text)
@@ -347,8 +357,9 @@ def _plain(latex: str) -> str:
 def predict_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``pihc predict``."""
     parser.epilog = (
-        "INPUT holds u0 (batch, n) or (n,), and optionally x (positions of u0: input_x), t (output times) and "
-        "parameter_<name>. The output holds u0, x, t, u (batch, time, x), the parameters and the trust report."
+        "INPUT holds u0 (batch, *space) or (*space), and optionally positions of u0 by the name of the axis (x, …), "
+        "t (output times) and parameter_<name>. The output holds u0, the positions, t, u (batch, time, *space), the "
+        "parameters and the trust report."
     )
     parser.add_argument("model", help="name, folder or Hub id")
     parser.add_argument("input", nargs="?", type=Path, metavar="INPUT", help="NPZ or HDF5 file with u0")
@@ -359,12 +370,20 @@ def predict_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--seed", type=_seed, default=0, help="seed of --sample")
     parser.add_argument("--output", type=Path, required=True, metavar="NPZ", help="file to write")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="figure to write (.png, .pdf or .svg)")
-    parser.add_argument("--index", type=int, default=0, help="trajectory in the figure (default 0)")
+    parser.add_argument("--animate", type=Path, metavar="GIF", help="animation to write (.gif)")
+    parser.add_argument("--index", type=int, default=0, help="trajectory in figure and animation (default 0)")
+    parser.add_argument(
+        "--save-diagnostics",
+        type=_names,
+        default=[],
+        metavar="NAME,NAME",
+        help="further fields for the NPZ, e.g. velocity_x,velocity_y",
+    )
     parser.add_argument("--times", type=_number, nargs="+", metavar="T", help="output times")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="physical parameter, e.g. D=3e-4"
     )
-    parser.add_argument("--experts", type=_count, metavar="K", help="number of experts")
+    parser.add_argument("--experts", type=_expert_counts, metavar="K", help="number of experts, or by axis: x=2,y=2")
     parser.add_argument("--decomposition", choices=("joint", "overlapping", "disjoint"), help="how experts share")
     parser.add_argument("--max-steps", type=_count, metavar="N", help="steps of the solver at most")
     parser.add_argument(
@@ -389,6 +408,12 @@ def run_predict(options: argparse.Namespace) -> int:
 
         _check_writable(check_suffix(options.plot))
         require_matplotlib()
+    if options.animate is not None:
+        from .animation import check_gif
+
+        _check_writable(check_gif(options.animate))
+        if options.times is not None and len(options.times) < 2:
+            raise ValueError(f"--animate needs at least two times, got --times {options.times[0]:g}")
     given = [name for name in ("input", "constant", "sample") if getattr(options, name) is not None]
     if len(given) != 1:
         came = " and ".join(name if name == "input" else f"--{name}" for name in given) or "none"
@@ -396,16 +421,20 @@ def run_predict(options: argparse.Namespace) -> int:
     if options.input is not None:
         if options.input.exists() and output.exists() and options.input.samefile(output):
             raise ValueError(f"the output {str(output)!r} is the input file; choose another name")
-        u0, arguments = _read_input(options.input)
+        arrays = _read_input(options.input)
     overrides = dict(_assignment(text) for text in options.set)
     model = _load(options)
+    if options.save_diagnostics:
+        _check_diagnostics(options.save_diagnostics, model.problem)
     if options.input is None:
-        u0, arguments = _made_input(options, model)
+        u0, arguments = _made_input(options, model), {"parameters": {}}
+    else:
+        u0, arguments = _arguments(options.input, arrays, model.problem)
     arguments["parameters"] |= overrides
     if options.times is not None:
         arguments["times"] = options.times
-    batch = len(u0) if u0.ndim == 2 else 1
-    if options.plot is not None and not 0 <= options.index < batch:
+    batch = len(u0) if u0.ndim == 1 + len(model.problem.output_space) else 1
+    if (options.plot is not None or options.animate is not None) and not 0 <= options.index < batch:
         raise ValueError(f"--index {options.index}: there are {batch} trajectories, counted from 0")
     if options.experts is not None or options.decomposition is not None:
         arguments["experts"] = _experts(options, model)
@@ -416,49 +445,83 @@ def run_predict(options: argparse.Namespace) -> int:
         warnings.simplefilter("ignore", RuntimeWarning)  # the summary says it
         prediction = model.predict(u0, on_failure=options.on_failure, **arguments)
     seconds = time.perf_counter() - begin
+    if options.animate is not None:
+        prediction.animate(options.index, options.animate)
     if options.plot is not None:
         prediction.plot(options.index, options.plot)
-    prediction.save(output)
+    prediction.save(output, options.save_diagnostics)
     _print_prediction(prediction, seconds)
-    print(f"written to {output}" + (f" and {options.plot}" if options.plot else ""))
+    print("written to " + " and ".join(str(path) for path in (output, options.plot, options.animate) if path))
     return 0
 
 
-def _read_input(path: Path) -> tuple[Any, dict[str, Any]]:
-    """u0 and the arguments of ``predict`` that a file holds."""
+def _read_input(path: Path) -> dict[str, Any]:
+    """The arrays of a file, u0 among them."""
     from .data import read_arrays
 
     arrays = read_arrays(path)
     if "u0" not in arrays:
         raise ValueError(
             f"{str(path)!r} has no array u0 (it has: {', '.join(sorted(arrays)) or 'none'}); "
-            "expected u0 with the shape (batch, points)"
+            "expected u0 with the shape (batch, *space)"
         )
-    for key in arrays:
-        if (key in ("u0", "x", "t") or key.startswith("parameter_")) and arrays[key].dtype.kind not in "fiub":
+    return arrays
+
+
+def _arguments(path: Path, arrays: dict[str, Any], problem: Any) -> tuple[Any, dict[str, Any]]:
+    """u0 and the arguments of ``predict`` that the arrays of a file hold."""
+    axes = problem.output_space
+    known = [key for key in arrays if key in ("u0", "t", *axes) or key.startswith("parameter_")]
+    for key in known:
+        if arrays[key].dtype.kind not in "fiub":
             raise ValueError(f"{key} in {str(path)!r} must be real numbers, got the type {arrays[key].dtype}")
     arguments: dict[str, Any] = {"parameters": {}}
-    if "x" in arrays:
-        arguments["input_x"] = arrays["x"]
+    positions = {key: arrays[key] for key in axes if key in arrays}
+    if positions:
+        arguments["input_x"] = positions
     if "t" in arrays:
         arguments["times"] = arrays["t"]
-    for key, value in arrays.items():
+    for key in known:
         if key.startswith("parameter_"):
-            arguments["parameters"][key.removeprefix("parameter_")] = value
+            arguments["parameters"][key.removeprefix("parameter_")] = arrays[key]
     return arrays["u0"], arguments
 
 
-def _made_input(options: argparse.Namespace, model: Any) -> tuple[Any, dict[str, Any]]:
+def _made_input(options: argparse.Namespace, model: Any) -> Any:
     """u0 of --constant or --sample on the native grid."""
     import numpy as np
 
-    (axis,) = model.problem.output_space.values()
+    positions = {name: axis.nodes for name, axis in model.problem.output_space.items()}
     if options.constant is not None:
-        return np.full((1, len(axis.nodes)), options.constant), {"parameters": {}}
-    from .evaluation import family_of
+        return np.full((1, *map(len, positions.values())), options.constant)
+    from .evaluation import default_families, family_of
 
-    family = family_of(options.family or "random_sines", model)
-    return family.sample(options.sample, axis.nodes, np.random.default_rng(options.seed)), {"parameters": {}}
+    family = family_of(options.family, model) if options.family else next(iter(default_families(model).values()))
+    places = next(iter(positions.values())) if len(positions) == 1 else positions
+    return family.sample(options.sample, places, np.random.default_rng(options.seed))
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _check_diagnostics(names: list[str], problem: Any) -> None:
+    """Raises ValueError where the problem has no such further field."""
+    from .zoo.config import nearest
+
+    for name in names:
+        if name not in problem.diagnostics:
+            remedy = nearest(name, problem.diagnostics) if problem.diagnostics else "this problem has none"
+            raise ValueError(f"--save-diagnostics: no field {name!r}; {remedy}")
+
+
+def _expert_counts(text: str) -> int | dict[str, int]:
+    if "=" not in text:
+        return _count(text)
+    pairs = [part.partition("=") for part in text.split(",")]
+    if any(not axis.strip() for axis, _, _ in pairs):
+        raise argparse.ArgumentTypeError(f"expected counts by axis such as x=2,y=2, got {text!r}")
+    return {axis.strip(): _count(count.strip()) for axis, _, count in pairs}
 
 
 def _assignment(text: str) -> tuple[str, float]:
@@ -475,7 +538,8 @@ def _experts(options: argparse.Namespace, model: Any) -> Any:
     from .decomposition import DECOMPOSITIONS
 
     default = model.constraint.decomposition
-    counts = dict(default.counts) if options.experts is None else {model.problem.default_axis: options.experts}
+    counts = dict(default.counts) if options.experts is None else options.experts
+    counts = counts if isinstance(counts, dict) else {model.problem.default_axis: counts}
     return type(default)(counts) if options.decomposition is None else DECOMPOSITIONS[options.decomposition](counts)
 
 
@@ -493,16 +557,25 @@ def _print_prediction(prediction: Any, seconds: float) -> None:
     if len(known):
         print(f"estimated error: mean {_percent(known.mean())}, max {_percent(known.max())}")
     print(f"converged: {int(converged.sum())} of {count}; reliable: {int(reliable.sum())} of {count}")
-    failed = np.flatnonzero(~converged)
+    stopped = to_numpy(prediction.failure_time)
+    is_failed = ~converged | np.isfinite(stopped)
+    failed = np.flatnonzero(is_failed)
     if len(failed):
         is_missing = ~np.isfinite(to_numpy(prediction.u)).reshape(count, -1).all(axis=1)
-        replaced = int((~converged & ~is_missing).sum())
-        print(f"failed: {len(failed)}, of which {replaced} replaced by the classical solver, {is_missing.sum()} NaN")
+        replaced = np.array(["replaced by the classical solver" in message for message in prediction.messages])
+        print(
+            f"failed: {len(failed)}, of which {replaced.sum()} replaced by the classical solver, {is_missing.sum()} NaN"
+        )
+        unit = "" if prediction.units.get("t", "dimensionless") == "dimensionless" else f" {prediction.units['t']}"
+        for i in np.flatnonzero(np.isfinite(stopped) & ~replaced)[:8]:
+            print(f"trajectory {i} failed at t = {stopped[i]:.3g}{unit}: its values are NaN from then on")
         _warn(f"trajectory {failed[0]}: {prediction.messages[failed[0]]}")
-    doubtful = np.flatnonzero(converged & ~reliable)
-    if len(doubtful):
-        numbers = ", ".join(map(str, doubtful[:8])) + (" …" if len(doubtful) > 8 else "")
-        _warn(f"not reliable: {numbers}; the values or the estimated error are beyond what the model was tested for")
+    doubtful = np.flatnonzero(~is_failed & ~reliable)
+    for message in dict.fromkeys(prediction.messages[i] for i in doubtful):
+        rows = [i for i in doubtful if prediction.messages[i] == message]
+        numbers = ", ".join(map(str, rows[:8])) + (" …" if len(rows) > 8 else "")
+        reason = message or "the values or the estimated error are beyond what the model was tested for"
+        _warn(f"not reliable: {numbers}; {reason}")
 
 
 # ---------------------------------------------------------------------- evaluate

@@ -11,22 +11,29 @@ from typing import Any
 
 import numpy as np
 
+from .inputs import check_field
+
 
 @dataclass
 class Trajectories:
     """Initial conditions and, if known, their solutions.
 
     Attributes:
-        u0: (batch, n) at positions x (n,).
-        u: (batch, time, n) at times t, or None.
+        u0: (batch, *space) at ``points``, positions by axis name; ``x`` is that of the axis "x".
+        u: (batch, time, *space) at times t, or None.
         parameters: (batch,) by symbol.
     """
 
     u0: np.ndarray
-    x: np.ndarray
+    points: dict[str, np.ndarray]
     t: np.ndarray
     u: np.ndarray | None
     parameters: dict[str, np.ndarray]
+
+    @property
+    def x(self) -> np.ndarray:
+        """(n,) positions along the axis "x"."""
+        return self.points["x"]
 
 
 def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -66,7 +73,10 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 
 def read_trajectories(source: str | os.PathLike | dict[str, Any], problem) -> Trajectories:
-    """Trajectories of ``problem`` from a file or a mapping; x and t default to its output grid.
+    """Trajectories of ``problem`` from a file or a mapping.
+
+    Keys: u0 (batch, *space); optionally u (batch, time, *space), positions by axis name, which default to the grid
+    that the shape of u0 implies, t, which defaults to the problem's output times, and parameter_<name>.
 
     Raises:
         ValueError: missing keys or shapes that do not agree.
@@ -74,21 +84,21 @@ def read_trajectories(source: str | os.PathLike | dict[str, Any], problem) -> Tr
     arrays = source if isinstance(source, dict) else read_arrays(source)
     if "u0" not in arrays:
         raise ValueError(f"data must have the key 'u0', got {', '.join(sorted(arrays)) or 'nothing'}")
-    (axis,) = problem.output_space.values()
-    u0 = np.atleast_2d(np.asarray(arrays["u0"], dtype=np.float64))
-    x = np.asarray(arrays.get("x", axis.nodes), dtype=np.float64)
+    axes = problem.output_space
+    u0 = np.asarray(arrays["u0"], dtype=np.float64)
+    u0 = u0[None] if u0.ndim == len(axes) else u0
+    points = check_field(problem, u0, {key: arrays[key] for key in axes if key in arrays}, np.shape(arrays["u0"]))
     t = np.asarray(arrays.get("t", problem.output_times), dtype=np.float64)
-    if u0.ndim != 2 or u0.shape[1] != len(x):
-        raise ValueError(f"u0 must have the shape (batch, {len(x)}), one value per point of x, got {u0.shape}")
     u = None
     if "u" in arrays:
         u = np.asarray(arrays["u"], dtype=np.float64)
-        if u.shape != (len(u0), len(t), len(x)):
-            raise ValueError(f"u must have the shape {(len(u0), len(t), len(x))} of (u0, t, x), got {u.shape}")
+        expected = (len(u0), len(t), *u0.shape[1:])
+        if u.shape != expected:
+            raise ValueError(f"u must have the shape {expected} of (u0, t, {', '.join(axes)}), got {u.shape}")
         if not np.isfinite(u).all():
             raise ValueError("u has values that are not finite; leave those trajectories out")
     parameters = {}
     for key, value in arrays.items():
         if key.startswith("parameter_"):
             parameters[key.removeprefix("parameter_")] = np.broadcast_to(np.asarray(value, float), (len(u0),)).copy()
-    return Trajectories(u0, x, t, u, parameters)
+    return Trajectories(u0, points, t, u, parameters)

@@ -30,6 +30,7 @@ class Trust:
     Attributes:
         refinement: nodes of the estimator's grid over the model's, per axis.
         krylov: Krylov directions of the error estimate.
+        growth: factor on the error estimate of a roll-out, measured.
         threshold: largest estimated error inside the trained family; None before calibration.
         unresolved: likewise, of the unresolved part of an initial condition.
         state_range: lowest and highest trained value.
@@ -37,6 +38,7 @@ class Trust:
 
     refinement: float = 1.6
     krylov: int = 3
+    growth: float = 1.0
     threshold: float | None = None
     unresolved: float | None = None
     state_range: tuple[float, float] | None = None
@@ -184,7 +186,7 @@ class Prediction:
 
     def animate(self, index: int = 0, path: str | os.PathLike | None = None, fps: int = 12) -> Path:
         """Writes one trajectory as a GIF, by default ``<model>.gif`` in the working folder; returns its path."""
-        from .plotting import animate_prediction
+        from .animation import animate_prediction
 
         return animate_prediction(self, index, path or f"{self.model.split('/')[-1] or 'prediction'}.gif", fps)
 
