@@ -26,13 +26,14 @@ from .decomposition import DECOMPOSITIONS, Joint
 from .learning.families import FAMILIES, OUT_OF_FAMILY, Constants, Family, GaussianProcess, RandomSines
 from .learning.families import sample_parameters as _sample_parameters
 from .prediction import save_npz, to_numpy
-from .reference import MethodOfLines, fast_solver, truth_solver
+from .reference import MethodOfLines, fast_solver, is_periodic, truth_solver
 from .zoo.config import describe
 
 PICARD_GRIDS = ((48, 5, 4), (64, 5, 5), (96, 6, 5))  # (nodes, elements, stages), cheapest first
 PICARD_STEPS = (0, 1, 2, 3)
 PICARD_BATCHES = (8, 64)  # trajectories a pass; the faster one counts
 LSODA_TOLERANCES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 1e-6, 1e-7)
+_TRUTH_BATCH = 8  # trajectories a pass of a batched truth solver
 _NUM_LSODA = 4  # trajectories on which LSODA is measured, one at a time
 
 
@@ -78,7 +79,13 @@ def relative_error(u: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def reference_set(
-    problem, family: Family, inputs: Iterable[str], count: int, seed: int, cache: Path | None = None
+    problem,
+    family: Family,
+    inputs: Iterable[str],
+    count: int,
+    seed: int,
+    cache: Path | None = None,
+    num_points: int | None = None,
 ) -> ReferenceSet:
     """Draws ``count`` initial conditions, and parameters ``inputs``, and solves them to convergence.
 
@@ -87,20 +94,29 @@ def reference_set(
         family: where initial conditions come from.
         inputs: symbols of the parameters to draw from their declared ranges.
         count, seed: how many, and which; the draws are none of training's.
+        num_points: points per periodic axis of u0 and of the answer; default the problem's own.
         cache: an NPZ that is read if it holds these very draws, and written otherwise.
     """
-    (axis,) = problem.output_space.values()
     rng = np.random.default_rng([seed, 2**31])
-    u0 = family.sample(count, axis.nodes, rng)
+    axes = problem.output_space.values() if num_points is None else [a.sized(num_points) for a in problem.output_space.values()]
+    u0 = family.sample(count, [axis.nodes for axis in axes], rng)
     parameters = _sample_parameters(problem, tuple(inputs), count, rng)
     drawn = {"u0": u0, **{f"parameter_{key}": value for key, value in parameters.items()}}
     stored = _read_cache(cache)
     if "u" in stored and all(key in stored and np.array_equal(stored[key], drawn[key]) for key in drawn):
         return ReferenceSet(u0, parameters, stored["u"])
     solve = truth_solver(problem)
-    own = [{key: float(value[i]) for key, value in parameters.items()} for i in range(count)]
-    bar = tqdm(range(count), desc="references", leave=False, disable=None)
-    u = np.stack([solve(u0[i], own[i]) for i in bar])
+    size = _TRUTH_BATCH if is_periodic(problem) else 1
+    bar = tqdm(range(0, count, size), desc="references", leave=False, disable=None)
+    parts = []
+    for first in bar:
+        rows = slice(first, first + size)
+        own = {key: value[rows] for key, value in parameters.items()}
+        if is_periodic(problem):
+            parts.append(solve(u0[rows], own))
+        else:
+            parts.append(solve(u0[first], {key: float(value[0]) for key, value in own.items()})[None])
+    u = np.concatenate(parts)
     if cache is not None:
         cache.parent.mkdir(parents=True, exist_ok=True)
         save_npz(cache, {**drawn, "u": u})

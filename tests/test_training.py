@@ -185,10 +185,10 @@ def test_every_shipped_recipe_loads_and_builds(name):
     recipe = recipes.load(name)
     model = Surrogate.from_config(recipe.config)
     assert recipe.name == name and recipe.description and recipe.test_families
-    (axis,) = model.constraint.grid.space.values()
+    points = [axis.nodes for axis in model.constraint.grid.space.values()]
     low, high = recipe.config["trust"]["state_range"]
     for family in (recipe.family, *recipe.test_families.values()):
-        sample = family.sample(2, axis.nodes, np.random.default_rng(0))
+        sample = family.sample(2, points, np.random.default_rng(0))
         assert sample.min() >= low and sample.max() <= high
 
 

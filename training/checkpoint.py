@@ -13,20 +13,30 @@ import torch
 from pihc_zoo.prediction import atomic_path
 
 
-def save(path: Path, network: torch.nn.Module, optimiser: torch.optim.Optimizer, step: int, recipe: dict) -> None:
-    """Writes atomically: an interrupted save leaves the previous checkpoint."""
+def save(
+    path: Path,
+    network: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+    step: int,
+    recipe: dict,
+    extra: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """Writes atomically: an interrupted save leaves the previous checkpoint. ``extra`` is what `restore` returns."""
     tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
     for name, parameter in network.named_parameters():
         for key, value in optimiser.state.get(parameter, {}).items():
             tensors[f"optimiser.{name}.{key}"] = value
+    tensors |= {f"extra.{key}": value for key, value in (extra or {}).items()}
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     metadata = {"step": str(step), "recipe": fingerprint(recipe)}
     with atomic_path(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata=metadata)
 
 
-def restore(path: Path, network: torch.nn.Module, optimiser: torch.optim.Optimizer, recipe: dict) -> int:
-    """Loads a checkpoint into network and optimiser; returns the step to continue with.
+def restore(
+    path: Path, network: torch.nn.Module, optimiser: torch.optim.Optimizer, recipe: dict
+) -> tuple[int, dict[str, torch.Tensor]]:
+    """Loads a checkpoint into network and optimiser; returns the step to continue with and the extra tensors.
 
     Raises:
         ValueError: the file is damaged or belongs to another recipe.
@@ -46,7 +56,8 @@ def restore(path: Path, network: torch.nn.Module, optimiser: torch.optim.Optimiz
         if state:
             on_device = {k: v if k == "step" else v.to(parameter.device) for k, v in state.items()}
             optimiser.state[parameter] = on_device
-    return int(metadata["step"])
+    extra = {key.removeprefix("extra."): value for key, value in tensors.items() if key.startswith("extra.")}
+    return int(metadata["step"]), extra
 
 
 def fingerprint(recipe: dict) -> str:

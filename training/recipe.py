@@ -24,6 +24,11 @@ class Training:
         clip: largest gradient norm.
         seed: of weights and data; step k draws from the seed pair (seed, k).
         validate_every: steps between evaluations against references.
+        loss: "log" (mean log of the rows' norm: easy and hard starts alike) or "mean" (mean of the norm:
+            what adds up along a roll-out).
+        warmup: steps over which the learning rate rises.
+        pool, restart: roll-outs only: trajectories in the replay pool, and the probability of a new
+            beginning after any window.
     """
 
     steps: int = 3000
@@ -32,6 +37,10 @@ class Training:
     clip: float = 1.0
     seed: int = 0
     validate_every: int = 250
+    loss: str = "log"
+    warmup: int = 0
+    pool: int = 256
+    restart: float = 0.05
 
 
 @dataclass(frozen=True)

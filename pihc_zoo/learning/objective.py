@@ -9,11 +9,12 @@ from ..constraint import ConstrainedField
 from ..status import Status
 
 
-def residual_loss(field: ConstrainedField) -> tuple[Tensor, Tensor]:
-    """½ mean log(2Φ) over solved subproblems: the mean log of the rows' norm.
+def residual_loss(field: ConstrainedField, kind: str = "log") -> tuple[Tensor, Tensor]:
+    """The mean of the rows' norm √(2Φ), or of its logarithm, over solved subproblems.
 
-    The logarithm weighs easy and hard initial conditions alike. The loss is a function of the
-    constraint objective Φ alone, so coefficients may be detached (envelope theorem).
+    The logarithm weighs easy and hard initial conditions alike; the norm itself adds up along a
+    roll-out. The loss is a function of the constraint objective Φ alone, so coefficients may be
+    detached (envelope theorem).
 
     Returns:
         the loss and the number of subproblems left out because they did not converge.
@@ -22,8 +23,13 @@ def residual_loss(field: ConstrainedField) -> tuple[Tensor, Tensor]:
     status = field.solution.status
     is_used = (status == int(Status.CONVERGED)) | (status == int(Status.NOT_SOLVED))
     safe = torch.where(is_used, cost, 1.0)
-    logs = 0.5 * torch.log(2 * safe + torch.finfo(cost.dtype).tiny)
-    return (logs * is_used).sum() / is_used.sum().clamp(min=1), (~is_used).sum()
+    if kind == "log":
+        values = 0.5 * torch.log(2 * safe + torch.finfo(cost.dtype).tiny)
+    elif kind == "mean":
+        values = (2 * safe + torch.finfo(cost.dtype).tiny).sqrt()
+    else:
+        raise ValueError(f"loss must be 'log' or 'mean', not {kind!r}")
+    return (values * is_used).sum() / is_used.sum().clamp(min=1), (~is_used).sum()
 
 
 def relative_l2(u: Tensor, truth: Tensor) -> Tensor:

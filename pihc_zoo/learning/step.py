@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 
-def cosine_rate(base: float, step: int, steps: int) -> float:
-    """Learning rate of ``step`` (from 0) on a cosine from ``base`` to 0 over ``steps``."""
-    return base * 0.5 * (1 + math.cos(math.pi * step / steps))
+def cosine_rate(base: float, step: int, steps: int, warmup: int = 0) -> float:
+    """Learning rate of ``step`` (from 0): a linear rise over ``warmup`` steps times a cosine to 0 over ``steps``."""
+    return base * min(1.0, (step + 1) / (warmup + 1)) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def take_step(loss: Tensor, optimiser: torch.optim.Optimizer, rate: float, clip: float) -> None:
