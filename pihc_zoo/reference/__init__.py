@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .baselines import Baseline, baselines
 from .method_of_lines import MethodOfLines
 
 TRUTH_NODES = 128  # per periodic axis
@@ -37,7 +38,7 @@ def truth_solver(problem, **settings: Any):
         return MethodOfLines(problem, **settings)
     from .pseudo_spectral import PseudoSpectral
 
-    defaults: dict[str, Any] = {"dealiasing": 1.0, "safety": 0.7}
+    defaults: dict[str, Any] = {"dealiasing": 1.0, "rtol": 1e-7}
     if settings.get("num_nodes") is None:
         defaults["least_nodes"] = TRUTH_NODES
     return PseudoSpectral(problem, **{**defaults, **settings})
@@ -66,4 +67,4 @@ def fast_solver(problem, **settings: Any):
     return PseudoSpectral(problem, **{"dtype": torch.float32, **settings})
 
 
-__all__ = ["MethodOfLines", "fast_solver", "is_periodic", "reference_solver", "truth_solver"]
+__all__ = ["Baseline", "MethodOfLines", "baselines", "fast_solver", "is_periodic", "reference_solver", "truth_solver"]

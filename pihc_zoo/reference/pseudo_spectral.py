@@ -26,6 +26,8 @@ from ..solvers.runge_kutta import integrating_factor_step
 
 _STABILITY = 2.8  # RK4 is stable for |λ| step ≤ 2.83 on the imaginary and 2.78 on the real axis
 _MOST_STEPS = 1_000_000  # over the duration; a trajectory that asks for more has failed
+_INTERVALS_A_CHECK = 8  # output intervals between two estimates of the error of a step
+_ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-4}  # smallest error to ask for
 _RESOLVED = 1e-12  # relative norm of what a coarser grid may leave out of an initial condition
 _POINTS_A_PASS = 2**17  # collocation points a pass on a CPU, so that a stage stays in its cache
 
@@ -96,8 +98,9 @@ class FourierFeatures(nn.Module):
         if skip not in self._multipliers:
             features = self.problem.features
             names = [name for name in features if "t" not in features[name].orders and name not in skip]
-            stack = torch.stack([self.symbol(features[name]) for name in names])[:, None]
-            self._multipliers[skip] = names, stack.to(self.modes_dtype)
+            empty = self.mask.new_zeros(0, *self.mask.shape)
+            stack = torch.stack([self.symbol(features[name]) for name in names]) if names else empty
+            self._multipliers[skip] = names, stack[:, None].to(self.modes_dtype)
         return self._multipliers[skip]
 
     def forward(self, modes: Tensor, skip: frozenset[str] = frozenset()) -> dict[str, Tensor]:
@@ -117,6 +120,8 @@ class _Discretisation(SemiDiscrete):
 
     def with_parameters(self, c: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
         """`nonlinear` for parameters that stay the same, their shapes and coefficients made once."""
+        if not self.largest:  # a linear problem
+            return torch.zeros_like
         dims = [1] * len(self.features.names)
         own = {key: value.reshape(-1, *dims) for key, value in c.items()}
         coefficients = self.problem.linearised(own)
@@ -130,12 +135,15 @@ class _Discretisation(SemiDiscrete):
             for name in self.linear:
                 if name not in self.skip:
                     residual = residual - coefficients[name] * fields[name]
-            return self.features.project(residual if is_one else residual / rate)
+            residual = residual if is_one else residual / rate
+            return self.features.project(residual.expand(len(modes), *self.features.shape))
 
         return nonlinear
 
     def fastest(self, modes: Tensor, c: dict[str, Tensor]) -> Tensor:
         """(batch,) λ = max over points of Σ_j |∂n/∂f_j| · largest multiplier of the feature f_j."""
+        if not self.largest:
+            return self.features.mask.new_zeros(len(modes))
         dims = [1] * len(self.features.names)
         own = {key: value.reshape(-1, *dims) for key, value in c.items()}
         coefficients = self.problem.linearised(own)
@@ -145,6 +153,8 @@ class _Discretisation(SemiDiscrete):
             some = next(iter(fields.values()))
             absent = torch.zeros((), dtype=some.dtype, device=some.device)
             residual = self.problem.residual({**fields, **dict.fromkeys((*self.rates, *self.skip), absent)}, own)
+            if not residual.requires_grad:
+                return some.new_zeros(len(modes))
             partials = torch.autograd.grad(residual.sum(), list(fields.values()), allow_unused=True)
         total = torch.zeros_like(some)
         for name, partial in zip(fields, partials, strict=True):
@@ -192,8 +202,9 @@ class PseudoSpectral:
             steps, values are cubic Hermite interpolants of values and rates, of order 4 as the steps
             are. Default: as many equal steps per output interval as stability asks for, looked at
             anew at the start of each interval, so that output times are hit exactly.
-        safety: fraction of the stability limit for ``steps=None``; .5 leaves an error in time below
-            1e-8 for smooth fields.
+        safety: fraction of the stability limit for ``steps=None``.
+        rtol: error in time to ask for, relative L2 at the end, for ``steps=None``; estimated by step
+            doubling every few intervals, and bounded below by rounding.
         dtype, device: where and how it computes; answers come back as float64 numpy arrays.
         least_nodes: a finer grid than this, for ``num_nodes=None``, only where the initial condition
             has modes that it does not carry.
@@ -208,7 +219,8 @@ class PseudoSpectral:
         num_nodes: int | Sequence[int] | None = None,
         dealiasing: float = 1.5,
         steps: int | None = None,
-        safety: float = 0.5,
+        safety: float = 0.7,
+        rtol: float = 1e-8,
         dtype: torch.dtype = torch.float64,
         device: Any = "cpu",
         least_nodes: int | None = None,
@@ -220,17 +232,19 @@ class PseudoSpectral:
             raise ValueError(f"steps must be at least 1, got {steps}")
         if not 0 < safety <= 1:
             raise ValueError(f"safety must lie in (0, 1], got {safety}")
+        if dtype not in _ROUNDING:
+            raise ValueError(f"dtype must be one of {', '.join(map(str, _ROUNDING))}, got {dtype}")
         self.problem, self.axes = problem, dict(problem.output_space)
         self.num_nodes, self.dealiasing, self.least_nodes = num_nodes, dealiasing, least_nodes
-        self.steps, self.safety, self.dtype, self.device = steps, safety, dtype, device
+        self.steps, self.safety, self.rtol, self.dtype, self.device = steps, safety, rtol, dtype, device
         self._made: dict[tuple[int, ...], _Discretisation] = {}
         if num_nodes is not None:
             self._discretisation(self._per_axis(num_nodes))
 
     def _per_axis(self, num_nodes: int | Sequence[int]) -> tuple[int, ...]:
-        nodes = (num_nodes,) * len(self.axes) if isinstance(num_nodes, int) else tuple(num_nodes)
+        nodes = (int(num_nodes),) * len(self.axes) if np.ndim(num_nodes) == 0 else tuple(map(int, num_nodes))
         if len(nodes) != len(self.axes):
-            raise ValueError(f"num_nodes needs one number per axis {tuple(self.axes)}, got {nodes}")
+            raise ValueError(f"num_nodes needs a number, or one per axis {tuple(self.axes)}, got {num_nodes}")
         return nodes
 
     def _discretisation(self, nodes: tuple[int, ...]) -> _Discretisation:
@@ -325,7 +339,7 @@ class PseudoSpectral:
         Raises:
             RuntimeError: a single trajectory was not solved.
         """
-        given = np.asarray(u0, dtype=np.float64)
+        given = np.ascontiguousarray(u0, dtype=np.float64)
         is_single = given.ndim == len(self.axes)
         values = given[None] if is_single else given
         if values.ndim != len(self.axes) + 1:
@@ -347,7 +361,7 @@ class PseudoSpectral:
         for first in range(0, batch, size):
             rows = slice(first, first + size)
             own = {key: value[rows] if value.dim() else value for key, value in c.items()}
-            start = torch.as_tensor(canonical[rows], device=self.device)
+            start = torch.as_tensor(np.ascontiguousarray(canonical[rows]), device=self.device)
 
             def report(part: int, first: int = first, count: int = len(start)) -> None:
                 if progress is not None:
@@ -425,15 +439,23 @@ class PseudoSpectral:
 
         out[:, 0] = read(modes)
         done, ahead = 0, None  # ahead: n(u) at the start of the next step, where it is known
-        for part in self._plan(times):
-            if part.count == 0:  # as many steps as stability asks for
+        accurate = np.inf  # the longest step that is accurate enough
+        for number, part in enumerate(self._plan(times)):
+            if part.count == 0:  # as many steps as stability and accuracy ask for
                 speed = model.fastest(modes, c)
                 limit = _STABILITY * self.safety * _MOST_STEPS / self.problem.duration
                 is_failed |= ~(speed < limit)
-                speed = torch.where(is_failed, 0.0, speed).max()
-                part.count = max(1, int(np.ceil(float(speed) * part.size / (_STABILITY * self.safety))))
-                part.size /= part.count
                 modes = torch.where(is_failed.reshape(-1, *[1] * len(dims)), torch.zeros_like(modes), modes)
+                speed = float(torch.where(is_failed, 0.0, speed).max())
+                size = min(part.size, accurate, _STABILITY * self.safety / max(speed, 1e-300))
+                if number % _INTERVALS_A_CHECK == 0:
+                    ahead = formed(modes)
+                    once = advance(modes, ahead, size)
+                    half = advance(modes, ahead, size / 2)
+                    twice = advance(half, formed(half), size / 2)
+                    accurate = size * self._growth(modes, once - twice, size)
+                part.count = max(1, int(np.ceil(part.size / min(size, accurate) - 1e-9)))
+                part.size /= part.count
             for _ in range(part.count):
                 before, start = modes, formed(modes) if ahead is None else ahead
                 modes, ahead = advance(before, start, part.size), None
@@ -449,6 +471,17 @@ class PseudoSpectral:
             done += len(part.outputs)
             report(done)
         out[is_failed.cpu().numpy()] = np.nan
+
+    def _growth(self, modes: Tensor, difference: Tensor, size: float) -> float:
+        """By how much a step may grow; ``difference``: of one step of ``size`` and two of half of it.
+
+        The half steps err by 1/15 of it (Richardson), and errors of a whole run are taken to add up.
+        """
+        error = difference.flatten(1).norm(dim=1) / modes.flatten(1).norm(dim=1).clamp(min=1e-300)
+        error = float(error[torch.isfinite(error)].max()) if torch.isfinite(error).any() else 0.0
+        error *= 16 / 15 * self.problem.duration / size
+        asked = max(self.rtol, _ROUNDING[self.dtype])
+        return float(np.clip((asked / max(error, 1e-300)) ** 0.25, 0.05, 1e3))
 
     def _plan(self, times: np.ndarray) -> list[_Step]:
         """Steps from 0 to the last of the increasing ``times``; count 0 where stability decides."""

@@ -1,0 +1,109 @@
+"""The classical solvers that a surrogate is measured against, each family at increasing accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .method_of_lines import MethodOfLines
+
+PICARD_GRIDS = ((48, 5, 4), (64, 5, 5), (96, 6, 5))  # (nodes, elements, stages)
+PICARD_STEPS = (0, 1, 2, 3)
+PICARD_BATCHES = (8, 64)
+LSODA_TOLERANCES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 1e-6, 1e-7)
+SPECTRAL_NODES = (24, 32, 40, 48, 64, 96)  # per axis
+SPECTRAL_STEPS = (1.0, 1.5, 2.0, 3.0)  # steps over the duration, per node: the stability limit falls with the grid
+SPECTRAL_DEALIASING = (1.0, 1.5)
+SPECTRAL_BATCHES = (16, 64)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A classical solver with its settings.
+
+    Attributes:
+        name: for tables.
+        settings: of the solver, JSON types.
+        build: device ↦ solver, which maps u0 (batch, *space) and parameters of shape () or (batch,) to
+            float64 arrays (batch, time, *space) on the problem's output times and the grid of u0.
+        batches: numbers of trajectories a pass to try; the fastest counts.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    build: Callable[[Any], Callable[[np.ndarray, dict[str, Any]], np.ndarray]]
+    batches: tuple[int, ...]
+
+
+def baselines(problem) -> dict[str, list[Baseline]]:
+    """Classical solvers by family, from cheapest to most expensive.
+
+    Bounded axes have "picard" and "lsoda" (one trajectory at a time, on the CPU whatever the device);
+    periodic ones "pseudo-spectral" in float32, where settings with too few steps are unstable and
+    answer NaN.
+    """
+    from . import is_periodic
+
+    if is_periodic(problem):
+        return {"pseudo-spectral": _pseudo_spectral(problem)}
+    return {"picard": _picard(problem), "lsoda": _lsoda(problem)}
+
+
+def _fast(problem, settings: dict[str, Any]) -> Callable[[Any], Any]:
+    def build(device: Any = "cpu"):
+        from . import fast_solver
+
+        return fast_solver(problem, **settings, device=device)
+
+    return build
+
+
+def _picard(problem) -> list[Baseline]:
+    found = []
+    for nodes, elements, stages in PICARD_GRIDS:
+        for steps in PICARD_STEPS:
+            settings = {"steps": steps, "num_nodes": nodes, "elements": elements, "stages": stages}
+            name = f"Picard, {steps} step{'s' * (steps != 1)}, {nodes} × {elements * stages} nodes"
+            found.append(Baseline(name, settings, _fast(problem, settings), PICARD_BATCHES))
+    return sorted(found, key=lambda b: (1 + b.settings["steps"]) * b.settings["num_nodes"] * b.settings["elements"])
+
+
+def _lsoda(problem) -> list[Baseline]:
+    (axis,) = problem.output_space.values()
+    found = []
+    for tolerance in LSODA_TOLERANCES:
+        settings = {"rtol": tolerance, "atol": tolerance}
+
+        def build(device: Any = "cpu", settings: dict[str, float] = settings):
+            return one_by_one(MethodOfLines(problem, **settings))
+
+        found.append(Baseline(f"LSODA, tolerance {tolerance:.0e}, {len(axis.nodes)} cells", settings, build, (1,)))
+    return found
+
+
+def one_by_one(solver: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """A solver of single trajectories as one of batches."""
+
+    def solve(u0: np.ndarray, parameters: dict[str, Any] | None = None) -> np.ndarray:
+        own = {key: np.broadcast_to(value, len(u0)) for key, value in (parameters or {}).items()}
+        return np.stack([solver(row, {key: float(own[key][i]) for key in own}) for i, row in enumerate(u0)])
+
+    return solve
+
+
+def _pseudo_spectral(problem) -> list[Baseline]:
+    found = []
+    for nodes in SPECTRAL_NODES:
+        for ratio in SPECTRAL_STEPS:
+            for dealiasing in SPECTRAL_DEALIASING:
+                settings = {"num_nodes": nodes, "steps": round(ratio * nodes), "dealiasing": dealiasing}
+                size = " × ".join([str(nodes)] * len(problem.output_space))
+                name = f"pseudo-spectral, {size} nodes, {settings['steps']} steps{', dealiased' * (dealiasing > 1)}"
+                found.append(Baseline(name, settings, _fast(problem, settings), SPECTRAL_BATCHES))
+    dims = len(problem.output_space)
+    return sorted(
+        found, key=lambda b: b.settings["steps"] * (b.settings["num_nodes"] * b.settings["dealiasing"]) ** dims
+    )
