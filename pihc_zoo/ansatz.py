@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .basis import SeparableBasis
 from .lifts import ConstantLift, IntegratedLift, Lift, LinearisedLift
 from .operators.derivatives import Closure, FeatureOperator
 from .operators.periodic import PeriodicFeatureOperator
@@ -29,7 +30,7 @@ class Conditions:
             ``lift_rate`` (batch, time, *space) its time derivative where the nodes do not give it.
         residual: (batch, time, *space) the lift's residual, its resolved part.
         corrections: (batch, count, time, *space) the lift's first-order correction −A⁻¹ρ(u_L) and
-            further Krylov directions of the linearised problem.
+            further Krylov directions of the linearised problem; as many as the ansatz asks for.
     """
 
     u0: Tensor
@@ -78,6 +79,7 @@ class Ansatz(nn.Module):
         self.lift = lift
         self.parameter_inputs = tuple(parameter_inputs)
         self.num_corrections = num_corrections
+        self.num_directions = max(1, num_corrections)  # the first one is an input channel
         for name, value in {
             "initial_scale": initial_scale,
             "basis_scale": basis_scale,
@@ -148,7 +150,7 @@ class Ansatz(nn.Module):
             channels.append(self.problem.parameters[key].normalised(broadcast[key])[:, None])
         return torch.cat([part.expand(batch, part.shape[1], *self.grid.shape) for part in channels], dim=1)
 
-    def basis(self, output: Tensor, conditions: Conditions) -> Tensor:
+    def basis(self, network: nn.Module, output: Tensor, conditions: Conditions) -> Tensor:
         """Network output (batch, basis, time, *space) ↦ basis functions in the precision of the solves.
 
         They vanish where conditions are imposed: network outputs by the mollifier, the lift's
@@ -163,32 +165,31 @@ class EvolutionAnsatz(nn.Module):
     """Lift and the network's input channels for one window of a roll-out on periodic axes.
 
     The network sees space only: the lift, its features and its residual at a few instants of the
-    window. To first order the lift's error is linear in its residual, so residual, correction and basis
-    functions are measured in each trajectory's own unit, the root mean square of −A⁻¹ρ(u_L).
+    window. To first order the lift's error is linear in its residual, so residual and basis functions
+    are measured in each trajectory's own unit, the root mean square of ρ(u_L) times the window's length.
 
     Args:
         operator: features on the grid.
         lift: of `LIFTS`.
         parameter_inputs: parameters that the network takes as input channels.
         basis_scale: size of a basis function at an O(1) network output, in that unit.
-        num_corrections: how many corrections of the lift join the basis, as its first functions.
         instants: at how many time nodes the network sees the lift; evenly chosen, the last included.
     """
+
+    num_directions = 0
 
     def __init__(
         self,
         operator: PeriodicFeatureOperator,
         lift: nn.Module,
         parameter_inputs: tuple[str, ...] = (),
-        basis_scale: float = 1.0,
-        num_corrections: int = 0,
+        basis_scale: float = 0.3,
         instants: int = 3,
     ):
         super().__init__()
         self.problem, self.grid, self.lift = operator.problem, operator.grid, lift
         self.operator = operator
-        self.parameter_inputs, self.num_corrections = tuple(parameter_inputs), num_corrections
-        self.basis_scale = basis_scale
+        self.parameter_inputs, self.basis_scale = tuple(parameter_inputs), basis_scale
         num_times = self.grid.shape[0]
         if not 1 <= instants <= num_times:
             raise ValueError(f"instants must lie in [1, {num_times}], got {instants}")
@@ -200,45 +201,39 @@ class EvolutionAnsatz(nn.Module):
     @property
     def num_inputs(self) -> int:
         """Number of network input channels."""
-        return (len(self.space_features) + 3) * len(self.instants) + len(self.parameter_inputs)
+        return (len(self.space_features) + 2) * len(self.instants) + len(self.parameter_inputs)
 
-    @staticmethod
-    def unit(conditions: Conditions) -> Tensor:
-        """(batch, 1, ...) root mean square of the lift's first-order correction."""
-        correction = conditions.corrections[:, 0]
-        size = correction.square().flatten(1).mean(dim=1).sqrt()
-        return size.clamp(min=1e-12).reshape(-1, *[1] * (correction.dim() - 1))
+    def unit(self, conditions: Conditions) -> Tensor:
+        """(batch, 1, ...) root mean square of the lift's residual times the window's length."""
+        residual = conditions.residual
+        size = residual.square().flatten(1).mean(dim=1).sqrt() * self.grid.time.stop
+        return size.clamp(min=1e-12).reshape(-1, *[1] * (residual.dim() - 1))
 
     def inputs(self, conditions: Conditions) -> Tensor:
         """(batch, channel, *space) network inputs.
 
-        The lift, its space features, and its residual and first-order correction in the trajectory's
-        unit, each at the chosen instants; the parameters.
+        The lift, its space features, and its residual in the trajectory's unit, each at the chosen
+        instants; the parameters.
         """
         unit = self.unit(conditions)
         batch, space = unit.shape[0], self.grid.shape[1:]
-        lift = conditions.lift[:, self.instants]
         features = conditions.lift_features[:, self.space_features][:, :, self.instants]
-        features = self.operator.project(features)
-        residual = conditions.residual[:, self.instants] / unit
-        correction = conditions.corrections[:, 0, self.instants] / unit
-        channels = [lift, features.flatten(1, 2), residual, correction]
+        channels = [conditions.lift[:, self.instants], self.operator.project(features).flatten(1, 2)]
+        channels.append(conditions.residual[:, self.instants] * (self.grid.time.stop / unit))
         for key in self.parameter_inputs:
             value = self.problem.parameters[key].normalised(conditions.c[key])
             channels.append(value.reshape(-1, 1, *[1] * len(space)).expand(batch, 1, *space))
         return torch.cat(channels, dim=1)
 
-    def basis(self, output: Tensor, conditions: Conditions) -> Tensor:
-        """Network output (batch, basis, time, *space) ↦ basis functions in the precision of the solves.
+    def basis(self, network: nn.Module, output: Tensor, conditions: Conditions) -> SeparableBasis:
+        """The network's fields (batch, basis, *space) and time modes ↦ basis functions.
 
-        The network's own vanish at the window's start by their time modes. Where the mean is conserved
-        they have none.
+        They vanish at the window's start by their time modes, and have no mean where it is conserved.
         """
-        corrections = conditions.corrections
-        learned = output.to(corrections.dtype) * (self.basis_scale * self.unit(conditions))[:, None]
+        fields = output.to(conditions.lift.dtype) * (self.basis_scale * self.unit(conditions))
         if self.problem.conserves_mean:
-            learned = learned - learned.flatten(3).mean(dim=3).reshape(*learned.shape[:3], *[1] * (learned.dim() - 3))
-        return torch.cat([corrections[:, : self.num_corrections], learned], dim=1)
+            fields = fields - fields.flatten(2).mean(dim=2).reshape(*fields.shape[:2], *[1] * (fields.dim() - 2))
+        return SeparableBasis(fields, network.time.to(fields.dtype), network.rate.to(fields.dtype))
 
 
 ANSATZES: dict[str, tuple[type[Lift], type[nn.Module]]] = {

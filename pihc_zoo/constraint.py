@@ -5,12 +5,14 @@ u₀, basis → lift → features (global) → windows → collocation → solve
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from .ansatz import Ansatz, Conditions, EvolutionAnsatz
+from .basis import DenseFeatures, SeparableBasis, SeparableFeatures, combined
 from .decomposition import Decomposition
 from .objective import CollocationObjective, ProblemResidual
 from .operators.derivatives import Closure, FeatureOperator
@@ -112,8 +114,10 @@ class HardConstraint(nn.Module):
         homogeneous = {name: closure.homogeneous() for name, closure in closures.items()}
         value, partials = residual.forward_partials(features)
         value = self.operator.project(value)
+        if not self.ansatz.num_directions:
+            return value, value[:, None, :0]
         directions = [self.ansatz.lift.correction(value, c)]
-        for _ in range(1, self.ansatz.num_corrections):
+        for _ in range(1, self.ansatz.num_directions):
             tangent = self.operator(directions[-1][:, None], homogeneous)[:, 0]
             image = self.operator.project((partials * tangent).sum(dim=1))
             directions.append(-self.ansatz.lift.correction(image, c) - directions[-1])
@@ -123,9 +127,9 @@ class HardConstraint(nn.Module):
         """Input fields of the network."""
         return self.ansatz.inputs(conditions)
 
-    def basis(self, output: Tensor, conditions: Conditions) -> Tensor:
-        """Network output ↦ (batch, basis, time, *space) basis functions."""
-        return self.ansatz.basis(output, conditions)
+    def basis(self, network: nn.Module, output: Tensor, conditions: Conditions) -> Tensor | SeparableBasis:
+        """Network output ↦ basis functions, (batch, basis, time, *space) or separable."""
+        return self.ansatz.basis(network, output, conditions)
 
     def rows(self, u: Tensor, conditions: Conditions) -> Tensor:
         """(batch, time, *space) rows W P ρ(u) of any field, on the whole grid."""
@@ -169,7 +173,7 @@ class HardConstraint(nn.Module):
 
     def forward(
         self,
-        basis: Tensor,
+        basis: Tensor | SeparableBasis,
         conditions: Conditions,
         decomposition: Decomposition | None = None,
         solver: LevenbergMarquardt | None = None,
@@ -178,7 +182,7 @@ class HardConstraint(nn.Module):
         """Solves for the coefficients and combines.
 
         Args:
-            basis: (batch, basis, time, *space) mollified basis functions, float64.
+            basis: from `basis`.
             conditions: from `conditions`.
             decomposition, solver: override the defaults.
             gradient: "implicit" gives coefficients the exact adjoint. "envelope" detaches them,
@@ -187,15 +191,23 @@ class HardConstraint(nn.Module):
         if gradient not in ("implicit", "envelope"):
             raise ValueError(f"gradient must be 'implicit' or 'envelope', not {gradient!r}")
         decomposition, solver = decomposition or self.decomposition, solver or self.solver
-        batch = basis.shape[0]
-        psi, windows = self._split(decomposition, basis.device)
-        if psi is not None:
+        batch, device = conditions.lift.shape[0], conditions.lift.device
+        psi, windows = self._split(decomposition, device)
+        if isinstance(basis, SeparableBasis) and (windows is not None or decomposition.counts.get("t", 1) > 1):
+            basis = basis.dense()
+        if isinstance(basis, SeparableBasis):
+            basis = basis if decomposition.num_experts == 1 else basis.windowed(psi[:, :1])
+        elif psi is not None:
             basis = (basis[:, None] * psi[:, None]).flatten(1, 2)  # (batch, expert·basis, time, *space)
         num_windows = 1 if windows is None else windows.num_windows
         homogeneous = {name: closure.homogeneous() for name, closure in conditions.closures.items()}
         is_envelope = gradient == "envelope" and windows is None
         lift_features = conditions.lift_features
-        basis_features = self.operator(basis.detach() if is_envelope else basis, homogeneous)
+        seen = basis.detach() if is_envelope else basis
+        if isinstance(basis, SeparableBasis):
+            basis_features, rebuild = _tensor_of(self.operator.separable(seen))
+        else:
+            basis_features, rebuild = self.operator(seen, homogeneous), DenseFeatures
         if windows is not None:
             lift_features, basis_features = windows.take(lift_features), windows.take(basis_features)
 
@@ -204,20 +216,19 @@ class HardConstraint(nn.Module):
         def build(lift: Tensor, functions: Tensor, *values: Tensor) -> CollocationObjective:
             c = dict(zip(keys, values, strict=True))
             row_map: RowMap = self.residual_map(c, batch, windows)
-            return CollocationObjective(self._pointwise(c, num_windows), lift, functions, row_map, self.ridge)
+            return CollocationObjective(self._pointwise(c, num_windows), lift, rebuild(functions), row_map, self.ridge)
 
         tensors = (lift_features, basis_features, *conditions.c.values())
         with torch.no_grad():
             objective = build(*(tensor.detach() for tensor in tensors))
-            start = torch.full(
-                basis_features.shape[:2], self.initial_coefficient, dtype=torch.float64, device=basis.device
-            )
+            shape = batch * num_windows, objective.basis.num_basis
+            start = torch.full(shape, self.initial_coefficient, dtype=torch.float64, device=device)
             solution = solver.solve(objective, start)
             rows = objective.rows(solution.coefficients) if windows is None else None
         w, cost = solution.coefficients, solution.cost
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (basis, *tensors)):
             if is_envelope:  # the combined field alone passes the operators
-                features = lift_features + self.operator(_combine(w, basis)[:, None], homogeneous)[:, 0]
+                features = lift_features + self.operator(combined(basis, w)[:, None], homogeneous)[:, 0]
                 squares = self._rows(features, conditions.c).to(w.dtype).flatten(1).square().sum(dim=1)
                 cost = 0.5 * squares + 0.5 * self.ridge * w.square().sum(dim=1)
             else:
@@ -230,13 +241,12 @@ class HardConstraint(nn.Module):
             u, rows, w.unflatten(0, (batch, num_windows)), cost.unflatten(0, (batch, num_windows)), solution
         )
 
-    def _merge(self, w: Tensor, basis: Tensor, lift: Tensor, windows) -> Tensor:
+    def _merge(self, w: Tensor, basis: Tensor | SeparableBasis, lift: Tensor, windows) -> Tensor:
         if windows is None:
-            return lift + _combine(w, basis)
-        local_basis = windows.take(basis)  # (subproblem, basis, *local)
-        return lift + windows.merge(_combine(w, local_basis))
+            return lift + combined(basis, w)
+        return lift + windows.merge(combined(windows.take(basis), w))
 
 
-def _combine(w: Tensor, basis: Tensor) -> Tensor:
-    """Σᵢ wᵢ bᵢ: (batch, basis) and (batch, basis, *points) ↦ (batch, *points)."""
-    return (w[:, None].to(basis.dtype) @ basis.flatten(2)).reshape(basis.shape[0], *basis.shape[2:])
+def _tensor_of(features: SeparableFeatures) -> tuple[Tensor, Callable[[Tensor], SeparableFeatures]]:
+    """The tensor that carries gradients, and how to put it back."""
+    return features.space, lambda space: SeparableFeatures(space, features.time, features.is_rate)

@@ -182,11 +182,11 @@ class DefectEstimator(nn.Module):
 
         At the first window it is what the grid does not carry of the initial condition, and not given.
         """
-        fine, lift = self._refined(u), self._refined(conditions.lift)
+        difference = self.coarse.rate((u - conditions.lift)[:, None])[:, 0]
+        fine, rate = self._refined(torch.stack([u, conditions.lift_rate + difference])).unbind(0)
         if carried is None:
             carried = self._refined(conditions.u0) - fine_initial
-        rate = self._refined(conditions.lift_rate)[:, None]
-        features = self.fine(lift[:, None], rate=rate) + self.fine((fine - lift)[:, None])
+        features = self.fine(fine[:, None], rate=rate[:, None])
         dims = [1] * len(self.grid.shape)
         own = {key: value.reshape(-1, *dims) for key, value in conditions.c.items()}
         rows = ProblemResidual(self.problem, own)(features[:, 0]) * self.linearised.row_scale.reshape(-1, *dims[1:])

@@ -115,13 +115,14 @@ class IntegratedLift(Lift):
         return modes
 
     def _spread(self, low: Tensor, like: Tensor) -> Tensor:
-        """Modes of the truncated problem (batch, time, *low) among those of the grid."""
-        names = self.semi_discrete.features.names
-        for i, name in enumerate(names):
-            dim = i - len(names)
+        """Modes of the truncated problem (..., *low) among those of the grid (..., *modes)."""
+        for dim in range(-like.dim() + 1, 0):
+            count, missing = low.shape[dim] // 2, (like.shape[dim] - low.shape[dim]) // 2
+            cosines, sines = low.narrow(dim, 0, count + 1), low.narrow(dim, count + 1, count)
             shape = [*low.shape]
-            shape[dim] = like.shape[dim]
-            low = low.new_zeros(shape).index_copy(dim, getattr(self, f"low_{name}"), low)
+            shape[dim] = missing
+            zeros = low.new_zeros(shape)
+            low = torch.cat([cosines, zeros, sines, zeros], dim=dim)
         return low
 
     def forward(self, u0, c, operator, closures):
@@ -147,8 +148,9 @@ class IntegratedLift(Lift):
         rate, linear = self.linearised.symbol(c)
         decay = (linear / rate)[:, None]
         high = (modes * self.unresolved)[:, None] * torch.exp(-decay * self.nodes.reshape(-1, *[1] * (u0.dim() - 1)))
-        u = operator.features.to_nodes(self._spread(at_nodes[:, 0], modes) + high)
-        return u, operator.features.to_nodes(self._spread(at_nodes[:, 1], modes) - decay * high)
+        both = self._spread(at_nodes, modes) + torch.stack([high, -decay * high], dim=1)
+        u, rate = operator.features.to_nodes(both).unbind(1)
+        return u, rate
 
 
 LIFTS: dict[str, type[Lift]] = {"linearised": LinearisedLift, "constant": ConstantLift, "integrated": IntegratedLift}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .basis import DenseFeatures, SeparableFeatures
 from .operators.dual import Dual
 from .residual_map import RowMap
 
@@ -58,7 +59,7 @@ class CollocationObjective:
     Args:
         residual: features (subproblem, feature, *points) ↦ residual (subproblem, *points).
         lift: f₀ (subproblem, feature, *points), the features of the lift.
-        basis: F (subproblem, basis, feature, *points), the features of the basis.
+        basis: F, the features of the basis: (subproblem, basis, feature, *points), or as in `basis`.
         row_map: W P.
         ridge: λ.
 
@@ -66,27 +67,27 @@ class CollocationObjective:
     precision, float64.
     """
 
-    def __init__(self, residual: PointwiseResidual, lift: Tensor, basis: Tensor, row_map: RowMap, ridge: float):
-        self.residual, self.lift, self.basis = residual, lift, basis
+    def __init__(
+        self,
+        residual: PointwiseResidual,
+        lift: Tensor,
+        basis: Tensor | DenseFeatures | SeparableFeatures,
+        row_map: RowMap,
+        ridge: float,
+    ):
+        self.residual, self.lift = residual, lift
+        self.basis = DenseFeatures(basis) if isinstance(basis, Tensor) else basis
         self.row_map, self.ridge = row_map, ridge
         self._latest: tuple[Tensor, tuple[Tensor, ...]] | None = None  # coefficients, residual and partials there
 
     def take(self, rows: Tensor) -> CollocationObjective:
         """The objectives of some subproblems."""
         residual = self.residual.take(rows)
-        return CollocationObjective(residual, self.lift[rows], self.basis[rows], self.row_map.take(rows), self.ridge)
-
-    @property
-    def _flat_basis(self) -> Tensor:
-        """(subproblem, basis, feature·point), a view."""
-        return self.basis.flatten(2)
+        return CollocationObjective(residual, self.lift[rows], self.basis.take(rows), self.row_map.take(rows), self.ridge)
 
     def features(self, w: Tensor) -> Tensor:
         """(subproblem, feature, *points) features of the ansatz."""
-        return self.lift + self._combine(w)
-
-    def _combine(self, w: Tensor) -> Tensor:
-        return (w[:, None].to(self.basis.dtype) @ self._flat_basis).reshape(self.lift.shape)
+        return self.lift + self.basis.combine(w)
 
     def rows(self, w: Tensor) -> Tensor:
         """(subproblem, *points) rows W P ρ."""
@@ -104,7 +105,7 @@ class CollocationObjective:
         value, partials = self._value_and_partials(w)
         rows = self._map(value)
         pulled = self.row_map.transpose(rows[:, None])  # (subproblem, 1, *points)
-        gradient = ((partials * pulled).flatten(1)[:, None] @ self._flat_basis.transpose(1, 2))[:, 0].to(w.dtype)
+        gradient = self.basis.pull(partials * pulled).to(w.dtype)
         cost = 0.5 * rows.to(w.dtype).flatten(1).square().sum(dim=1) + 0.5 * self.ridge * w.square().sum(dim=1)
         return cost, gradient + self.ridge * w
 
@@ -118,10 +119,7 @@ class CollocationObjective:
 
     def _jacobian(self, partials: Tensor) -> Tensor:
         """(subproblem, basis, point)."""
-        total = partials[:, None, 0] * self.basis[:, :, 0]
-        for j in range(1, partials.shape[1]):
-            total = torch.addcmul(total, partials[:, None, j], self.basis[:, :, j])
-        return self.row_map.apply(total).flatten(2)
+        return self.row_map.apply(self.basis.tangent(partials)).flatten(2)
 
     def normal_matrix(self, w: Tensor) -> Tensor:
         """(subproblem, basis, basis) JᵀJ + λI, without gradients."""
@@ -135,8 +133,9 @@ class CollocationObjective:
         value, partials, second = pointwise_partials(self.residual, features, order=2)
         jacobian = self._jacobian(partials).to(w.dtype)
         pulled = self.row_map.transpose(self._map(value)[:, None])
-        curved = torch.einsum("pjk...,pbk...->pbj...", second * pulled[:, None], self.basis)
-        curvature = (curved.flatten(2) @ self._flat_basis.transpose(1, 2)).to(w.dtype)
+        basis = self.basis.dense()
+        curved = torch.einsum("pjk...,pbk...->pbj...", second * pulled[:, None], basis)
+        curvature = (curved.flatten(2) @ basis.flatten(2).transpose(1, 2)).to(w.dtype)
         hessian = jacobian @ jacobian.transpose(1, 2) + curvature
         return hessian + self.ridge * torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
 
@@ -152,7 +151,7 @@ class CollocationObjective:
         with torch.enable_grad():
             value = self.residual(features)
             (partials,) = torch.autograd.grad(value.sum(), features, create_graph=True)
-            tangent = (partials * self._combine(direction)).sum(dim=1)
+            tangent = (partials * self.basis.combine(direction)).sum(dim=1)
             product = (self._map(value) * self._map(tangent)).flatten(1).sum(dim=1)
         return product + self.ridge * (w * direction).sum(dim=1)
 

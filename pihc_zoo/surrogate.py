@@ -216,9 +216,9 @@ class Surrogate(nn.Module):
             state = u[:, -1]
 
     def basis(self, conditions) -> Tensor:
-        """(batch, basis, time, *space) mollified basis functions, float64."""
+        """Basis functions of the conditions, see `HardConstraint.basis`."""
         inputs = self.constraint.inputs(conditions)
-        return self.constraint.basis(self.network(inputs.to(self.dtype)), conditions)
+        return self.constraint.basis(self.network, self.network(inputs.to(self.dtype)), conditions)
 
     def tensors(self, parameters: dict[str, Any] | None) -> dict[str, Tensor]:
         """All parameters as float64 tensors of shape () or (batch,), defaults filled in."""

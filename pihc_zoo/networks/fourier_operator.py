@@ -1,10 +1,10 @@
 """A Fourier neural operator over periodic space whose outputs are polynomials in time.
 
-    v ← v + gelu(W v + F^*[K · F v]),    b_i(x, t) = Σ_p c_ip(x) φ_p(t),  φ_p(t) = T_p(2t/τ − 1) − T_p(−1)
+    v ← v + gelu(W v + F^*[K · F v]),    b_i(x, t) = c_i(x) φ_p(t),  φ_p(t) = T_p(2t/τ − 1) − T_p(−1)
 
 F is the truncated Fourier transform, K mixes channels by a complex matrix per mode (translation
-equivariant), W pointwise. The last layer gives the Chebyshev coefficients c_ip; every basis function
-vanishes at the window's start. Transforms are real matrix products, weights are real pairs.
+equivariant), W pointwise. The last layer gives the fields c_i; function i has the Chebyshev degree
+p = 1 + i mod degree and vanishes at the window's start. Transforms are real matrix products, weights are real pairs.
 
 Source: Z. Li et al., "Fourier neural operator" (ICLR 2021), arXiv:2010.08895.
 Deviations: residual form, time by Chebyshev coefficients instead of a third Fourier axis.
@@ -102,7 +102,7 @@ class FourierOperator(BasisNetwork):
         degree: highest Chebyshev degree in time; at most the number of time nodes.
 
     Input channels are divided by ``input_scale``, which is stored with the weights; `calibrate` sets
-    it from a sample.
+    it from a sample. ``time`` and ``rate`` (basis, time) are φ and its derivative at the time nodes.
     """
 
     def __init__(
@@ -124,14 +124,17 @@ class FourierOperator(BasisNetwork):
         self.num_basis, self.degree = num_basis, degree
         self.transforms = _Transforms(sizes, tuple(modes))
         s = 2 * grid.time.nodes / grid.time.stop - 1
-        degrees = np.arange(1, degree + 1)
-        polynomials = np.polynomial.chebyshev.chebvander(s, degree)[:, 1:] - (-1.0) ** degrees
-        self.register_buffer("polynomials", torch.tensor(polynomials, dtype=torch.float32), persistent=False)
+        degrees = 1 + np.arange(num_basis) % degree
+        values = np.polynomial.chebyshev.chebvander(s, degree)[:, degrees] - (-1.0) ** degrees
+        derivatives = np.polynomial.chebyshev.chebder(np.eye(degree + 1), axis=0)[:, degrees]
+        rates = np.polynomial.chebyshev.chebval(s, derivatives) * 2 / grid.time.stop
+        self.register_buffer("time", torch.tensor(values.T), persistent=False)
+        self.register_buffer("rate", torch.tensor(rates), persistent=False)
         self.register_buffer("input_scale", torch.ones(num_inputs))
         self.lifting = nn.Linear(num_inputs, width)
         self.blocks = nn.ModuleList(_SpectralBlock(width, math.prod(self.transforms.counts)) for _ in range(num_layers))
         self.projection = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.GELU(approximate="tanh"), nn.Linear(2 * width, num_basis * degree)
+            nn.Linear(width, 2 * width), nn.GELU(approximate="tanh"), nn.Linear(2 * width, num_basis)
         )
         with torch.no_grad():
             last = self.projection[2]
@@ -145,7 +148,7 @@ class FourierOperator(BasisNetwork):
         self.input_scale.copy_(torch.where(size > 0, size, 1.0))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(batch, channel, *space) ↦ (batch, basis, time, *space)."""
+        """(batch, channel, *space) ↦ the fields c (batch, basis, *space)."""
         space = inputs.shape[2:]
         scaled = nn.functional.linear(
             (inputs.flatten(2).transpose(1, 2)), self.lifting.weight / self.input_scale, self.lifting.bias
@@ -154,9 +157,7 @@ class FourierOperator(BasisNetwork):
         for block in self.blocks:
             v = block(v, self.transforms)
         first, _, last = self.projection
-        coefficients = _pointwise(last, gelu(_pointwise(first, v)))
-        coefficients = coefficients.flatten(2).unflatten(1, (self.num_basis, self.degree))
-        return (self.polynomials @ coefficients).unflatten(3, space)
+        return _pointwise(last, gelu(_pointwise(first, v)))
 
 
 def _pointwise(layer: nn.Linear, v: Tensor) -> Tensor:

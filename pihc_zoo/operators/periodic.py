@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ..basis import SeparableBasis, SeparableFeatures
 from ..grid import FourierAxis, Grid
 from .derivatives import Closure, along
 from .windows import Windows
@@ -109,25 +110,31 @@ class PeriodicFeatures(nn.Module):
         Args:
             modes: (..., *modes).
         """
-        partial: dict[tuple, Tensor] = {}
+        wanted: dict[tuple[int, ...], dict[str, int]] = {}  # orders → feature → power of the Laplacian
+        for name, feature in self.problem.features.items():
+            if "t" not in feature.orders and name not in skip:
+                orders = tuple(feature.orders.get(axis, 0) for axis in self.names)
+                wanted.setdefault(orders, {})[name] = feature.laplacian
+        powers = sorted({power for group in wanted.values() for power in group.values()})
+        partial = {(): torch.stack([modes * self.power(p) if p else modes for p in powers])}
 
-        def transform(laplacian: int, orders: tuple[int, ...]) -> Tensor:
-            """Δ^laplacian, then the last len(orders) axes; shared between features."""
-            key = (laplacian, orders)
-            if key not in partial:
-                if orders:
-                    dim = -len(orders)
-                    matrix = getattr(self, f"synthesis_{self.names[dim]}_{orders[0]}")
-                    partial[key] = along(transform(laplacian, orders[1:]), matrix, dim)
-                else:
-                    partial[key] = modes * self.power(laplacian) if laplacian else modes
-            return partial[key]
+        def transform(orders: tuple[int, ...]) -> Tensor:
+            """The last len(orders) axes of all powers at once; shared between features."""
+            if orders not in partial:
+                dim = -len(orders)
+                matrix = getattr(self, f"synthesis_{self.names[dim]}_{orders[0]}")
+                partial[orders] = along(transform(orders[1:]), matrix, dim)
+            return partial[orders]
 
-        return {
-            name: transform(feature.laplacian, tuple(feature.orders.get(axis, 0) for axis in self.names))
-            for name, feature in self.problem.features.items()
-            if "t" not in feature.orders and name not in skip
-        }
+        fields = {}
+        for orders, group in wanted.items():
+            before = transform(orders[1:])
+            picked = [powers.index(power) for power in group.values()]
+            if picked != list(range(len(powers))):
+                before = before[picked]
+            matrix = getattr(self, f"synthesis_{self.names[0]}_{orders[0]}")
+            fields |= dict(zip(group, along(before, matrix, -len(orders)).unbind(0), strict=True))
+        return fields
 
 
 @dataclass
@@ -206,6 +213,20 @@ class PeriodicFeatureOperator(nn.Module):
                     raise ValueError(f"feature {name!r}: the time derivative is of first order, of the field itself")
                 fields[name] = self.features.at_collocation(rate_modes)
         return torch.stack([fields[name] for name in self.problem.features], dim=2)
+
+    def separable(self, basis: SeparableBasis) -> SeparableFeatures:
+        """Features of basis functions c_i(x) φ_i(t) at collocation points."""
+        modes = self.features.to_modes(basis.space)
+        fields = self.features(modes)
+        is_rate = tuple("t" in feature.orders for feature in self.problem.features.values())
+        values = self.features.at_collocation(modes) if any(is_rate) else None
+        space = torch.stack([fields.get(name, values) for name in self.problem.features], dim=1)
+        time = torch.stack([basis.rate if flag else basis.time for flag in is_rate])
+        return SeparableFeatures(space, time, is_rate)
+
+    def rate(self, u: Tensor) -> Tensor:
+        """(batch, basis, time, *space) ↦ u_t at the nodes, for a field that vanishes initially."""
+        return self._rate(self.rate_matrix[:, 1:], u)
 
     def _rate(self, matrix: Tensor, modes: Tensor) -> Tensor:
         num_space = len(self.space_names)
