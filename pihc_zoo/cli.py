@@ -263,10 +263,9 @@ def _description(info: dict[str, Any]) -> list[str]:
     for name, walls in problem.walls(problem.defaults()).items():
         for side, wall in zip(("left", "right"), walls, strict=True):
             lines.append(f"            {side} wall: {_condition(wall, name)}")
-    points = " × ".join(
-        f"the {name} of the input" if axis.is_periodic else f"{len(axis.nodes)} points"
-        for name, axis in problem.output_space.items()
-    )
+    axes = problem.output_space.values()
+    is_own = all(axis.is_periodic for axis in axes)
+    points = "the input's own grid" if is_own else f"{' × '.join(str(len(axis.nodes)) for axis in axes)} points"
     lines.append(f"output      {points} × {len(problem.output_times)} times, unless others are asked for")
     low, high = config["trust"].get("state_range", problem.state_range)
     lines.append(
@@ -497,8 +496,7 @@ def _made_input(options: argparse.Namespace, model: Any) -> Any:
     from .evaluation import default_families, family_of
 
     family = family_of(options.family, model) if options.family else next(iter(default_families(model).values()))
-    places = next(iter(positions.values())) if len(positions) == 1 else positions
-    return family.sample(options.sample, places, np.random.default_rng(options.seed))
+    return family.sample(options.sample, list(positions.values()), np.random.default_rng(options.seed))
 
 
 def _names(text: str) -> list[str]:

@@ -154,8 +154,8 @@ def _draw_plane(prediction: Prediction, index: int, names: list[str]) -> Any:
     title = f"Estimated error at {time_label(prediction, t[last])}"
     _map(lower, left, *positions, error[last].T, title, "RdBu_r", True, _unit(prediction, "u"))
     _square(left, prediction, names)
-    spectra = _spectra(prediction, index, rows)
-    colours = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, max(len(rows), 1)))
+    spectra = _spectra(prediction, index, rows) if rows else []
+    colours = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, len(rows)))
     for axes, (title, label, curves) in zip(panels, spectra, strict=False):
         for row, colour, curve in zip(rows, colours, curves, strict=True):
             axes.loglog(*curve, color=colour, linewidth=1.8, label=time_label(prediction, t[row]))
@@ -167,7 +167,7 @@ def _draw_plane(prediction: Prediction, index: int, names: list[str]) -> Any:
         axes.set_ylabel(label)
         axes.grid(color="#e4e7ea", linewidth=0.8)
         axes.set_axisbelow(True)
-    if spectra and rows:
+    if spectra:
         panels[0].legend(frameon=False, loc="lower left")
     for axes in panels[len(spectra) :]:
         axes.set_axis_off()

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from fake_models import DecayingVortices
 
 from pihc_zoo import cli
 from pihc_zoo.zoo.storage import save_folder
@@ -123,6 +124,47 @@ def test_bad_arrays(refuse, folder, tmp_path, kind):
     assert message in refuse("predict", folder, tmp_path / "in.npz", "--output", tmp_path / "out.npz")
 
 
+def _plane(n=32, m=None):
+    x, y = np.arange(n) / n, np.arange(m or n) / (m or n)
+    return np.sin(2 * np.pi * x)[:, None] * np.sin(2 * np.pi * y)
+
+
+PLANES = {
+    "odd": ({"u0": _plane(33)}, "(33, 33); along x: expected an even number of at least 32 points, got 33; resample"),
+    "small": ({"u0": _plane(16)[None]}, "even number of at least 32 points, got 16; resample"),
+    "not square": ({"u0": _plane(32, 48)}, "non-square fields: u0 has 32 x 48 points"),
+    "what to do": ({"u0": _plane(32, 48)}, "resample to 48 x 48"),
+    "rank 1": ({"u0": np.zeros(32)}, "must have the shape (batch, n_x, n_y) or (n_x, n_y), got (32,)"),
+    "rank 4": ({"u0": np.zeros((32,) * 4)}, "or (n_x, n_y), got (32, 32, 32, 32)"),
+    "empty batch": ({"u0": np.zeros((0, 32, 32))}, "at least one"),
+    "empty": ({"u0": np.zeros((0, 0))}, "at least 32 points, got 0"),
+    "NaN": ({"u0": np.where(_plane() > 0.99, np.nan, _plane())}, "trajectory 0: initial condition has"),
+    "all NaN": ({"u0": np.full((2, 32, 32), np.nan)}, "has 1024 values that are not finite"),
+    "mean": ({"u0": _plane() + 0.1}, "mean 0.1; on a periodic square it is zero"),
+    "mean, what to do": ({"u0": _plane() + 0.1}, "subtract the mean"),
+    "large": ({"u0": 20 * _plane()}, "initial vorticity reaches 20; at most 6"),
+    "x with the end": ({"u0": _plane(), "x": np.linspace(0, 1, 32)}, "equally spaced"),
+    "y of another length": ({"u0": _plane(), "y": np.arange(48) / 48}, "(batch, n_x, 48)"),
+    "complex y": ({"u0": _plane(), "y": np.ones(32) * 1j}, "y in"),
+    "large nu": ({"u0": _plane(), "parameter_nu": 1.0}, "nu must lie in [0.0001, 0.01], got 1"),
+    "negative t": ({"u0": _plane(), "t": [-1.0]}, "times must lie in [0, 50] (10 trained durations), got -1"),
+    "late t": ({"u0": _plane(), "t": [0.0, 51.0]}, "got 51"),
+}
+
+
+@pytest.mark.parametrize("kind", PLANES)
+def test_bad_planes(refuse, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(cli, "_load", lambda options: DecayingVortices())
+    arrays, message = PLANES[kind]
+    np.savez(tmp_path / "in.npz", **arrays)
+    assert message in refuse("predict", "MODEL", tmp_path / "in.npz", "--output", tmp_path / "out.npz")
+
+
+def test_a_constant_vorticity_is_refused(refuse, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "_load", lambda options: DecayingVortices())
+    assert "subtract the mean" in refuse("predict", "MODEL", "--constant", 0.5, "--output", tmp_path / "out.npz")
+
+
 # ---------------------------------------------------------------------- the command line
 
 
@@ -140,6 +182,8 @@ OPTIONS = {
     "no steps": (["--max-steps", "-1"], "--max-steps"),
     "index": (["--plot", "PLOT.png", "--index", "2"], "2 trajectories"),
     "plot suffix": (["--plot", "PLOT.gif"], ".png"),
+    "animation suffix": (["--animate", "PLOT.png"], ".gif"),
+    "no diagnostics": (["--save-diagnostics", "velocity_x"], "this problem has none"),
     "plot folder": (["--plot", "/nowhere/plot.png"], "choose a writable folder"),
     "two sources": (["--constant", "0.1"], "got input and --constant"),
     "unknown option": (["--exprts", "4"], "unrecognized arguments: --exprts"),

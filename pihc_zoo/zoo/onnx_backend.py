@@ -37,7 +37,7 @@ class OnnxSurrogate:
 
     Raises:
         ConfigError: config.json is missing, foreign or newer.
-        ValueError: onnxruntime is not installed, or model.onnx is missing, damaged or another model's.
+        ValueError: several space axes, onnxruntime is not installed, or model.onnx is missing, damaged or another model's.
     """
 
     def __init__(self, folder: str | os.PathLike, providers: Sequence[str] = ("CPUExecutionProvider",)):
@@ -46,6 +46,11 @@ class OnnxSurrogate:
         problem_class, settings = configuration.lookup("problem", self.config["problem"], PROBLEMS)
         self.parameter_inputs: tuple[str, ...] = tuple(settings.pop("inputs", ()))
         self.problem: Problem = configuration.build("problem", problem_class, settings)
+        if len(self.problem.output_space) > 1:
+            raise ValueError(
+                f"the ONNX backend serves one space axis, {self.problem.name} has "
+                f"{' and '.join(self.problem.output_space)}; load the model with backend='torch'"
+            )
         self.trust: Trust = configuration.build("trust", Trust, self.config["trust"])
         axes = {}
         for name, spec in {"t": self.config["grid"]["time"], **self.config["grid"]["space"]}.items():
