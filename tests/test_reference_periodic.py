@@ -7,12 +7,15 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.integrate import solve_ivp
+from torch.testing import assert_close
 
 from pihc_zoo.grid import FourierAxis
 from pihc_zoo.learning.families import PeriodicGaussianProcess, RandomWaves
+from pihc_zoo.operators.periodic import SemiDiscrete
 from pihc_zoo.problems import DiffusionSorption, NavierStokes2D
 from pihc_zoo.problems.base import Derivative, Parameter, Problem
 from pihc_zoo.reference import baselines, fast_solver, reference_solver, truth_solver
+from pihc_zoo.reference.fourier import FourierSemiDiscrete
 from pihc_zoo.reference.pseudo_spectral import PseudoSpectral
 
 TIMES = np.linspace(0.0, 1.0, 5)
@@ -90,6 +93,23 @@ def test_burgers_equation_agrees_with_the_cole_hopf_solution():
     decay = [0.9 * np.exp(-nu * k**2 * t) for t in TIMES]
     exact = np.stack([2 * nu * k * a * np.sin(k * x) / (1 + a * np.cos(k * x)) for a in decay])
     assert_allclose(PseudoSpectral(Burgers())(exact[0], {"nu": nu}), exact, rtol=0, atol=1e-8)
+
+
+# ------------------------------------------------------------------ the right-hand side
+
+
+@pytest.mark.parametrize("problem", [Burgers(), NavierStokes2D()])
+def test_fast_transforms_give_the_right_hand_side_of_real_matrices(problem):
+    space = {name: FourierAxis(24) for name in problem.output_space}
+    c = problem.as_tensors({"nu": np.array([1e-3, 1e-2])})
+    real, fast = SemiDiscrete(problem, space), FourierSemiDiscrete(problem, space, torch.float64, "cpu")
+    modes = torch.randn(
+        2, *real.features.squares.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
+    expected = real.features.at_collocation(real.rate(modes, c))
+    own = fast.features.project(real.features.at_collocation(modes))
+    found = -(fast.symbol(c) * own + fast.with_parameters(c)(own))
+    assert_close(fast.features.to_values(found), expected, rtol=0, atol=1e-11 * float(expected.abs().max()))
 
 
 # ------------------------------------------------------------------ orders and independence

@@ -28,7 +28,7 @@ def truth_solver(problem, **settings: Any):
     Bounded axes: one trajectory at a time on the problem's output grid, about 1e-9 in time. Periodic
     axes: batches in float64 on ``num_nodes`` points per axis, whatever the grid of the answer is;
     default: 128, or the input's grid where the initial condition has modes that 128 do not carry. For
-    Navier–Stokes at ν = 1e-4 and smooth vorticity (length scale .8) that is converged to 1e-9 in space
+    Navier–Stokes at ν = 1e-4 and smooth vorticity (length scales from .4) that is converged to 1e-8 in space
     and 2e-8 in time, without dealiasing, which would cost twice as much.
 
     Args:
