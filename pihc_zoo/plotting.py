@@ -150,9 +150,9 @@ def _draw_plane(prediction: Prediction, index: int, names: list[str]) -> Any:
     error = trajectory(prediction, prediction.estimated_error_field, index, names)
     last = rows[-1] if rows else order[-1]
     left, *panels = lower.subplots(1, 3, width_ratios=(1, 1.2, 1.2))
-    positions = [to_numpy(prediction.points[name]) for name in names]
+    x, y = (to_numpy(prediction.points[name]) for name in names)
     title = f"Estimated error at {time_label(prediction, t[last])}"
-    _map(lower, left, *positions, error[last].T, title, "RdBu_r", True, _unit(prediction, "u"))
+    _map(lower, left, x, y, error[last].T, title, "RdBu_r", True, _unit(prediction, "u"))
     _square(left, prediction, names)
     spectra = _spectra(prediction, index, rows) if rows else []
     colours = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, len(rows)))

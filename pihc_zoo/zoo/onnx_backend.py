@@ -37,7 +37,8 @@ class OnnxSurrogate:
 
     Raises:
         ConfigError: config.json is missing, foreign or newer.
-        ValueError: several space axes, onnxruntime is not installed, or model.onnx is missing, damaged or another model's.
+        ValueError: there are several space axes, onnxruntime is not installed, or model.onnx is missing,
+            damaged or another model's.
     """
 
     def __init__(self, folder: str | os.PathLike, providers: Sequence[str] = ("CPUExecutionProvider",)):
