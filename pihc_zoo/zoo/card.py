@@ -74,7 +74,7 @@ def render(
             conditions=_conditions(problem),
             domain=_domain(problem),
             state_range=[_number(value) for value in state_range],
-            state_unit="" if problem.units.get(problem.field) == "dimensionless" else problem.units[problem.field],
+            state_unit="" if problem.units["u"] == "dimensionless" else problem.units["u"],
             parameters=_parameters(problem, config["problem"].get("inputs", ())),
             architecture=_architecture(config),
             training=_training(metrics),
