@@ -59,6 +59,9 @@ class Ansatz(nn.Module):
             channel.
         num_corrections: how many corrections of the lift join the basis, as its first functions: the
             first-order correction, then further Krylov directions of the linearised problem.
+
+    Raises:
+        ValueError: periodic axes.
     """
 
     def __init__(
@@ -76,6 +79,11 @@ class Ansatz(nn.Module):
     ):
         super().__init__()
         self.problem, self.grid = operator.problem, operator.grid
+        for name, axis in self.grid.space.items():
+            if axis.is_periodic:
+                raise ValueError(
+                    f"this ansatz needs bounded axes; {name!r} is periodic: choose the ansatz 'integrated'"
+                )
         self.lift = lift
         self.parameter_inputs = tuple(parameter_inputs)
         self.num_corrections = num_corrections

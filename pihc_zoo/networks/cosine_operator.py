@@ -65,6 +65,9 @@ class CosineOperator(BasisNetwork):
         width: hidden channels.
         num_layers: number of blocks.
         modes: cosine modes kept per axis, time first.
+
+    Raises:
+        ValueError: periodic axes, or not one number of modes per axis.
     """
 
     def __init__(
@@ -77,6 +80,11 @@ class CosineOperator(BasisNetwork):
         modes: tuple[int, ...] = (8, 12),
     ):
         super().__init__()
+        for name, axis in grid.space.items():
+            if axis.is_periodic:
+                raise ValueError(
+                    f"a cosine operator needs bounded axes; {name!r} is periodic: choose 'fourier_operator'"
+                )
         if len(modes) != len(grid.shape):
             raise ValueError(f"modes {tuple(modes)} must give one number per axis, {tuple(grid.axes)}")
         self.num_basis, self.modes = num_basis, tuple(modes)

@@ -103,6 +103,9 @@ class FourierOperator(BasisNetwork):
 
     Input channels are divided by ``input_scale``, which is stored with the weights; `calibrate` sets
     it from a sample. ``time`` and ``rate`` (basis, time) are φ and its derivative at the time nodes.
+
+    Raises:
+        ValueError: bounded axes, or modes or a degree that the grid does not carry.
     """
 
     def __init__(
@@ -116,6 +119,11 @@ class FourierOperator(BasisNetwork):
         degree: int = 6,
     ):
         super().__init__()
+        for name, axis in grid.space.items():
+            if not axis.is_periodic:
+                raise ValueError(
+                    f"a Fourier operator needs periodic axes; {name!r} is bounded: choose 'cosine_operator'"
+                )
         sizes = grid.shape[1:]
         if len(modes) != len(sizes):
             raise ValueError(f"modes {tuple(modes)} must give one number per space axis, {tuple(grid.space)}")
