@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pihc_zoo.learning.families import SmoothFields
+from pihc_zoo.learning.families import PeriodicGaussianProcess, SmoothFields
 from pihc_zoo.operators.derivatives import FeatureOperator
 from pihc_zoo.problems import DiffusionSorption
 from pihc_zoo.surrogate import Surrogate
@@ -31,6 +31,24 @@ TINY = {
     "trust": {"refinement": 1.5, "state_range": [0.0, 0.3]},
 }
 
+TINY_ROLLOUT = {  # two windows
+    "format": "pihc_zoo",
+    "config_version": "1.0",
+    "problem": {"name": "navier-stokes-2d", "inputs": []},
+    "grid": {
+        "time": {"name": "radau", "duration": 2.5, "elements": 1, "stages": 4, "grading": 1.0, "power": 1.0},
+        "space": {name: {"name": "fourier", "num_nodes": 16, "dealiasing": 1.0} for name in ("x", "y")},
+    },
+    "network": {
+        "name": "fourier_operator", "num_basis": 3, "width": 4, "num_layers": 1, "modes": [3, 3], "degree": 3
+    },
+    "ansatz": {"name": "integrated", "band": 5, "steps": 12},
+    "residual_map": {"name": "quadrature_weights"},
+    "decomposition": {"name": "joint", "counts": {}},
+    "solver": {"name": "levenberg_marquardt", "max_steps": 12, "rtol": 1e-3},
+    "trust": {"refinement": 1.5, "state_range": [-6.0, 6.0]},
+}  # fmt: skip
+
 
 def pytest_configure(config):
     torch.set_num_threads(1)
@@ -43,27 +61,57 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
+def _changed(base, changes):
+    config = copy.deepcopy(base)
+    for part, settings in changes.items():
+        config[part] = settings if "name" in settings else {**config[part], **settings}
+    return config
+
+
+def _surrogate(config, seed):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Surrogate.from_config(config).eval()
+
+
 @pytest.fixture
 def tiny_config():
     """``tiny_config(section={...})``: the tiny configuration with some settings changed."""
+    return lambda **changes: _changed(TINY, changes)
 
-    def make(**changes):
-        config = copy.deepcopy(TINY)
-        for part, settings in changes.items():
-            config[part] = settings if "name" in settings else {**config[part], **settings}
+
+@pytest.fixture
+def tiny_model(tiny_config):
+    """``tiny_model(section={...})``: an untrained surrogate of a tiny configuration, seeded."""
+    return lambda seed=0, **changes: _surrogate(tiny_config(**changes), seed)
+
+
+@pytest.fixture
+def rollout_config():
+    """``rollout_config(section={...})``: a tiny roll-out on periodic axes; ``n`` and ``dealiasing`` of its axes."""
+
+    def make(n=16, dealiasing=1.0, **changes):
+        config = _changed(TINY_ROLLOUT, changes)
+        for axis in config["grid"]["space"].values():
+            axis.update(num_nodes=n, dealiasing=dealiasing)
         return config
 
     return make
 
 
 @pytest.fixture
-def tiny_model(tiny_config):
-    """``tiny_model(section={...})``: an untrained surrogate of a tiny configuration, seeded."""
+def tiny_rollout(rollout_config):
+    """``tiny_rollout(section={...})``: an untrained surrogate over two time windows, seeded."""
+    return lambda seed=0, **changes: _surrogate(rollout_config(**changes), seed)
 
-    def make(seed=0, **changes):
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            return Surrogate.from_config(tiny_config(**changes)).eval()
+
+@pytest.fixture
+def vorticity():
+    """``vorticity(count, n)``: smooth fields of zero mean on n × n points of the unit square."""
+
+    def make(count, n=32, seed=3, **settings):
+        points = np.arange(n) / n
+        return PeriodicGaussianProcess(**settings).sample(count, [points] * 2, np.random.default_rng(seed))
 
     return make
 

@@ -10,11 +10,11 @@ import torch
 from numpy.testing import assert_allclose
 from torch.testing import assert_close
 
-from pihc_zoo.grid import GradedAxis, Grid, RadauAxis
+from pihc_zoo.grid import FourierAxis, GradedAxis, Grid, RadauAxis
 from pihc_zoo.objective import pointwise_partials
-from pihc_zoo.operators.derivatives import FeatureOperator
 from pihc_zoo.operators.dual import Dual
-from pihc_zoo.problems import PROBLEMS, DiffusionSorption
+from pihc_zoo.operators.tables import feature_operator, linearised_operator
+from pihc_zoo.problems import PROBLEMS, DiffusionSorption, NavierStokes2D
 
 
 @pytest.fixture(params=PROBLEMS)
@@ -28,28 +28,41 @@ def random():
     return lambda *shape: torch.rand(shape, dtype=torch.float64, generator=generator)
 
 
+def is_unknown(feature):
+    """Whether a feature is the unknown itself."""
+    return not feature.orders and not feature.laplacian
+
+
 def drawn(problem, random, *shape):
     """Feature values: the unknown inside its range, derivatives of either sign."""
     low, high = problem.state_range
     return {
-        name: low + (high - low) * random(*shape) if not feature.orders else random(*shape) - 0.5
+        name: low + (high - low) * random(*shape) if is_unknown(feature) else random(*shape) - 0.5
         for name, feature in problem.features.items()
     }
 
 
+def is_periodic(problem):
+    return all(axis.is_periodic for axis in problem.output_space.values())
+
+
 def own_grid(problem):
-    """A small grid with the problem's axes."""
+    """A small grid with the problem's axes: one window on periodic axes, the whole duration on bounded ones."""
     space = {
-        name: GradedAxis(12, axis.closed_nodes[0], axis.closed_nodes[-1], grading=1.0)
+        name: FourierAxis(12, axis.length, axis.start)
+        if axis.is_periodic
+        else GradedAxis(12, axis.closed_nodes[0], axis.closed_nodes[-1], grading=1.0)
         for name, axis in problem.output_space.items()
     }
+    if is_periodic(problem):
+        return Grid(RadauAxis(problem.duration / 4, 1, 3, power=1.0), space)
     return Grid(RadauAxis(problem.duration, 2, 3), space)
 
 
 def test_it_is_registered_under_its_name_and_documented(problem):
     assert PROBLEMS[problem.name] is type(problem)
-    assert type(problem).__doc__ and problem.title and problem.equation
-    assert set(problem.units) >= {problem.field, "t", *problem.output_space}
+    assert type(problem).__doc__ and problem.title and problem.equation and problem.field
+    assert set(problem.units) >= {"u", "t", *problem.output_space}
 
 
 def test_defaults_lie_in_their_ranges(problem):
@@ -71,16 +84,19 @@ def test_output_times_increase_from_zero_to_the_duration(problem):
     assert times[0] == 0 and times[-1] == problem.duration and (np.diff(times) > 0).all()
 
 
-def test_features_name_axes_of_the_problem_and_the_unknown_comes_first(problem):
-    assert next(iter(problem.features.values())).orders == {}
+def test_features_name_axes_of_the_problem_and_the_unknown_comes_first_if_it_counts(problem):
+    assert not any(is_unknown(feature) for feature in list(problem.features.values())[1:])
     for feature in problem.features.values():
         assert set(feature.orders) <= {"t", *problem.output_space}
+        assert feature.laplacian == 0 or is_periodic(problem)
+    for _, feature in problem.diagnostics.values():
+        assert set(feature.orders) <= set(problem.output_space)
 
 
 def test_the_residual_is_finite_over_the_state_range(problem, random):
     f = drawn(problem, random, 200)
     for name, feature in problem.features.items():
-        if not feature.orders:
+        if is_unknown(feature):
             f[name][:2] = torch.tensor(problem.state_range, dtype=torch.float64)
     assert torch.isfinite(problem.residual(f, problem.as_tensors({}))).all()
 
@@ -128,15 +144,31 @@ def test_dual_numbers_give_the_partials_of_automatic_differentiation(problem, ra
 
 def test_features_are_linear_on_a_grid_of_its_axes(problem, random):
     grid = own_grid(problem)
-    operator = FeatureOperator(problem, grid)
+    operator = feature_operator(problem, grid)
     closures = operator.closures(problem.as_tensors({}))
     homogeneous = {name: closure.homogeneous() for name, closure in closures.items()}
     u, v = random(2, 3, *grid.shape), random(2, 3, *grid.shape)
     features = operator(u, homogeneous)
-    assert features.shape == (2, 3, len(problem.features), *grid.shape)
+    assert features.shape == (2, 3, len(problem.features), *grid.collocation_shape)
     expected = 2 * features - 3 * operator(v, homogeneous)
-    scale = expected.abs().amax(dim=(0, 1, 3, 4), keepdim=True)
+    scale = expected.movedim(2, 0).flatten(1).abs().amax(dim=1).reshape(-1, *[1] * len(grid.shape))
     assert_close(operator(2 * u - 3 * v, homogeneous) / scale, expected / scale, rtol=0, atol=1e-11)
+
+
+def test_the_linearised_operator_is_inverted_on_a_grid_of_its_axes(problem, random):
+    """A⁻¹ A u = u for what the grid carries, where A has the parameters' defaults."""
+    grid, c = own_grid(problem), problem.as_tensors({})
+    operator = feature_operator(problem, grid)
+    linearised = linearised_operator(problem, operator)
+    u = random(1, 1, *grid.shape)
+    if is_periodic(problem):
+        u = operator.features.to_nodes(operator.features.to_modes(u))
+    homogeneous = {name: closure.homogeneous() for name, closure in operator.closures(c).items()}
+    features, names = operator(u, homogeneous), list(problem.features)
+    rows = sum(a * features[:, :, names.index(name)] for name, a in problem.linearised(c).items())
+    rows = rows if operator.projection is None else operator.projection.apply(rows)
+    scale = torch.as_tensor(grid.time.row_scale).reshape(-1, *[1] * len(grid.space))
+    assert_close(linearised.inverse(c).apply(rows * scale), u, rtol=1e-7, atol=1e-9)
 
 
 def test_the_linearisation_names_its_features_and_is_finite(problem):
@@ -146,17 +178,38 @@ def test_the_linearisation_names_its_features_and_is_finite(problem):
         assert all(torch.isfinite(torch.as_tensor(value)).all() for value in coefficients.values())
 
 
-def test_layers_grow_with_time(problem):
+def test_walls_are_those_of_bounded_axes_and_layers_grow_from_them(problem):
     c = problem.as_tensors({})
-    widths = problem.layer_width(torch.as_tensor(problem.output_times), c)
-    assert widths[0] == 0 and (widths.diff() > 0).all()
+    assert set(problem.walls(c)) == {name for name, axis in problem.output_space.items() if not axis.is_periodic}
+    if problem.walls(c):
+        widths = problem.layer_width(torch.as_tensor(problem.output_times), c)
+        assert widths[0] == 0 and (widths.diff() > 0).all()
 
 
-def test_admissible_states_are_accepted(problem):
-    (axis,) = problem.output_space.values()
-    low, high = problem.state_range
-    fields = np.linspace(low, high, 3)[:, None] * np.ones(len(axis.nodes))
+def test_admissible_states_are_accepted(problem, random):
+    """All of the state range; for problems that conserve the mean, random fields without one."""
+    (low, high), shape = problem.state_range, [len(axis.nodes) for axis in problem.output_space.values()]
+    if problem.conserves_mean:
+        fields = random(3, *shape).numpy() - 0.5
+        fields -= fields.mean(axis=tuple(range(1, fields.ndim)), keepdims=True)
+        fields *= 0.99 * high / np.abs(fields).max()
+    else:
+        fields = np.linspace(low, high, 3).reshape(-1, *[1] * len(shape)) * np.ones(shape)
     assert problem.check_initial_condition(fields) == [None] * 3
+
+
+def test_states_beyond_the_range_are_named(problem, random):
+    high, shape = problem.state_range[1], [len(axis.nodes) for axis in problem.output_space.values()]
+    beyond = random(1, *shape).numpy() - 0.5
+    beyond -= beyond.mean()
+    (message,) = problem.check_initial_condition(beyond * (1.5 * high / beyond.max()))
+    assert isinstance(message, str) and "\n" not in message
+
+
+def test_problems_that_continue_start_anew_at_any_time(problem):
+    """Their equation and walls do not name the time, and they take roll-outs of several durations."""
+    if problem.can_continue:
+        assert is_periodic(problem) and not problem.walls(problem.as_tensors({}))
 
 
 def test_methods_leave_their_arguments_alone(problem, random):
@@ -193,3 +246,16 @@ def test_inadmissible_concentrations_are_named(value, message):
     fields[1, 3] = value
     first, second = DiffusionSorption().check_initial_condition(fields)
     assert first is None and message in second
+
+
+# ------------------------------------------------------------------ Navier–Stokes
+
+
+def test_a_mean_of_the_vorticity_is_named_and_a_rounded_one_is_not(random):
+    fields = random(3, 32, 32).numpy() - 0.5
+    fields -= fields.mean(axis=(1, 2), keepdims=True)
+    fields[1] += 0.1
+    fields[2] += 1e-8
+    first, second, third = NavierStokes2D().check_initial_condition(fields)
+    assert first is None and third is None
+    assert "has the mean 0.1" in second and "subtract the mean" in second
