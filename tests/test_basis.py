@@ -1,0 +1,149 @@
+"""Laws of separable bases: whatever least squares asks of them is what it gets from the dense form."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from pihc_zoo.basis import DenseFeatures, SeparableBasis, combined
+from pihc_zoo.decomposition import Disjoint, Joint
+from pihc_zoo.objective import CollocationObjective
+from pihc_zoo.solvers.levenberg_marquardt import LevenbergMarquardt
+
+BATCH = 2
+EXACT = LevenbergMarquardt(max_steps=60, rtol=1e-12, atol=1e-15)
+
+
+@pytest.fixture
+def random():
+    generator = torch.Generator().manual_seed(11)
+    return lambda *shape: torch.randn(shape, dtype=torch.float64, generator=generator)
+
+
+@pytest.fixture(params=[1.0, 1.5], ids=["nodes", "dealiased"])
+def setting(request, tiny_rollout, vorticity):
+    """A roll-out model in float64, the conditions of two trajectories and their separable basis."""
+    model = tiny_rollout(dealiasing=request.param).with_network_dtype(torch.float64)
+    with torch.no_grad():
+        conditions = model.constraint.conditions(torch.as_tensor(vorticity(BATCH, 16)), model.tensors({}))
+        return model, conditions, model.basis(conditions)
+
+
+@pytest.fixture
+def features(setting):
+    """The same features, separable and dense."""
+    model, _, basis = setting
+    operator = model.constraint.operator
+    return operator.separable(basis), DenseFeatures(operator(basis.dense()))
+
+
+def close(a, b):
+    assert_close(a, b, rtol=0, atol=1e-12 * float(b.detach().abs().max()))
+
+
+def test_the_ansatz_of_a_roll_out_is_separable(setting):
+    model, _, basis = setting
+    count, times = model.network.num_basis, len(model.constraint.grid.time.nodes)
+    assert isinstance(basis, SeparableBasis)
+    assert basis.space.shape == (BATCH, count, 16, 16) and basis.time.shape == basis.rate.shape == (count, times)
+    assert basis.space.flatten(2).mean(dim=2).abs().max() < 1e-15
+
+
+def test_combinations_are_those_of_the_dense_basis(setting, random):
+    _, _, basis = setting
+    w = random(BATCH, basis.space.shape[1])
+    close(combined(basis, w), combined(basis.dense(), w))
+    close(combined(basis, w), (w[..., None, None, None] * basis.dense()).sum(dim=1))
+
+
+def test_features_are_those_of_the_dense_basis(features):
+    separable, dense = features
+    assert separable.num_basis == dense.num_basis
+    for j in range(dense.values.shape[2]):
+        close(separable.dense()[:, :, j], dense.dense()[:, :, j])
+
+
+def test_combined_features_tangents_and_pulls_are_those_of_the_dense_features(features, random):
+    separable, dense = features
+    shape = dense.values.shape
+    close(separable.combine(w := random(*shape[:2])), dense.combine(w))
+    partials = random(shape[0], *shape[2:])
+    close(separable.tangent(partials), dense.tangent(partials))
+    close(separable.pull(partials), dense.pull(partials))
+
+
+def test_pulling_is_the_adjoint_of_combining(features, random):
+    for own in features:
+        shape = own.dense().shape
+        w, q = random(*shape[:2]), random(shape[0], *shape[2:])
+        close((own.combine(w) * q).flatten(1).sum(1), (w * own.pull(q)).sum(1))
+
+
+def test_some_subproblems_are_those_of_all(features, random):
+    rows = torch.tensor([1])
+    for own in features:
+        w = random(BATCH, own.num_basis)
+        close(own.take(rows).combine(w[rows]), own.combine(w)[rows])
+        assert_close(own.take(rows).dense(), own.dense()[rows], rtol=0, atol=0)
+
+
+def test_costs_gradients_and_matrices_are_those_of_the_dense_objective(setting, features, random):
+    model, conditions, _ = setting
+    constraint = model.constraint
+    c = conditions.c
+    objectives = [
+        CollocationObjective(
+            constraint._pointwise(c, 1), conditions.lift_features, own, constraint.residual_map(c, BATCH), 1e-3
+        )
+        for own in features
+    ]
+    w, direction = 0.3 * random(2, BATCH, features[0].num_basis)
+    for a, b in zip(*(objective.evaluate(w) for objective in objectives), strict=True):
+        close(a, b)
+    for name in ("rows", "cost", "normal_matrix", "hessian"):
+        close(*(getattr(objective, name)(w) for objective in objectives))
+    close(*(objective.directional(w, direction) for objective in objectives))
+
+
+@pytest.mark.parametrize("experts", [Joint(), Joint({"x": 2, "y": 2})], ids=repr)
+def test_solutions_and_their_gradients_are_those_of_the_dense_basis(setting, experts):
+    model, conditions, basis = setting
+    target = torch.linspace(-1, 1, 16, dtype=torch.float64)
+    results = []
+    for is_dense in (False, True):
+        space = basis.space.clone().requires_grad_()
+        own = SeparableBasis(space, basis.time, basis.rate)
+        field = model.constraint(own.dense() if is_dense else own, conditions, experts, EXACT)
+        loss = (field.u - target).square().mean() + field.cost.sum()
+        (gradient,) = torch.autograd.grad(loss, space)
+        results.append((field.u.detach(), field.coefficients.detach(), field.cost.detach(), gradient))
+    for ours, theirs in zip(*results, strict=True):
+        assert_close(ours, theirs, rtol=0, atol=1e-10 * float(theirs.abs().max()))
+
+
+def test_the_envelope_gradient_is_that_of_the_dense_basis(setting):
+    model, conditions, basis = setting
+    gradients = []
+    for is_dense in (False, True):
+        space = basis.space.clone().requires_grad_()
+        own = SeparableBasis(space, basis.time, basis.rate)
+        field = model.constraint(own.dense() if is_dense else own, conditions, gradient="envelope")
+        gradients.append(torch.autograd.grad(field.cost.log().sum(), space)[0])
+    assert_close(*gradients, rtol=0, atol=1e-9 * float(gradients[0].abs().max()))
+
+
+@pytest.mark.parametrize("split", [Joint({"x": 2, "y": 2}), Disjoint({"y": 4})], ids=repr)
+def test_windowed_functions_sum_to_the_whole_and_are_the_windowed_dense_ones(setting, random, split):
+    model, _, basis = setting
+    psi = model.constraint.partition(split)
+    windowed = basis.windowed(psi[:, :1])
+    close(windowed.dense(), (basis.dense()[:, None] * psi[:, None]).flatten(1, 2))
+    w = random(BATCH, basis.space.shape[1])
+    close(combined(windowed, w.repeat(1, split.num_experts)), combined(basis, w))
+
+
+def test_detaching_stops_gradients(setting):
+    _, _, basis = setting
+    tracked = SeparableBasis(basis.space.clone().requires_grad_(), basis.time, basis.rate)
+    assert tracked.requires_grad and not tracked.detach().requires_grad
