@@ -662,8 +662,8 @@ def print_report(report: dict[str, Any]) -> None:
     print(_table(rows))
     print()
     print_comparison(report["compare"])
-    print("\nExperts (joint), beside the Picard solver at equal error in the same batch")
-    rows = [["batch", "experts", "mean error", "max error", "ms per trajectory", "Picard ms", "Picard/surrogate time"]]
+    print(f"\nExperts (joint), beside {report['experts'][0]['classical']}, in the same batch")
+    rows = [["batch", "experts", "mean error", "max error", "ms per trajectory", "classical ms", "its time / ours"]]
     for r in report["experts"]:
         ratio = "–" if r["ratio"] is None else f"{r['ratio']:.2f}"
         rows.append(
@@ -673,11 +673,12 @@ def print_report(report: dict[str, Any]) -> None:
                 _percent(r["error_mean"]),
                 _percent(r["error_max"]),
                 _spread(r),
-                f"{r['picard_ms']:.2f}",
+                f"{r['classical_ms']:.2f}",
                 ratio if r["is_accepted"] else f"rejected: error above {_percent(r['stated_error'])}",
             ]
         )
     print(_table(rows))
+    _print_roll_out(report)
     print("\nFlagged as not reliable, of inputs unlike the training family")
     print(", ".join(f"{name} {_percent(value)}" for name, value in report["out_of_family"].items()))
     memory = report["peak_memory_mb"]
@@ -685,10 +686,41 @@ def print_report(report: dict[str, Any]) -> None:
         print(f"\nPeak memory of a batch of {memory['batch']}: {memory['value']:.0f} MB beyond the loaded model")
 
 
+def _print_roll_out(report: dict[str, Any]) -> None:
+    """Prints the sections that only models with inputs, or on periodic axes, have."""
+    if report.get("by_parameter"):
+        print("\nBy parameter")
+        rows = [["parameter", "values", "mean error", "max error", "count"]]
+        for r in report["by_parameter"]:
+            values = r["name"] if "name" in r else f"{r['low']:.3g} … {r['high']:.3g}"
+            errors = (_percent(r[key]) for key in ("error_mean", "error_max"))
+            rows.append([r["parameter"], values, *errors, str(r["count"])])
+        print(_table(rows))
+    if report.get("resolutions"):
+        print("\nResolutions")
+        rows = [["points per axis", "mean error", "max error", "mean at the end", "ms per trajectory"]]
+        for r in report["resolutions"]:
+            errors = (_percent(r[key]) for key in ("error_mean", "error_max", "end_mean"))
+            rows.append([str(r["points"]), *errors, _spread(r)])
+        print(_table(rows))
+    if report.get("windows"):
+        print("\nTime windows: error at their ends")
+        rows = [["window", "t", "mean error", "max error", "solver steps"]]
+        for r in report["windows"]:
+            errors = (_percent(r[key]) for key in ("error_mean", "error_max"))
+            rows.append([str(r["window"]), f"{r['t']:.3g}", *errors, f"{r['steps']:.1f}"])
+        print(_table(rows))
+    for name, spectrum in (report.get("spectra") or {}).items():
+        deviation = _percent(spectrum["deviation"])
+        print(f"{name} spectrum at the end: within {deviation} of the truth up to wave number {spectrum['band']}")
+
+
 def print_comparison(rows: list[dict[str, Any]]) -> None:
     """Prints what `evaluation.compare` returns, and what it means."""
     batch = rows[0]["batch"]
-    print(f"Time at equal error: batch {batch}, one thread, median (lowest – highest), LSODA one trajectory at a time")
+    single = [row["name"].split(",")[0] for row in rows if row["batch"] == 1 < batch]
+    apart = f"; {', '.join(single)} one trajectory at a time" if single else ""
+    print(f"Time at equal error: batch {batch}, one thread, median (lowest – highest){apart}")
     table = [["solver", "mean error", "ms per trajectory", "time / surrogate's"]]
     for row in rows:
         ratio = "1" if row is rows[0] else "–" if row["ratio"] is None else f"{row['ratio']:.2f}"

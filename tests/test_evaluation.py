@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from pihc_zoo import evaluation
-from pihc_zoo.learning.families import FAMILIES, OUT_OF_FAMILY, RandomSines
+from pihc_zoo.learning.families import FAMILIES, OUT_OF_FAMILY, PeriodicGaussianProcess, RandomSines
+from pihc_zoo.reference import baselines
 from pihc_zoo.zoo.config import ConfigError
 from training import references as training_references
 
@@ -29,7 +30,7 @@ def model(tiny_model):
 def test_cache_returns_the_same_references_without_solving(tmp_path, problem, monkeypatch):
     cache = tmp_path / "folder" / "cache.npz"
     first = evaluation.reference_set(problem, RandomSines(), ("D",), 2, 1, cache)
-    monkeypatch.setattr(evaluation, "truth_solver", lambda problem: pytest.fail("solved again"))
+    monkeypatch.setattr("pihc_zoo.evaluation.references.truth_solver", lambda problem: pytest.fail("solved again"))
     again = evaluation.reference_set(problem, RandomSines(), ("D",), 2, 1, cache)
     for a, b in ((first.u0, again.u0), (first.u, again.u), (first.parameters["D"], again.parameters["D"])):
         np.testing.assert_array_equal(a, b)
@@ -91,16 +92,17 @@ def test_ladder_ends_with_the_untrained_and_the_trained_network(problem, model, 
     assert rows[-1]["error_mean"] == evaluation.accuracy(model, references.take(slice(0, 1)))["mean"]
 
 
-def test_cheapest_picard_is_as_accurate_as_asked_or_says_that_it_is_not(problem, references):
-    loose = evaluation.cheapest_picard(problem, references, 1e-3)
+def test_cheapest_is_as_accurate_as_asked_or_says_that_it_is_not(problem, references):
+    family = baselines(problem)["picard"]
+    loose = evaluation.cheapest(family, references, 1e-3, batch=3)
     assert loose["is_equal"] and loose["error_mean"] <= 1e-3
-    impossible = evaluation.cheapest_picard(problem, references, 1e-12)
+    impossible = evaluation.cheapest(family[:2], references, 1e-12, batch=3)
     assert not impossible["is_equal"] and impossible["error_mean"] > 1e-12
 
 
-def test_lsoda_takes_the_loosest_sufficient_tolerance(problem, references):
-    few = references.take(slice(0, 1))
-    loose, tight = (evaluation.loosest_lsoda(problem, few, error) for error in (1e-2, 1e-5))
+def test_solvers_of_single_trajectories_take_the_loosest_sufficient_tolerance(problem, references):
+    few, family = references.take(slice(0, 1)), baselines(problem)["lsoda"]
+    loose, tight = (evaluation.cheapest(family, few, error) for error in (1e-2, 1e-5))
     assert loose["is_equal"] and tight["is_equal"]
     assert loose["settings"]["rtol"] > tight["settings"]["rtol"]
 

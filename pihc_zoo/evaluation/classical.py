@@ -1,0 +1,210 @@
+"""A model beside the classical solvers that are as accurate, timed in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from ..decomposition import DECOMPOSITIONS, Joint
+from ..prediction import to_numpy
+from ..reference import Baseline, baselines
+from ..zoo.config import describe
+from .clocks import per_trajectory, timings
+from .ingredients import accuracy, default_batch, row_of
+from .references import ReferenceSet, relative_error
+
+_NUM_SINGLE = 4  # trajectories on which a solver of single ones is measured
+_NUM_SCREENED = 4  # trajectories on which a setting must not be far off before it meets all
+_NUM_CANDIDATES = 3  # accurate settings of a family that are timed
+
+
+def _in_passes(solver, rows: ReferenceSet, size: int) -> np.ndarray:
+    return np.concatenate([solver(part.u0, part.parameters) for part in rows.pieces(size)])
+
+
+def _is_single(baseline: Baseline) -> bool:
+    return max(baseline.batches) == 1
+
+
+def cheapest(
+    family: list[Baseline], references: ReferenceSet, error: float, batch: int = 64, device: Any = "cpu"
+) -> dict[str, Any]:
+    """The fastest setting of a family of solvers whose mean error is at most ``error``, none failing.
+
+    Args:
+        family: from cheapest to most expensive; the first few that are accurate enough are timed, in
+            all their numbers of trajectories a pass.
+        batch: trajectories in all.
+
+    Returns:
+        name, settings, error_mean, error_max, failed, batch (trajectories a pass); ``is_equal`` False
+        where no setting is that accurate, and then the most accurate one.
+    """
+    found: list[dict[str, Any]] = []
+    equal: list[tuple[Baseline, dict[str, Any]]] = []
+    for baseline in family:
+        solver = baseline.build(device)
+        own = references.take(slice(0, _NUM_SINGLE)) if _is_single(baseline) else references
+        few = own.take(slice(0, _NUM_SCREENED))
+        errors = row_of(_errors(solver, few, baseline))
+        is_close = errors["error_mean"] is not None and errors["error_mean"] <= 2 * error and not errors["failed"]
+        if is_close and len(few) < len(own):
+            errors = row_of(_errors(solver, own, baseline))
+        is_equal = is_close and not errors["failed"] and errors["error_mean"] <= error
+        found.append({"name": baseline.name, "settings": baseline.settings, **errors, "is_equal": is_equal})
+        if is_equal:
+            equal.append((baseline, found[-1]))
+            if len(equal) == (1 if _is_single(baseline) else _NUM_CANDIDATES):
+                break
+    if not equal:
+        best = min(found, key=lambda row: (row["failed"], np.inf if row["error_mean"] is None else row["error_mean"]))
+        baseline = next(b for b in family if b.name == best["name"])
+        own = references.take(slice(0, _NUM_SINGLE)) if _is_single(baseline) else references
+        errors = row_of(_errors(baseline.build(device), own, baseline))
+        return {**best, **errors, "batch": min(baseline.batches)}
+    if len(equal) == 1 and _is_single(equal[0][0]):
+        return {**equal[0][1], "batch": 1}
+    rows = references.cycled(batch)
+    calls = {}
+    for i, (baseline, _) in enumerate(equal):
+        solver = baseline.build(device)
+        for size in sorted({min(size, batch) for size in baseline.batches}):
+            calls[i, size] = lambda solver=solver, size=size: _in_passes(solver, rows, size)
+    times = timings(calls, 3, device)
+    i, size = min(times, key=lambda key: times[key]["median"])
+    return {**equal[i][1], "batch": size}
+
+
+def _errors(solver, rows: ReferenceSet, baseline: Baseline) -> np.ndarray:
+    return relative_error(_in_passes(solver, rows, max(baseline.batches)), rows.u)
+
+
+def _solver(problem, row: dict[str, Any], device: Any):
+    """The solver that a row of `cheapest` names, and whether it takes single trajectories only."""
+    (baseline,) = (b for family in baselines(problem).values() for b in family if b.name == row["name"])
+    return baseline.build(device), _is_single(baseline)
+
+
+def compare(model, references: ReferenceSet, batch: int | None = None, repeats: int = 5) -> list[dict[str, Any]]:
+    """The surrogate and the classical solvers that are as accurate, one of each family, timed in turn.
+
+    Returns:
+        Rows, the surrogate's first, of name, settings, error_mean, error_max, ms (median, lowest,
+        highest) and ``ratio``, the solver's median time over the surrogate's: above 1 the surrogate is
+        faster. None where the solver is less accurate than the surrogate.
+    """
+    problem, device, batch = model.problem, model.device, batch or default_batch(model)
+    errors = row_of(references.errors(model))
+    if errors["error_mean"] is None:
+        raise ValueError("all predictions failed: there is nothing to compare; see the messages of predict")
+    own = {"name": "surrogate", "settings": {}, **errors, "is_equal": True, "batch": batch}
+    found = {
+        key: cheapest(family, references, errors["error_mean"], batch, device)
+        for key, family in baselines(problem).items()
+    }
+    rows = references.cycled(batch)
+    calls: dict[Any, Callable[[], Any]] = {"own": lambda: rows.predict(model)}
+    counts = {}
+    for key, row in found.items():
+        solver, is_single = _solver(problem, row, device)
+        part = references.cycled(min(batch, _NUM_SINGLE)) if is_single else rows
+        counts[key] = len(part)
+        calls[key] = lambda solver=solver, part=part, size=row["batch"]: _in_passes(solver, part, size)
+    times = timings(calls, repeats, device)
+    result = [{**own, **per_trajectory(times["own"], batch), "ratio": None}]
+    for key, row in found.items():
+        measured = per_trajectory(times[key], counts[key])
+        ratio = measured["ms"] / result[0]["ms"] if row["is_equal"] else None
+        result.append({**row, **measured, "ratio": ratio})
+    return result
+
+
+def benchmark(
+    model,
+    references: ReferenceSet,
+    batches: Iterable[int] | None = None,
+    experts: Iterable[int | None] = (1, 2, 4),
+    repeats: int = 5,
+    stated_error: float | None = None,
+) -> list[dict[str, Any]]:
+    """Time and error of joint experts, batch by batch, beside the batched classical solver at equal error.
+
+    Args:
+        batches: numbers of trajectories; default 1, 16, 64 as far as `default_batch`.
+        experts: counts along every space axis; None is the model's own decomposition.
+        stated_error: largest error of an acceptable answer; default: the model's own maximum on
+            ``references`` with its own decomposition.
+
+    Returns:
+        Rows of batch, experts, decomposition, max_steps, error_mean and error_max over ``references``,
+        ms, classical, classical_ms, and ``ratio`` = classical_ms / ms; a row whose answers err by more
+        than stated is not accepted and has none.
+    """
+    own = accuracy(model, references)
+    if own["mean"] is None:
+        raise ValueError(f"all {own['count']} predictions failed; there is nothing to time")
+    stated = own["max"] if stated_error is None else stated_error
+    most = default_batch(model)
+    batches = [size for size in (1, 16, 64) if size <= most] if batches is None else list(batches)
+    family = next(family for family in baselines(model.problem).values() if not _is_single(family[0]))
+    classical = cheapest(family, references, own["mean"], most, model.device)
+    solver, _ = _solver(model.problem, classical, model.device)
+    default, axes = model.constraint.decomposition, model.problem.output_space
+    kinds = {n: default if n is None else Joint(dict.fromkeys(axes, n)) for n in experts}
+    errors = {n: row_of(references.errors(model, experts=kind)) for n, kind in kinds.items()}
+    table = []
+    for batch in batches:
+        rows = references.cycled(batch)
+        calls: dict[Any, Callable[[], Any]] = {"classical": lambda r=rows: _in_passes(solver, r, classical["batch"])}
+        calls |= {n: lambda r=rows, d=kind: r.predict(model, experts=d) for n, kind in kinds.items()}
+        times = timings(calls, repeats, model.device)
+        classical_ms = 1e3 * times["classical"]["median"] / batch
+        for n, kind in kinds.items():
+            is_accepted = not errors[n]["failed"] and errors[n]["error_max"] <= stated * (1 + 1e-6)
+            measured = per_trajectory(times[n], batch)
+            ratio = classical_ms / measured["ms"] if is_accepted and classical["is_equal"] else None
+            table.append(
+                {
+                    "batch": batch,
+                    "experts": kind.num_experts,
+                    "decomposition": describe(kind, DECOMPOSITIONS)["name"],
+                    "max_steps": model.constraint.solver.max_steps,
+                    **errors[n],
+                    **measured,
+                    "classical": classical["name"],
+                    "classical_ms": classical_ms,
+                    "stated_error": stated,
+                    "is_accepted": bool(is_accepted),
+                    "ratio": ratio,
+                }
+            )
+    return table
+
+
+def compare_backends(
+    models: dict[str, Any], references: ReferenceSet, batches: Iterable[int] = (1, 16), repeats: int = 7
+) -> list[dict[str, Any]]:
+    """The same model by several backends, timed in turn on the same input.
+
+    Args:
+        models: by name, the reference backend first.
+
+    Returns:
+        Rows of backend, batch, ms, ``difference`` (relative L2, to the first backend) and ``ratio`` of
+        its time to the first one's, None where the answers differ by more than 1e-5.
+    """
+    table = []
+    for batch in batches:
+        rows = references.cycled(batch)
+        times = timings({name: lambda m=model, r=rows: r.predict(m) for name, model in models.items()}, repeats)
+        first = None
+        for name, model in models.items():
+            u = to_numpy(rows.predict(model).u)
+            own = {"backend": name, "batch": batch, **per_trajectory(times[name], batch)}
+            first = first or (u, own["ms"])
+            difference = float(np.linalg.norm(u - first[0]) / np.linalg.norm(first[0]))
+            ratio = own["ms"] / first[1] if difference <= 1e-5 else None
+            table.append({**own, "difference": difference, "ratio": ratio})
+    return table

@@ -1,0 +1,191 @@
+"""Converged solutions of unseen initial conditions, and errors against them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ..learning.families import FAMILIES, Family, out_of_family
+from ..learning.families import sample_parameters as _sample_parameters
+from ..prediction import atomic_path, save_npz, to_numpy
+from ..reference import TRUTH_NODES, is_periodic, truth_solver
+from ..zoo.config import build, describe, lookup
+
+_TRUTH_BATCH = 8  # trajectories a pass of a batched truth solver
+_LARGE = 2**24  # values; larger solutions are stored in float32, uncompressed
+
+
+@dataclass
+class ReferenceSet:
+    """Initial conditions (batch, *space), parameters and their converged solutions.
+
+    Attributes:
+        u0: (batch, *space) at the native grid's points.
+        parameters: (batch,) values of each parameter that the model takes as input.
+        u: (batch, time, *space) at the points of u0.
+    """
+
+    u0: np.ndarray
+    parameters: dict[str, np.ndarray]
+    u: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.u0)
+
+    def take(self, rows: Any) -> ReferenceSet:
+        """The trajectories ``rows``: a slice or indices, which may repeat."""
+        return ReferenceSet(self.u0[rows], {key: value[rows] for key, value in self.parameters.items()}, self.u[rows])
+
+    def cycled(self, count: int) -> ReferenceSet:
+        """The first ``count`` trajectories, from the beginning again where there are fewer."""
+        return self.take(np.arange(count) % len(self))
+
+    def pieces(self, size: int) -> Iterator[ReferenceSet]:
+        """The trajectories, at most ``size`` at a time."""
+        return (self.take(slice(first, first + size)) for first in range(0, len(self), size))
+
+    def resampled(self, num_points: int) -> ReferenceSet:
+        """The same fields on ``num_points`` points per axis, all periodic: exact for fields without Nyquist modes."""
+        num_axes = self.u0.ndim - 1
+        return ReferenceSet(
+            _resampled(self.u0, num_points, num_axes), self.parameters, _resampled(self.u, num_points, num_axes)
+        )
+
+    def predict(self, model, **options: Any) -> Any:
+        """The model's `Prediction` for these initial conditions, failures without a warning."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            return model.predict(self.u0, parameters=self.parameters, **options)
+
+    def errors(self, model, **options: Any) -> np.ndarray:
+        """(batch,) relative L2 errors of a model's predictions; NaN where it failed."""
+        return relative_error(to_numpy(self.predict(model, **options).u), self.u)
+
+
+def _resampled(values: np.ndarray, num_points: int, num_axes: int) -> np.ndarray:
+    """Periodic fields (..., *space) on another number of equally spaced points per axis."""
+    for axis in range(-num_axes, 0):
+        count = values.shape[axis]
+        if num_points == count:
+            continue
+        if count % num_points == 0:
+            every = [slice(None)] * values.ndim
+            every[axis] = slice(None, None, count // num_points)
+            values = values[tuple(every)]
+        else:
+            modes = np.fft.rfft(values, axis=axis)
+            kept = [slice(None)] * values.ndim
+            kept[axis] = slice(0, (min(count, num_points) - 1) // 2 + 1)
+            values = np.fft.irfft(modes[tuple(kept)], n=num_points, axis=axis) * (num_points / count)
+    return values
+
+
+def relative_error(u: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(batch,) ‖u − truth‖ / ‖truth‖ over all times and points."""
+    difference, scale = (np.asarray(a, dtype=np.float64).reshape(len(a), -1) for a in (u - truth, truth))
+    return np.linalg.norm(difference, axis=1) / np.linalg.norm(scale, axis=1)
+
+
+def reference_set(
+    problem,
+    family: Family,
+    inputs: Iterable[str],
+    count: int,
+    seed: int,
+    cache: Path | None = None,
+    num_points: int | None = None,
+    fixed: dict[str, float] | None = None,
+) -> ReferenceSet:
+    """Draws ``count`` initial conditions, and parameters ``inputs``, and solves them to convergence.
+
+    Args:
+        problem: the equation.
+        family: where initial conditions come from.
+        inputs: symbols of the parameters to draw from their declared ranges.
+        count, seed: how many, and which; the draws are none of training's.
+        num_points: points per periodic axis of u0 and of the answer; default the problem's own.
+        cache: an NPZ that is read if it holds these very draws, and written otherwise; large solutions
+            are in float32, that is to 6e-8, with or without it.
+        fixed: values of some of the parameters ``inputs``, in place of drawn ones.
+    """
+    rng = np.random.default_rng([seed, 2**31])
+    axes = list(problem.output_space.values())
+    axes = axes if num_points is None else [axis.sized(num_points) for axis in axes]
+    u0 = family.sample(count, [axis.nodes for axis in axes], rng)
+    parameters = _sample_parameters(problem, tuple(inputs), count, rng)
+    parameters |= {key: np.full(count, float(value)) for key, value in (fixed or {}).items()}
+    drawn = {"u0": u0, **{f"parameter_{key}": value for key, value in parameters.items()}}
+    stored = _read_cache(cache)
+    if "u" in stored and all(key in stored and np.array_equal(stored[key], drawn[key]) for key in drawn):
+        return ReferenceSet(u0, parameters, stored["u"])
+    solve = truth_solver(problem)
+    size = _TRUTH_BATCH if is_periodic(problem) else 1
+    is_large = u0.size * len(problem.output_times) > _LARGE
+    parts = []
+    for first in tqdm(range(0, count, size), desc="references", leave=False, disable=None):
+        rows = slice(first, first + size)
+        own = {key: value[rows] for key, value in parameters.items()}
+        if is_periodic(problem):
+            parts.append(solve(u0[rows], own))
+        else:
+            parts.append(solve(u0[first], {key: float(value[0]) for key, value in own.items()})[None])
+        if is_large:
+            parts[-1] = parts[-1].astype(np.float32)
+    u = np.concatenate(parts)
+    if cache is not None:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        if is_large:
+            with atomic_path(cache) as temporary, open(temporary, "wb") as file:
+                np.savez(file, **drawn, u=u)
+        else:
+            save_npz(cache, {**drawn, "u": u})
+    return ReferenceSet(u0, parameters, u)
+
+
+def fine_reference_set(problem, *draw: Any, **options: Any) -> ReferenceSet:
+    """`reference_set` on as many points per periodic axis as the truth has, to be resampled from."""
+    native = max(len(axis.nodes) for axis in problem.output_space.values())
+    return reference_set(problem, *draw, num_points=max(TRUTH_NODES, native), **options)
+
+
+def _read_cache(cache: Path | None) -> dict[str, np.ndarray]:
+    if cache is None or not cache.exists():
+        return {}
+    try:
+        with np.load(cache, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except Exception:  # a damaged cache is made again
+        return {}
+
+
+def default_families(model) -> dict[str, Family]:
+    """Families that fill the range of values for which a model was trained; periodic ones as they are."""
+    space = model.problem.output_space
+    if is_periodic(model.problem):
+        names = ("periodic_gaussian_process", "random_waves")
+        return {name: FAMILIES[name]() for name in names if len(space) in FAMILIES[name].num_axes}
+    low, high = model.config["trust"].get("state_range", model.problem.state_range)
+    margin = (high - low) / 60
+    inside = {"low": low + margin, "high": high - margin}
+    families = [FAMILIES[name](**inside) for name in ("random_sines", "gaussian_process", "constants")]
+    return {describe(family, FAMILIES)["name"]: family for family in families}
+
+
+def family_of(name: str, model, settings: dict[str, Any] | None = None) -> Family:
+    """The family ``name`` with its recorded settings, or inside the model's range of values.
+
+    Raises:
+        ValueError: no such family.
+    """
+    cls, recorded = lookup("family", {"name": name, **(settings or {})}, FAMILIES)
+    family = build("family", cls, recorded)
+    if settings or name in out_of_family(model.problem.output_space) or "low" not in {f.name for f in fields(cls)}:
+        return family
+    default = next(iter(default_families(model).values()))
+    return replace(family, low=default.low, high=default.high) if hasattr(default, "low") else family

@@ -1,0 +1,104 @@
+"""Everything that metrics.json and a model card hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..learning.families import FAMILIES, Family
+from ..prediction import to_numpy
+from ..reference import is_periodic
+from ..zoo.config import describe
+from .classical import benchmark, compare
+from .clocks import environment, peak_memory
+from .ingredients import default_batch, ladder, summary
+from .parameters import by_parameter
+from .references import ReferenceSet, default_families, fine_reference_set, reference_set, relative_error
+from .reliability import out_of_family, trust
+from .rollouts import roll_out
+
+
+def _accuracy(model, references: ReferenceSet) -> dict[str, Any]:
+    """`accuracy`, and the errors at the final time of a roll-out."""
+    u = to_numpy(references.predict(model).u)
+    result = summary(relative_error(u, references.u))
+    if model.num_windows > 1:
+        end = summary(relative_error(u[:, -1:], references.u[:, -1:]))
+        result |= {"end_mean": end["mean"], "end_max": end["max"]}
+    return result
+
+
+def evaluate(
+    model,
+    families: dict[str, Family] | None = None,
+    count: int = 32,
+    seed: int = 0,
+    quick: bool = False,
+    cache: Path | None = None,
+    fixed_parameters: dict[str, dict[str, float]] | None = None,
+    sizes: Iterable[int] | None = None,
+) -> dict[str, Any]:
+    """Everything that metrics.json and a model card hold.
+
+    Args:
+        model: a loaded surrogate; it is measured where it is.
+        families: test families by name; default `default_families`.
+        count: initial conditions per family.
+        seed: which ones.
+        quick: fewer trajectories, batches and repeats; not for a card.
+        cache: folder for the converged solutions.
+        fixed_parameters: further sets of models with inputs, see `by_parameter`.
+        sizes: points per axis of `roll_out`.
+
+    Returns:
+        model, problem, count, seed, hardware, environment, families (how to draw them again), results
+        (errors per family), ladder, compare, classical (`compare` without the surrogate), experts
+        (`benchmark`), threshold, trust (per family), out_of_family, peak_memory_mb; for models with
+        inputs by_parameter, on periodic axes what `roll_out` returns. All but results and trust are
+        measured on the first family.
+    """
+    families = families or default_families(model)
+    if quick:
+        count = min(count, 8)
+    problem, sets, fine = model.problem, {}, None
+    for name, family in families.items():
+        path = None if cache is None else Path(cache) / f"{name}.npz"
+        if is_periodic(problem) and fine is None and not quick:
+            path = path and path.with_name(f"{name}-fine.npz")
+            fine = fine_reference_set(problem, family, model.parameter_inputs, count, seed, cache=path)
+            sets[name] = fine.resampled(max(len(axis.nodes) for axis in problem.output_space.values()))
+        else:
+            sets[name] = reference_set(problem, family, model.parameter_inputs, count, seed, path)
+    (first_name, first), *_ = sets.items()
+    batch, repeats = (16, 3) if quick else (default_batch(model), 7 if fine is None else 5)
+    options: dict[str, Any] = {"batches": (1, 16), "experts": (None,)} if quick else {}
+    if not quick and fine is not None:
+        options["experts"] = (None, 2)
+    rows = first.cycled(batch)
+    place = environment(model.device)
+    compared = compare(model, first, batch, repeats)
+    report = {
+        "model": model.name,
+        "problem": problem.name,
+        "count": count,
+        "seed": seed,
+        "hardware": f"{place['device']}, {'one GPU' if place['is_cuda'] else 'one CPU thread'}",
+        "environment": place,
+        "families": {name: describe(family, FAMILIES) for name, family in families.items()},
+        "results": {name: _accuracy(model, references) for name, references in sets.items()},
+        "ladder": ladder(problem, first, model, batch, repeats),
+        "compare": compared,
+        "classical": compared[1:],
+        "experts": benchmark(model, first, repeats=repeats, **options),
+        "threshold": model.config["trust"].get("threshold"),
+        "trust": {name: trust(model, references) for name, references in sets.items()},
+        "out_of_family": out_of_family(model, count, seed),
+        "peak_memory_mb": {"batch": batch, "value": peak_memory(lambda: rows.predict(model), model.device)},
+    }
+    if model.parameter_inputs and not quick:
+        family = families[first_name]
+        report["by_parameter"] = by_parameter(model, first, family, fixed_parameters, seed, cache)
+    if fine is not None:
+        report |= roll_out(model, fine, sizes, batch)
+    return report
