@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from torch.testing import assert_close
 
 from pihc_zoo.decomposition import DECOMPOSITIONS, Disjoint, Joint, Overlapping, smooth_step
-from pihc_zoo.grid import GradedAxis, Grid, RadauAxis
+from pihc_zoo.grid import FourierAxis, GradedAxis, Grid, RadauAxis
 
 GRID = Grid(RadauAxis(500.0, 4, 2), {"x": GradedAxis(32, 0.0, 1.0)})
 COUNTS = [{}, {"x": 1}, {"x": 2}, {"x": 4}, {"t": 2}, {"x": 4, "t": 2}]
@@ -79,6 +79,55 @@ def test_blended_windows_are_smooth_across_faces(cls):
         decomposition = cls({"x": 2}, overlap=num_nodes // 8) if cls is Overlapping else cls({"x": 2})
         steps.append(np.abs(np.diff(decomposition.partition_of_unity(grid)[:, 0], axis=-1)).max())
     assert_allclose(steps[0] / steps[1], 2.0, rtol=0.05)
+
+
+# ------------------------------------------------------------------ periodic axes
+
+
+def periodic(num_nodes=48):
+    return Grid(RadauAxis(1.0, 1, 8), {"x": FourierAxis(num_nodes), "y": FourierAxis(16)})
+
+
+PERIODIC_COUNTS = [{}, {"x": 1}, {"x": 2}, {"x": 3, "y": 2}, {"x": 4, "t": 2}]
+
+
+@pytest.fixture(params=[(cls, counts) for cls in DECOMPOSITIONS.values() for counts in PERIODIC_COUNTS], ids=str)
+def around(request):
+    """A decomposition of a periodic grid."""
+    return make(*request.param)
+
+
+def test_periodic_windows_sum_to_one_and_merge_what_they_took(around):
+    grid = periodic()
+    windows = around.partition_of_unity(grid)
+    assert windows.shape == (around.num_experts, *grid.shape) and (windows >= 0).all()
+    assert_allclose(windows.sum(axis=0), 1.0, rtol=0, atol=1e-15)
+    boxes = around.windows(grid)
+    assert_allclose(boxes.blending.sum(), windows.sum(), rtol=1e-13)
+    field = torch.randn(2, *grid.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    assert_close(boxes.merge(boxes.take(field)), field, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("cls", DECOMPOSITIONS.values())
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_periodic_windows_are_shifts_of_one_another(cls, count):
+    """No window is special: none ends at the seam."""
+    bumps = make(cls, {"x": count}).bumps(48, count, is_periodic=True)
+    for k in range(count):
+        assert_allclose(bumps[k], np.roll(bumps[0], k * 48 // count), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("cls", [Overlapping, Joint])
+@pytest.mark.parametrize("count", [2, 4])
+def test_blended_periodic_windows_are_smooth_across_the_seam(cls, count):
+    """Second differences around the whole circle fall with the square of the node distance, as of a C² function."""
+    sizes = []
+    for num_nodes in (64, 128, 256):
+        split = cls({"x": count}, overlap=num_nodes // 16) if cls is Overlapping else cls({"x": count})
+        bumps = split.bumps(num_nodes, count, is_periodic=True)
+        around = np.concatenate([bumps[:, -1:], bumps, bumps[:, :1]], axis=1)
+        sizes.append(np.abs(np.diff(around, n=2, axis=1)).max())
+    assert (np.divide(sizes[:-1], sizes[1:]) > 3.5).all(), sizes
 
 
 def test_smooth_step_joins_with_two_derivatives():

@@ -34,6 +34,37 @@ def test_transpose_is_the_adjoint(residual_map, problem, operator, random, decom
     assert_close(left, right, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["quadrature_weights", "inverse_linearised"])
+@pytest.mark.parametrize("dealiasing", [1.0, 1.5])
+def test_transpose_is_the_adjoint_on_periodic_axes(tiny_rollout, name, dealiasing):
+    """Also where rows begin with the Galerkin projection from more collocation points than nodes."""
+    model = tiny_rollout(dealiasing=dealiasing, residual_map={"name": name})
+    grid, c = model.constraint.grid, model.tensors({"nu": torch.tensor([1e-4, 1e-2])})
+    rows = model.constraint.residual_map(c, 2)
+    assert (rows.projection is None) == (dealiasing == 1) == (grid.shape == grid.collocation_shape)
+    generator = torch.Generator().manual_seed(9)
+    x, y = (
+        torch.randn(2, 3, *shape, dtype=torch.float64, generator=generator)
+        for shape in (grid.collocation_shape, grid.shape)
+    )
+    left, right = (rows.apply(x) * y).flatten(2).sum(2), (x * rows.transpose(y)).flatten(2).sum(2)
+    assert rows.apply(x).shape == y.shape and rows.transpose(y).shape == x.shape
+    assert_close(left, right, rtol=1e-10, atol=1e-12)
+    one = rows.take(torch.tensor([1]))
+    assert_close(one.apply(x[1:]), rows.apply(x)[1:], rtol=0, atol=1e-14)
+
+
+def test_the_galerkin_projection_keeps_what_the_nodes_carry(tiny_rollout):
+    """Fields of the grid, read at collocation points, come back; the projection is orthogonal."""
+    operator = tiny_rollout(dealiasing=1.5).constraint.operator
+    features, projection = operator.features, operator.projection
+    modes = torch.randn(2, *features.squares.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    assert_close(projection.apply(features.at_collocation(modes)), features.to_nodes(modes), rtol=0, atol=1e-12)
+    noise = torch.randn(24, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    removed = noise - features.at_collocation(features.project(noise))
+    assert abs((removed * features.at_collocation(modes[0])).mean()) < 1e-13
+
+
 def test_maps_are_linear(residual_map, problem, random):
     rows = residual_map(problem.as_tensors({}), 2)
     x, y = random(2, 3), random(2, 3)
@@ -86,3 +117,15 @@ def test_joint_experts_take_any_map(tiny_model, fields):
     model = tiny_model(decomposition={"name": "joint", "counts": {"t": 2, "x": 2}})
     assert isinstance(model.constraint.decomposition, Joint)
     assert model.predict(fields(1), max_steps=30).converged.all()
+
+
+@pytest.mark.parametrize("name", ["disjoint", "overlapping"])
+def test_independent_experts_on_periodic_axes_take_pointwise_rows_at_the_nodes(tiny_rollout, name, vorticity):
+    """A⁻¹ would need each window's flow from outside; dealiased rows see all points."""
+    split = {"name": name, "counts": {"x": 2}} | ({"overlap": 2} if name == "overlapping" else {})
+    for settings, message in (
+        ({"residual_map": {"name": "inverse_linearised"}}, "take a pointwise residual map: quadrature_weights"),
+        ({"dealiasing": 1.5}, "set the axes' dealiasing to 1, or use joint experts"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tiny_rollout(decomposition=split, **settings).predict(vorticity(1))
