@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from pihc_zoo.prediction import atomic_path
 from pihc_zoo.zoo.registry import list_models, model_info
@@ -19,32 +20,34 @@ def _percent(fraction: float) -> str:
     return f"{100 * fraction:.3f} %"
 
 
+def _at_end(row: dict[str, Any]) -> str:
+    return "–" if row.get("end_mean") is None else _percent(row["end_mean"])
+
+
+def _beside(row: dict[str, Any]) -> str:
+    """A classical solver: its time at equal error, or the error where it stopped."""
+    name = row["name"].split(",")[0]
+    return f"{name} {row['ms']:.2f} ms" if row["is_equal"] else f"{name} not reached ({_percent(row['error_mean'])})"
+
+
 def results_table() -> str:
     """Error of every shipped model beside the classical solvers at equal error, in Markdown."""
     lines = [
-        "| model | test family | error mean (max) | ms per trajectory | Picard at equal error | LSODA at equal error |",
+        "| model | test family | error mean (max) | mean at the end | ms per trajectory | classical, at equal error |",
         "|---|---|---|---|---|---|",
     ]
     for name in list_models():
         metrics = model_info(name).get("metrics")
         if not metrics:
             continue
-        own = next(row["ms"] for row in metrics["compare"] if row["name"] == "surrogate")
-        others = {row["name"].split(",")[0]: row for row in metrics["classical"]}
+        own = next(row for row in metrics["compare"] if row["name"] == "surrogate")
         for i, (family, row) in enumerate(metrics["results"].items()):
             cells = [f"`{name}`" if i == 0 else "", family.replace("_", " ")]
-            cells.append(f"{_percent(row['mean'])} ({_percent(row['max'])})")
+            cells += [f"{_percent(row['mean'])} ({_percent(row['max'])})", _at_end(row)]
             if i == 0:
-                cells.append(f"{own:.2f}")
-                for solver in ("Picard", "LSODA"):
-                    other = others[solver]
-                    cells.append(
-                        f"{other['ms']:.2f} ms"
-                        if other["is_equal"]
-                        else f"not reached ({_percent(other['error_mean'])})"
-                    )
+                cells += [f"{own['ms']:.2f} (batch {own['batch']})", ", ".join(map(_beside, metrics["classical"]))]
             else:
-                cells += ["", "", ""]
+                cells += ["", ""]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

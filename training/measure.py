@@ -7,11 +7,10 @@ another, adds example.npz for self-tests, and writes the finished model folder.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
-import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,152 +18,170 @@ import numpy as np
 import torch
 
 from pihc_zoo import evaluation
-from pihc_zoo.decomposition import Disjoint, Joint, Overlapping
+from pihc_zoo.decomposition import Decomposition, Disjoint, Joint, Overlapping
+from pihc_zoo.evaluation.ingredients import row_of
 from pihc_zoo.prediction import atomic_path, save_npz
+from pihc_zoo.reference import is_periodic
 from pihc_zoo.surrogate import Surrogate
+from pihc_zoo.zoo.card import PLOT_FILE
 from pihc_zoo.zoo.folder import read_metrics
 from pihc_zoo.zoo.storage import load_folder, load_network, save_folder
 
 from . import recipe as recipes
-from .loop import train
+from .ablation import ablation, settings
 
 CALIBRATION_SEED, TEST_SEED = 101, 0
 FALSE_ALARMS = 0.01  # share of in-family trajectories above a threshold, per test family
 MARGIN = 1.3  # keeps false alarms below 5 % on other draws of the same families
 
 
-def calibrate(model: Surrogate, recipe: recipes.Recipe, count: int, cache: Path) -> dict[str, float]:
-    """Thresholds of the trust report, from the largest (1 − FALSE_ALARMS) quantile of any test family.
+def with_trust(model: Surrogate, trust: dict[str, Any], source: Path) -> Surrogate:
+    """The same weights under other settings of the trust report."""
+    changed = Surrogate.from_config({**model.config, "trust": dict(trust)})
+    load_network(changed, model.network.state_dict(), str(source))
+    changed.name = model.name
+    return changed.eval()
 
-    The unresolved part has a heavier tail, hence its wider margin.
+
+def calibrate(model: Surrogate, recipe: recipes.Recipe, count: int, cache: Path, source: Path) -> Surrogate:
+    """The model with the recipe's trust settings and calibrated thresholds.
+
+    Thresholds come from the largest (1 − FALSE_ALARMS) quantile of any test family; the unresolved part
+    has a heavier tail, hence its wider margin. A roll-out's ``growth`` is the factor with which the
+    median of estimated / true error is 1.
     """
-    estimates, unresolved = [], []
+    trust = dict(recipe.config["trust"])
+    model = with_trust(model, trust, source)
+    sets = []
     for name, family in recipe.test_families.items():
-        references = evaluation.reference_set(
-            model.problem, family, model.parameter_inputs, count, CALIBRATION_SEED, cache / f"calibrate-{name}.npz"
+        path = cache / f"calibrate-{name}.npz"
+        sets.append(
+            evaluation.reference_set(model.problem, family, model.parameter_inputs, count, CALIBRATION_SEED, path)
         )
-        prediction = references.predict(model)
-        estimates.append(np.nanquantile(prediction.estimated_error, 1 - FALSE_ALARMS))
-        unresolved.append(np.nanquantile(prediction.unresolved, 1 - FALSE_ALARMS))
-    return {"threshold": float(MARGIN * max(estimates)), "unresolved": float(5 * max(unresolved) + 1e-9)}
+    if model.num_windows > 1:
+        for _ in range(2):  # what the first window carries does not grow
+            ratios = np.concatenate([_ratios(model, references) for references in sets])
+            trust["growth"] = float(model.trust.growth / np.nanmedian(ratios))
+            model = with_trust(model, trust, source)
+    predictions = [references.predict(model) for references in sets]
+    estimates = [np.nanquantile(p.estimated_error, 1 - FALSE_ALARMS) for p in predictions]
+    unresolved = [np.nanquantile(p.unresolved, 1 - FALSE_ALARMS) for p in predictions]
+    trust |= {"threshold": float(MARGIN * max(estimates)), "unresolved": float(5 * max(unresolved) + 1e-9)}
+    return with_trust(model, trust, source)
 
 
-def expert_table(model: Surrogate, references: evaluation.ReferenceSet) -> list[dict[str, Any]]:
-    """Error and time over decompositions, numbers of experts and steps."""
+def _ratios(model: Surrogate, references: evaluation.ReferenceSet) -> np.ndarray:
+    prediction = references.predict(model)
+    return prediction.estimated_error / evaluation.relative_error(prediction.u, references.u)
+
+
+def _choices(model: Surrogate) -> list[tuple[Decomposition, int]]:
+    """Decompositions and numbers of steps to compare."""
+    space, steps = model.problem.output_space, model.constraint.solver.max_steps
+    if model.num_windows > 1:
+        one, two, four = ({}, dict.fromkeys(space, 2), dict.fromkeys(space, 4))
+        choices: list[tuple[Decomposition, int]] = [(Joint(counts), steps) for counts in (one, two, four)]
+        choices += [(Overlapping(two, overlap=6), steps), (Disjoint(two), steps)]
+        return choices + [(model.constraint.decomposition, n) for n in range(steps)]
     axis = model.problem.default_axis
-    steps = model.constraint.solver.max_steps
     choices = [(Joint({axis: k}), steps) for k in (1, 2, 4, 8)]
     choices += [(Joint({axis: 4}), n) for n in (1, 2, 3)]
     choices += [(Overlapping({axis: k}, overlap=6), steps) for k in (2, 4)]
-    choices += [(Disjoint({axis: k}), steps) for k in (2, 4)]
+    return choices + [(Disjoint({axis: k}), steps) for k in (2, 4)]
+
+
+def expert_table(model: Surrogate, references: evaluation.ReferenceSet) -> list[dict[str, Any]]:
+    """Error and time over decompositions, numbers of experts and steps; a note where there is no answer."""
+    size = evaluation.default_batch(model)
+    batch = references.cycled(size)
+    if model.num_windows > 1:
+        references = references.take(slice(0, size))
     rows = []
-    batch = references.take(np.arange(64) % len(references))
-    for decomposition, max_steps in choices:
-        # max_steps below the default: what the steps bring, so failure to converge is not a refusal
+    for decomposition, max_steps in _choices(model):
+        is_many = len(decomposition.counts) > 1
+        row: dict[str, Any] = {
+            "decomposition": type(decomposition).__name__.lower(),
+            "experts": dict(decomposition.counts) if is_many else decomposition.num_experts,
+            "max_steps": max_steps,
+            "batch": size,
+        }
+        try:
+            row |= _answered(model, references, batch, decomposition, max_steps)
+        except ValueError as error:
+            row |= {"error_mean": None, "error_max": None, "failed": len(references), "ms": None, "note": str(error)}
+        rows.append(row)
+    return rows
+
+
+def _answered(
+    model: Surrogate,
+    references: evaluation.ReferenceSet,
+    batch: evaluation.ReferenceSet,
+    decomposition: Decomposition,
+    max_steps: int,
+) -> dict[str, Any]:
+    """Errors, how many failed, milliseconds; a note where some failed."""
+    if max_steps == 0:
+        u, messages = evaluation.unsolved(model, references, decomposition), []
+        measured = evaluation.timing(lambda: evaluation.unsolved(model, batch, decomposition), 3)
+    else:
         options: dict[str, Any] = {"experts": decomposition, "max_steps": max_steps}
-        if max_steps < steps:
-            options["rtol"] = 1.0e3
-        summary = evaluation.accuracy(model, references, **options)
-        measured = evaluation.timing(lambda o=options: batch.predict(model, **o), 3)
-        rows.append(
-            {
-                "decomposition": type(decomposition).__name__.lower(),
-                "experts": decomposition.num_experts,
-                "max_steps": max_steps,
-                "batch": 64,
-                "error_mean": summary["mean"],
-                "error_max": summary["max"],
-                "failed": summary["failed"],
-                "ms": 1e3 * measured["median"] / 64,
-            }
-        )
-    return rows
+        if max_steps < model.constraint.solver.max_steps:
+            options["rtol"] = 1.0e3  # what the steps bring: failure to converge is not a refusal
+        prediction = references.predict(model, **options)
+        u, messages = prediction.u, prediction.messages
+        measured = evaluation.timing(lambda: batch.predict(model, **options), 3)
+    errors = evaluation.relative_error(u, references.u)
+    failed = [messages[i] if messages else "not finite" for i in np.flatnonzero(~np.isfinite(errors))]
+    note = {"note": f"{len(failed)} of {len(errors)} failed: {failed[0]}"} if failed else {}
+    return {**row_of(errors), "ms": 1e3 * measured["median"] / len(batch), **note}
 
 
-# PI-SC, PI-HC and PI-HC-MoE: three settings of one pipeline
-ABLATIONS: dict[str, dict[str, Any]] = {
-    "PI-SC": {
-        "network.num_basis": 1,
-        "ansatz.num_corrections": 0,
-        "decomposition.counts": {"x": 1},
-        "solver.max_steps": 0,
-        "solver.initial_coefficient": 1.0,
-    },
-    "PI-HC": {"decomposition.counts": {"x": 1}},
-    "PI-HC-MoE": {},
-    "PI-HC, quadrature-weighted rows": {
-        "decomposition.counts": {"x": 1},
-        "residual_map": {"name": "quadrature_weights"},
-    },
-    "PI-HC-MoE, overlapping, quadrature-weighted rows": {
-        "decomposition": {"name": "overlapping", "counts": {"x": 4}, "overlap": 6},
-        "residual_map": {"name": "quadrature_weights"},
-    },
-    "PI-HC-MoE, disjoint (the paper's), quadrature-weighted rows": {
-        "decomposition": {"name": "disjoint", "counts": {"x": 4}},
-        "residual_map": {"name": "quadrature_weights"},
-    },
-}
+def write_example(model: Surrogate, references: evaluation.ReferenceSet, target: Path) -> None:
+    """example.npz for self-tests, and its last trajectory drawn: of fields on several axes one, at few times."""
+    is_large = references.u0.ndim > 2
+    example = references.take(slice(0, 1 if is_large else 2))
+    prediction = example.predict(model)
+    every = slice(None, None, max(1, len(prediction.t) // 3) if is_large else 20)
+    u = prediction.u[:, every]
+    arrays = {"u0": example.u0, **prediction.points, "t": prediction.t[every]}
+    arrays["u"] = u.astype(np.float32) if is_large else u
+    save_npz(target / "example.npz", arrays | {f"parameter_{k}": v for k, v in example.parameters.items()})
+    if importlib.util.find_spec("matplotlib"):
+        prediction.plot(len(example) - 1, target / PLOT_FILE)
 
 
-def ablation(name: str, references: evaluation.ReferenceSet, seconds: float, seeds: int, output: Path) -> list[dict]:
-    """Every setting trained for the same time, over seeds: PI-SC, PI-HC, PI-HC-MoE."""
-    rows = []
-    for label, overrides in ABLATIONS.items():
-        for seed in range(seeds if label in ("PI-SC", "PI-HC", "PI-HC-MoE") else 1):
-            shared = {**overrides, "training.seed": seed, "training.validate_every": 10**9}
-            trial = recipes.load(name, {**shared, "training.steps": 12})
-            folder = output / f"{label}-{seed}".replace(" ", "").replace(",", "-").replace("(", "").replace(")", "")
-            shutil.rmtree(folder, ignore_errors=True)
-            train(trial, folder, None, quiet=True)  # warm-up and calibration of the step time
-            shutil.rmtree(folder)
-            begin = time.monotonic()
-            train(trial, folder, None, quiet=True)
-            step_seconds = (time.monotonic() - begin) / 12
-            shutil.rmtree(folder)
-            steps = max(12, round(seconds / step_seconds))
-            begin = time.monotonic()
-            model = train(recipes.load(name, {**shared, "training.steps": steps}), folder, None, quiet=True)
-            elapsed = time.monotonic() - begin
-            fields = []
-            with torch.no_grad():  # not through predict: a soft constraint is never "converged"
-                fields = model(torch.as_tensor(references.u0), references.parameters).numpy()
-            errors = evaluation.relative_error(fields, references.u)
-            rows.append(
-                {
-                    "name": label,
-                    "seed": seed,
-                    "steps": steps,
-                    "error_mean": float(errors.mean()),
-                    "error_max": float(errors.max()),
-                    "minutes": elapsed / 60,
-                }
-            )
-            print(f"{label} seed {seed}: {100 * errors.mean():.4f} % after {steps} steps, {elapsed:.0f} s", flush=True)
-            shutil.rmtree(folder)
-    return rows
-
-
-def measure(name: str, source: Path, target: Path, seconds: float, seeds: int, count: int) -> dict[str, Any]:
+def measure(
+    name: str, source: Path, target: Path, seconds: float, seeds: int, count: int | None, sizes: list[int] | None = None
+) -> dict[str, Any]:
     """Calibrates and measures the model in ``source``; writes the finished folder to ``target``."""
     recipe = recipes.load(name)
     model = load_folder(source)
     model.name = recipe.name
+    is_roll_out = model.num_windows > 1
+    count = count or (32 if is_roll_out else 48)
     cache = Path("runs") / "references" / recipe.name
-    config = {**model.config, "trust": {**recipe.config["trust"]}}
-    config["trust"] |= calibrate(model, recipe, max(count, 64), cache)
-    finished = Surrogate.from_config(config)
-    load_network(finished, model.network.state_dict(), str(source))
-    model = finished.eval()
-    model.name = recipe.name
-    results = evaluation.evaluate(model, recipe.test_families, count=count, seed=TEST_SEED, cache=cache)
-    first = next(iter(recipe.test_families))
-    references = evaluation.reference_set(
-        model.problem, recipe.test_families[first], model.parameter_inputs, count, TEST_SEED, cache / f"{first}.npz"
+    model = calibrate(model, recipe, count if is_roll_out else max(count, 64), cache, source)
+    results = evaluation.evaluate(
+        model,
+        recipe.test_families,
+        count=count,
+        seed=TEST_SEED,
+        cache=cache,
+        fixed_parameters=recipe.test_parameters or None,
+        sizes=sizes,
     )
-    log = [json.loads(line) for line in (source.parent / "metrics.jsonl").read_text().splitlines()]
+    first, family = next(iter(recipe.test_families.items()))
+    draw = (model.problem, family, model.parameter_inputs, count, TEST_SEED)
+    if is_periodic(model.problem):
+        native = max(len(axis.nodes) for axis in model.problem.output_space.values())
+        references = evaluation.fine_reference_set(*draw, cache=cache / f"{first}-fine.npz").resampled(native)
+    else:
+        references = evaluation.reference_set(*draw, cache=cache / f"{first}.npz")
     with evaluation.one_thread():
         experts = expert_table(model, references)
+    log_path = source.parent / "metrics.jsonl"
+    log = [json.loads(line) for line in log_path.read_text().splitlines()] if log_path.is_file() else []
     trained = {
         "recipe": f"training/recipes/{name}.toml",
         "description": recipe.description,
@@ -172,28 +189,27 @@ def measure(name: str, source: Path, target: Path, seconds: float, seeds: int, c
         "measured_with": f"python -m training.measure {name} runs/{source.parent.name}/model",
         "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
         "hardware": f"{results['environment']['device']}, 1 thread",
-        "training_minutes": log[-1]["seconds"] / 60,
-        "training_steps": log[-1]["step"],
+        "training_minutes": log[-1]["seconds"] / 60 if log else None,
+        "training_steps": log[-1]["step"] if log else None,
     }
     if seconds:
-        rows = ablation(name, references, seconds, seeds, Path("runs") / "ablation" / recipe.name)
+        output = Path("runs") / "ablation" / recipe.name
+        rows = ablation(name, settings(recipe, model), references, seconds, seeds, output)
     else:
         rows = (read_metrics(target) or {}).get("training_ablation", [])
-    smaller = [row for row in results["experts"] if row["batch"] < 64]
+    most = evaluation.default_batch(model)
     metrics = {
         **results,
         **trained,
-        "experts": experts + smaller,
+        "experts": experts + [row for row in results["experts"] if row["batch"] < most],
         "benchmark": results["experts"],
         "training_ablation": rows,
     }
     save_folder(model, target)
-    example = references.take(slice(0, 2))
-    prediction = example.predict(model)
-    arrays = {"u0": example.u0, "x": prediction.x, "t": prediction.t[::20], "u": prediction.u[:, ::20]}
-    save_npz(target / "example.npz", arrays | {f"parameter_{k}": v for k, v in example.parameters.items()})
+    write_example(model, references, target)
     with atomic_path(target / "metrics.json") as temporary:
-        temporary.write_text(json.dumps(metrics, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
     return metrics
 
 
@@ -207,13 +223,18 @@ def main(arguments: list[str] | None = None) -> int:
         "--ablation-seconds", type=float, default=30.0, help="training time of each setting (0: keep earlier rows)"
     )
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--count", type=int, default=48, help="initial conditions per test family")
+    parser.add_argument("--count", type=int, help="initial conditions per test family (default 48, of roll-outs 32)")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", help="periodic axes: points per axis (default: native, twice, four times)"
+    )
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     try:
         name = options.recipe
         target = options.to or Path(__file__).parents[1] / "pihc_zoo" / "zoo" / "weights" / recipes.load(name).name
-        metrics = measure(name, options.source, target, options.ablation_seconds, options.seeds, options.count)
+        metrics = measure(
+            name, options.source, target, options.ablation_seconds, options.seeds, options.count, options.sizes
+        )
         for family, row in metrics["results"].items():
             print(f"{family}: mean {100 * row['mean']:.4f} %, max {100 * row['max']:.4f} % of {row['count']}")
     except ValueError as error:

@@ -11,6 +11,7 @@ from pihc_zoo.learning.families import FAMILIES, Family
 from pihc_zoo.zoo import config as configuration
 
 FOLDER = Path(__file__).parent / "recipes"
+_OWN = ("name", "description", "training", "family", "test_families", "test_parameters", "ablations")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,12 @@ class Training:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A named model configuration, how to train it and on which families to test it."""
+    """A named model configuration, how to train it and on which families to test it.
+
+    Attributes:
+        test_parameters: further test sets by name, in which parameters are held at these values.
+        ablations: overrides by name, in place of the usual ones; see `training.ablation`.
+    """
 
     name: str
     config: dict[str, Any]
@@ -53,7 +59,8 @@ class Recipe:
     family: Family
     test_families: dict[str, Family]
     description: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)
+    test_parameters: dict[str, dict[str, float]] = field(default_factory=dict)
+    ablations: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def load(name: str, overrides: dict[str, Any] | None = None) -> Recipe:
@@ -76,7 +83,7 @@ def load(name: str, overrides: dict[str, Any] | None = None) -> Recipe:
         for parent in parents:
             target = target.setdefault(parent, {})
         target[last] = value
-    own = {key: data.pop(key) for key in ("name", "description", "training", "family", "test_families") if key in data}
+    own = {key: data.pop(key) for key in _OWN if key in data}
     config = {"format": configuration.FORMAT, "config_version": "{}.{}".format(*configuration.CONFIG_VERSION), **data}
     configuration.check_keys(config)
     return Recipe(
@@ -86,6 +93,8 @@ def load(name: str, overrides: dict[str, Any] | None = None) -> Recipe:
         family=_family(own["family"]),
         test_families={key: _family(spec) for key, spec in own["test_families"].items()},
         description=own.get("description", ""),
+        test_parameters=own.get("test_parameters", {}),
+        ablations=own.get("ablations", {}),
     )
 
 

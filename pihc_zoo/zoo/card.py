@@ -12,7 +12,20 @@ from typing import Any
 
 import numpy as np
 
+from ..inputs import LONGEST_ROLL_OUT
 from ..problems import PROBLEMS
+from .card_rows import (
+    ablation_verdict,
+    drift_rows,
+    errors,
+    number,
+    parameter_rows,
+    percent,
+    spectrum_rows,
+    time_columns,
+    verdict,
+    words,
+)
 from .config import build, lookup
 from .folder import CARD_FILE, read_config, read_metrics
 
@@ -70,32 +83,42 @@ def render(
             files=files,
             problem=problem,
             metrics=metrics,
-            input_shape="(batch, " + ", ".join(str(len(a.nodes)) for a in problem.output_space.values()) + ")",
+            input_shape=_input_shape(problem),
             conditions=_conditions(problem),
             domain=_domain(problem),
-            state_range=[_number(value) for value in state_range],
+            state_range=[number(value) for value in state_range],
             state_unit="" if problem.units["u"] == "dimensionless" else problem.units["u"],
             parameters=_parameters(problem, config["problem"].get("inputs", ())),
             architecture=_architecture(config),
             training=_training(metrics),
-            results=[{"family": _words(k), **_errors(v)} for k, v in (metrics.get("results") or {}).items()],
-            experts=[_errors(row) for row in metrics.get("experts") or ()],
-            ladder=[_errors(row) for row in metrics.get("ladder") or ()],
-            classical=[_errors(row) for row in metrics.get("classical") or ()],
-            classical_verdict=_verdict(metrics)[0],
-            ablation=[_errors(row) for row in metrics.get("training_ablation") or ()],
-            threshold=_percent(metrics["threshold"]) if metrics.get("threshold") else None,
+            duration=number(problem.duration),
+            results=[{"family": words(k), **errors(v)} for k, v in (metrics.get("results") or {}).items()],
+            has_end=any("end_mean" in row for row in (metrics.get("results") or {}).values()),
+            by_parameter=parameter_rows(metrics),
+            resolutions=[errors(row) for row in metrics.get("resolutions") or ()],
+            over_time=time_columns(metrics),
+            windows=[errors(row) for row in metrics.get("windows") or ()],
+            spectra=spectrum_rows(metrics),
+            drift=drift_rows(metrics),
+            experts=[errors(row) for row in metrics.get("experts") or ()],
+            has_notes=any(row.get("note") for row in metrics.get("experts") or ()),
+            ladder=[errors(row) for row in metrics.get("ladder") or ()],
+            classical=[errors(row) for row in metrics.get("classical") or ()],
+            classical_verdict=verdict(metrics)[0],
+            ablation=[errors(row) for row in metrics.get("training_ablation") or ()],
+            ablation_verdict=ablation_verdict(metrics),
+            threshold=percent(metrics["threshold"]) if metrics.get("threshold") else None,
             trust=[
                 {
-                    "family": _words(family),
-                    "ratio_median": _number(row.get("ratio_median")),
-                    "rank_correlation": _number(row.get("rank_correlation")),
-                    "false_alarms": _percent(row.get("false_alarms")),
+                    "family": words(family),
+                    "ratio_median": number(row.get("ratio_median")),
+                    "rank_correlation": number(row.get("rank_correlation")),
+                    "false_alarms": percent(row.get("false_alarms")),
                 }
                 for family, row in (metrics.get("trust") or {}).items()
             ],
             out_of_family=[
-                {"name": _words(key), "flagged": _percent(value)}
+                {"name": words(key), "flagged": percent(value)}
                 for key, value in (metrics.get("out_of_family") or {}).items()
             ],
             limits=_limits(problem, config, metrics, state_range),
@@ -159,7 +182,7 @@ def _eval_results(problem: Any, metrics: dict[str, Any]) -> list:
             task_type="pde-surrogate",
             task_name=problem.title,
             dataset_type=f"{problem.name}/{family}",
-            dataset_name=f"{problem.title}: {_words(family)}",
+            dataset_name=f"{problem.title}: {words(family)}",
             metric_type="relative_l2_error",
             metric_name=f"relative L2 error, {key}",
             metric_value=float(row[key]),
@@ -175,28 +198,40 @@ def _conditions(problem: Any) -> str:
     for axis, walls in problem.walls(problem.defaults()).items():
         nodes = problem.output_space[axis].closed_nodes
         for wall, position in zip(walls, (nodes[0], nodes[-1]), strict=True):
-            at = "" if wall.at is None else f"({_number(wall.at)})"
+            at = "" if wall.at is None else f"({number(wall.at)})"
             parts = [(wall.value, problem.field), (wall.slope, f"{problem.field}_{axis}{at}")]
             terms = [
-                symbol if value == 1 else f"{_number(value)} {symbol}" for value, symbol in parts if np.any(value != 0)
+                symbol if value == 1 else f"{number(value)} {symbol}" for value, symbol in parts if np.any(value != 0)
             ]
-            lines.append(f"`{' + '.join(terms)} = {_number(wall.target)}` at {axis} = {_number(position)}")
+            lines.append(f"`{' + '.join(terms)} = {number(wall.target)}` at {axis} = {number(position)}")
     walls = "; ".join(lines) if lines else "periodic"
     return f"Boundary conditions (default parameters): {walls}. The initial condition is the input."
+
+
+def _smallest(problem: Any) -> int:
+    """Fewest points per axis of an input, of which any even number will do; 0 where there is one grid."""
+    axes = list(problem.output_space.values())
+    return max(axis.smallest for axis in axes) if all(axis.is_periodic for axis in axes) else 0
+
+
+def _input_shape(problem: Any) -> str:
+    axes, smallest = problem.output_space.values(), _smallest(problem)
+    sizes = ", ".join("n" if smallest else str(len(axis.nodes)) for axis in axes)
+    return f"(batch, {sizes})" + (f", n even and at least {smallest}" if smallest else "")
 
 
 def _domain(problem: Any) -> list[dict[str, Any]]:
     rows = [
         {
             "name": name,
-            "range": f"{_number(axis.closed_nodes[0])} … {_number(axis.closed_nodes[-1])}",
+            "range": f"{number(axis.closed_nodes[0])} … {number(axis.closed_nodes[-1])}",
             "unit": problem.units.get(name, _NONE),
-            "points": len(axis.nodes),
+            "points": "the input's points" if _smallest(problem) else f"{len(axis.nodes)} points",
         }
         for name, axis in problem.output_space.items()
     ]
-    times = {"name": "t", "range": f"0 … {_number(problem.duration)}", "unit": problem.units.get("t", _NONE)}
-    return [*rows, {**times, "points": len(problem.output_times)}]
+    times = {"name": "t", "range": f"0 … {number(problem.duration)}", "unit": problem.units.get("t", _NONE)}
+    return [*rows, {**times, "points": f"{len(problem.output_times)} points"}]
 
 
 def _parameters(problem: Any, inputs: Any) -> list[dict[str, str]]:
@@ -205,8 +240,8 @@ def _parameters(problem: Any, inputs: Any) -> list[dict[str, str]]:
             "symbol": symbol,
             "description": p.description,
             "unit": p.unit,
-            "default": _number(p.default),
-            "use": f"input, {_number(p.low)} … {_number(p.high)}" if symbol in inputs else "fixed at the default",
+            "default": number(p.default),
+            "use": f"input, {number(p.low)} … {number(p.high)}" if symbol in inputs else "fixed at the default",
         }
         for symbol, p in problem.parameters.items()
     ]
@@ -237,41 +272,16 @@ def _training(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     if metrics.get("hardware"):
         rows.append(("hardware", str(metrics["hardware"])))
     if metrics.get("training_minutes") is not None:
-        rows.append(("time", f"{_number(metrics['training_minutes'])} minutes"))
+        rows.append(("time", f"{number(metrics['training_minutes'])} minutes"))
     return rows
 
 
-def _verdict(metrics: dict[str, Any]) -> tuple[str, bool]:
-    """A sentence on the fastest classical solver that is at least as accurate, and whether it wins."""
-    ladder = metrics.get("ladder") or [{}]
-    ours = next((row for row in ladder if str(row.get("name", "")).lower().startswith("trained")), ladder[-1])
-    if ours.get("error_mean") is None or ours.get("ms") is None:
-        return "", False
-    rivals = [
-        row
-        for row in metrics.get("classical") or ()
-        if row.get("ms") is not None and (row.get("error_mean") or np.inf) <= ours["error_mean"]
-    ]
-    figures = f"{_percent(ours['error_mean'])} in {_number(ours['ms'])} ms per trajectory"
-    if not rivals:
-        return f"No classical solver below is as accurate as this model ({figures}).", False
-    best = min(rivals, key=lambda row: row["ms"])
-    wins = best["ms"] < ours["ms"]
-    compared = "faster" if wins else "slower"
-    ratio = max(best["ms"], ours["ms"]) / min(best["ms"], ours["ms"])
-    return (
-        f"At equal or smaller error, {best['name']} needs {_number(best['ms'])} ms per trajectory for "
-        f"{_percent(best['error_mean'])}: {_number(ratio)} times {compared} than this model ({figures}).",
-        wins,
-    )
-
-
 def _limits(problem: Any, config: dict[str, Any], metrics: dict[str, Any], state_range: Any) -> list[str]:
-    low, high = (_number(value) for value in state_range)
+    low, high = (number(value) for value in state_range)
     inputs = config["problem"].get("inputs", ())
     varied = ", ".join(f"`{key}`" for key in inputs)
     lines = [
-        f"Other domains, boundary conditions or equations, or times beyond {_number(problem.duration)} "
+        f"Other domains, boundary conditions or equations, or times beyond {number(problem.duration)} "
         f"{problem.units.get('t', '')}".rstrip()
         + ".",
         f"Initial values outside {low} … {high}: such trajectories come back with `is_reliable` false.",
@@ -279,43 +289,13 @@ def _limits(problem: Any, config: dict[str, Any], metrics: dict[str, Any], state
         if inputs
         else "Parameters other than the defaults: refused; choose a model that takes them as input.",
     ]
-    sentence, wins = _verdict(metrics)
+    if problem.can_continue:
+        longest = number(LONGEST_ROLL_OUT * problem.duration)
+        lines.append(f"Later times up to {longest} are answered, but with `is_reliable` false.")
+    sentence, wins = verdict(metrics)
     if wins:
         lines.append(f"When only speed at this accuracy counts: {sentence[0].lower() + sentence[1:]}")
-    weak = [_words(k) for k, v in (metrics.get("out_of_family") or {}).items() if v is not None and v < 0.5]
+    weak = [words(k) for k, v in (metrics.get("out_of_family") or {}).items() if v is not None and v < 0.5]
     if weak:
         lines.append(f"Inputs like these, of which fewer than half are flagged: {', '.join(weak)}.")
     return lines
-
-
-def _errors(row: dict[str, Any]) -> dict[str, str]:
-    """A row as text: errors in per cent, numbers short, what is missing as a dash."""
-    percent = ("error_mean", "error_max", "mean", "median", "max")
-    keys = ("name", "note", "decomposition", "experts", "max_steps", "batch", "seed", "minutes", "ms", "count")
-    text = {key: _percent(row.get(key)) for key in percent}
-    return text | {key: "" if key == "note" and row.get(key) is None else _cell(row.get(key)) for key in keys}
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key}: {part}" for key, part in value.items())
-    return _number(value) if isinstance(value, float) else _NONE if value is None else str(value).replace("|", "\\|")
-
-
-def _percent(value: Any) -> str:
-    return _NONE if value is None or not np.isfinite(value) else f"{_number(100 * value, 2)} %"
-
-
-def _number(value: Any, digits: int = 3) -> str:
-    if value is None:
-        return _NONE
-    value = float(value)
-    text = f"{value:.{digits}g}" if abs(value) < 1e4 else f"{value:.4g}"
-    if "e" in text and 100 <= abs(value) < 1e6:
-        text = f"{value:.0f}"
-    mantissa, separator, exponent = text.partition("e")
-    return f"{mantissa}e{int(exponent)}" if separator else mantissa
-
-
-def _words(key: str) -> str:
-    return str(key).replace("_", " ")

@@ -156,12 +156,17 @@ def write_example(model: Surrogate, path: Path, u0: Any = None) -> Path:
     parameters: dict[str, Any] = {}
     if u0 is None:
         low, high = model.config["trust"].get("state_range", problem.state_range)
-        grids = np.meshgrid(*(np.linspace(0, 1, len(axis.nodes)) for axis in axes), indexing="ij")
-        wave = np.prod([np.sin(2 * np.pi * grid + 0.5) for grid in grids], axis=0)
-        u0 = np.stack([np.full(wave.shape, low + 0.5 * (high - low)), low + (high - low) * (0.5 + 0.3 * wave)])
+        if all(axis.is_periodic for axis in axes):  # of zero mean
+            grids = np.meshgrid(*((axis.nodes - axis.start) / (axis.stop - axis.start) for axis in axes), indexing="ij")
+            waves = [np.prod([np.sin(2 * np.pi * k * grid + k) for grid in grids], axis=0) for k in (1, 2)]
+            u0 = (high - low) * np.stack([0.1 * waves[0] + 0.05 * waves[1], 0.05 * waves[0] - 0.1 * waves[1]])
+        else:
+            grids = np.meshgrid(*(np.linspace(0, 1, len(axis.nodes)) for axis in axes), indexing="ij")
+            wave = np.prod([np.sin(2 * np.pi * grid + 0.5) for grid in grids], axis=0)
+            u0 = np.stack([np.full(wave.shape, low + 0.5 * (high - low)), low + (high - low) * (0.5 + 0.3 * wave)])
         declared = {key: problem.parameters[key] for key in model.parameter_inputs}
         parameters = {key: np.array([p.default, 0.5 * (p.default + p.high)]) for key, p in declared.items()}
-    times = np.linspace(0.0, problem.duration, 11)
+    times = np.linspace(0.0, problem.duration, 11 if len(axes) == 1 else 3)  # fields on several axes are large
     points: dict[str, Any] = {"x": axes[0].nodes[:: max(1, len(axes[0].nodes) // 64)]} if len(axes) == 1 else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # what did not converge is left out below
@@ -169,6 +174,7 @@ def write_example(model: Surrogate, path: Path, u0: Any = None) -> Path:
     good = to_numpy(out.converged).reshape(len(u0), -1).all(axis=1)
     if not good.any():
         raise ValueError("no solve of the example converges; train the model first, or raise max_steps")
-    arrays = {"u0": to_numpy(out.u0)[good], "x": to_numpy(out.x), "t": to_numpy(out.t), "u": to_numpy(out.u)[good]}
+    arrays = {"u0": to_numpy(out.u0)[good], **{name: to_numpy(points) for name, points in out.points.items()}}
+    arrays |= {"t": to_numpy(out.t), "u": to_numpy(out.u)[good]}
     arrays |= {f"parameter_{key}": to_numpy(value)[good] for key, value in out.parameters.items()}
     return save_npz(path, arrays)

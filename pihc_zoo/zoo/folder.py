@@ -154,7 +154,8 @@ def self_test(model: Any, folder: Path, tolerance: float = 1e-4) -> float:
     try:
         with np.load(path, allow_pickle=False) as file:
             example = {key: file[key] for key in file.files}
-        u0, x, t, u = (example[key] for key in ("u0", "x", "t", "u"))
+        u0, t, u = (example[key] for key in ("u0", "t", "u"))
+        x = {name: example[name] for name in read_config(folder)["grid"]["space"]}
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(f"{str(path)!r} is not a usable example ({error}); export the model again") from None
     parameters = {key.removeprefix("parameter_"): value for key, value in example.items() if key[:10] == "parameter_"}
