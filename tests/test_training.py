@@ -7,10 +7,11 @@ import json
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch.testing import assert_close
 
-from pihc_zoo.learning.families import SmoothFields
+from pihc_zoo.learning.families import PeriodicGaussianProcess, SmoothFields
 from pihc_zoo.learning.objective import residual_loss
 from pihc_zoo.status import Status
 from pihc_zoo.surrogate import Surrogate
@@ -42,6 +43,20 @@ def recipe(tiny_config):
         settings = Training(**{"steps": 6, "batch": 2, "validate_every": 3, **(training or {})})
         family = SmoothFields(shortest=0.3)
         return Recipe("tiny", tiny_config(**changes), settings, family, {"same": family})
+
+    return make
+
+
+@pytest.fixture
+def rollout_recipe(rollout_config):
+    """The same of a tiny roll-out over ν, with a pool so small that trajectories end and begin anew."""
+
+    def make(training=None, **changes):
+        settings = {"steps": 6, "batch": 3, "validate_every": 3, "pool": 4, "restart": 0.2, "loss": "mean"}
+        settings = Training(**{**settings, "warmup": 2, **(training or {})})
+        family = PeriodicGaussianProcess(length_scale=1.0, scale=0.5)
+        config = rollout_config(**{"problem": {"inputs": ["nu"]}, "solver": {"max_steps": 4}, **changes})
+        return Recipe("tiny", config, settings, family, {"same": family})
 
     return make
 
@@ -86,6 +101,85 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(recipe, tmp_path, inte
     assert [(r["step"], r["loss"], r["unsolved"]) for r in first] == [
         (r["step"], r["loss"], r["unsolved"]) for r in second
     ]
+
+
+def checkpointed(folder):
+    return safetensors.torch.load_file(folder / "checkpoint.safetensors")
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_a_resumed_roll_out_equals_an_unbroken_one_bit_for_bit(
+    rollout_recipe, tmp_path, interrupt, monkeypatch, precision
+):
+    """The pool of states, ages and parameters is part of the checkpoint; so is the scale of the inputs."""
+    recipe = rollout_recipe(solver={"max_steps": 4, "precision": precision})
+    loop.train(recipe, tmp_path / "straight", None, quiet=True)
+    interrupt(3)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(recipe, tmp_path / "broken", None, quiet=True)
+    middle = checkpointed(tmp_path / "broken")
+    monkeypatch.undo()
+    torch.manual_seed(123)
+    loop.train(recipe, tmp_path / "broken", None, quiet=True)
+    first, second = checkpointed(tmp_path / "straight"), checkpointed(tmp_path / "broken")
+    assert set(first) == set(second) >= {"extra.states", "extra.ages", "extra.c_nu", "network.input_scale"}
+    for key, value in first.items():
+        assert torch.equal(value, second[key]), key
+    assert not torch.equal(middle["extra.states"], first["extra.states"])
+    assert torch.equal(middle["network.input_scale"], first["network.input_scale"])
+    assert first["extra.states"].dtype == torch.float64
+    assert [r["loss"] for r in lines(tmp_path / "straight")] == [r["loss"] for r in lines(tmp_path / "broken")]
+
+
+def test_a_roll_out_trains_on_its_own_end_states(rollout_recipe, tmp_path):
+    """After one step, the places of the batch hold the ends of its windows, under the old weights."""
+    recipe = rollout_recipe({"steps": 1, "restart": 0.0, "batch": 4})
+    model = loop.train(recipe, tmp_path, None, quiet=True)
+    end = checkpointed(tmp_path)
+    assert end["extra.ages"].tolist() == [1] * 4
+    points = [axis.nodes for axis in model.constraint.grid.space.values()]
+    rng = np.random.default_rng([recipe.training.seed, 2**30])
+    start = torch.as_tensor(recipe.family.sample(4, points, rng))
+    nu = end["extra.c_nu"]
+    truth = model.constraint.conditions(start, {"nu": nu}).lift[:, -1]
+    assert (nu.log10() >= -4).all() and (nu.log10() <= -2).all() and len(nu.unique()) == 4
+    difference = (end["extra.states"] - truth).flatten(1).norm(dim=1) / truth.flatten(1).norm(dim=1)
+    assert (difference < 0.1).all() and (difference > 0).all()
+
+
+def test_before_the_first_step_networks_see_inputs_of_order_one(rollout_recipe, tmp_path):
+    model = loop.train(rollout_recipe({"steps": 1}), tmp_path, None, quiet=True)
+    scale = model.network.input_scale
+    assert (scale > 0).all() and scale.max() / scale.min() > 10  # derivatives are larger than values
+    points = [axis.nodes for axis in model.constraint.grid.space.values()]
+    u0 = torch.as_tensor(PeriodicGaussianProcess(1.0, scale=0.5).sample(8, points, np.random.default_rng(5)))
+    inputs = model.constraint.inputs(model.constraint.conditions(u0, model.tensors({"nu": 1e-3})))
+    sizes = inputs.square().mean(dim=(0, 2, 3)).sqrt() / scale
+    assert (sizes[:-1] > 0.2).all() and (sizes[:-1] < 3).all()
+
+
+@pytest.mark.parametrize("variant", ["PI-SC", "PI-HC", "PI-HC-MoE, joint", "dealiased"])
+def test_every_roll_out_variant_learns(rollout_recipe, tmp_path, variant):
+    """Sixty steps lower the loss of roll-outs that were not trained on, against the same weights untrained."""
+    changes = {
+        "PI-SC": {"network": {"num_basis": 1, "degree": 1}, "solver": {"max_steps": 0, "initial_coefficient": 1.0}},
+        "PI-HC": {},
+        "PI-HC-MoE, joint": {"decomposition": {"counts": {"x": 2, "y": 2}}},
+        "dealiased": {"n": 12, "dealiasing": 1.5},
+    }[variant]
+    solver = {"max_steps": 12, **changes.pop("solver", {})}
+    losses = []
+    for rate in (1e-9, 1e-2):
+        training = {"steps": 60, "validate_every": 60, "learning_rate": rate, "pool": 16, "batch": 8, "loss": "log"}
+        folder = tmp_path / str(rate)
+        model = loop.train(rollout_recipe(training, solver=solver, **changes), folder, None, quiet=True)
+        assert lines(folder)[-1]["unsolved"] <= 0.1 * 60 * 8
+        points = [axis.nodes for axis in model.constraint.grid.space.values()]
+        u0 = torch.as_tensor(PeriodicGaussianProcess(1.0, scale=0.5).sample(8, points, np.random.default_rng(5)))
+        with torch.no_grad():
+            windows = model.windows(u0, model.tensors({"nu": 1e-3}))
+            losses.append(np.mean([float(residual_loss(window.field)[0]) for window in windows]))
+    assert losses[1] < losses[0] - 0.02, losses
 
 
 def test_a_finished_run_is_not_trained_again(recipe, tmp_path):
