@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from .grid import FourierAxis
-from .operators.finite_difference import fornberg_weights
+from .operators.finite_difference import stencil_matrix
 from .operators.periodic import SemiDiscrete
 from .solvers.runge_kutta import integrating_factor_step
+
+_STENCIL = 9  # steps that a time node is read from: polynomials through many more amplify rounding
 
 
 class Lift(nn.Module):
@@ -74,7 +76,7 @@ class IntegratedLift(Lift):
     """The problem truncated to the modes up to ``band``, by Runge–Kutta 4; higher modes only diffuse.
 
     Periodic axes only. The truncated problem is solved in ``steps`` equal steps over the time axis;
-    its values and rates at the nodes are the polynomials through those of the steps.
+    its values and rates at the nodes are polynomials through those of the nearest nine.
 
     Args:
         operator, linearised: on the surrogate's grid.
@@ -99,7 +101,7 @@ class IntegratedLift(Lift):
         self.semi_discrete = SemiDiscrete(problem, space)
         self.steps, self.step = steps, grid.time.stop / steps
         points = self.step * np.arange(steps + 1)
-        to_nodes = np.stack([fornberg_weights(t, points, 0) for t in grid.time.nodes])
+        to_nodes = stencil_matrix(points, grid.time.nodes, 0, _STENCIL)
         self.register_buffer("to_nodes", torch.as_tensor(to_nodes), persistent=False)  # (time, step + 1)
         self.register_buffer("nodes", torch.as_tensor(grid.time.nodes.copy()), persistent=False)
         resolved = torch.ones(())

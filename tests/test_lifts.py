@@ -99,6 +99,18 @@ def test_its_own_products_can_be_dealiased(tiny_rollout, start):
     assert np.abs(found.numpy() - truncated_solution(low.numpy(), 4, 1.0, 1.0)).max() > 1e-4
 
 
+@pytest.mark.parametrize("steps", [12, 24, 48])
+def test_single_precision_costs_no_more_with_many_steps(tiny_rollout, start, steps):
+    double, single = (
+        tiny_rollout(ansatz={"steps": steps}, solver={"precision": name}, grid=short(model_grid(tiny_rollout)))
+        for name in ("float64", "float32")
+    )
+    ours, theirs = (model.constraint.conditions(start, model.tensors({})) for model in (single, double))
+    for name in ("lift", "lift_rate"):
+        exact = getattr(theirs, name)
+        assert_close(getattr(ours, name).double(), exact, rtol=0, atol=1e-5 * float(exact.abs().max()))
+
+
 def test_it_converges_at_fourth_order_in_its_steps(evolved):
     ends = [evolved(steps=steps)[0].lift[:, -1] for steps in (6, 12, 24, 48)]
     errors = [float((end - ends[-1]).norm()) for end in ends[:-1]]
