@@ -164,3 +164,69 @@ def test_the_solver_passed_overrides_the_default_only_for_the_call(setting):
     model.constraint(basis, conditions, solver=dataclasses.replace(before, max_steps=0))
     assert model.constraint.solver == before
     assert (model.constraint(basis, conditions).solution.iterations > 0).all()
+
+
+# ------------------------------------------------------------------ on periodic axes
+
+
+PERIODIC_EXPERTS = [Joint(), Joint({"x": 2, "y": 2}), Joint({"t": 2}), Disjoint({"x": 4}), Overlapping({"y": 2}, 2)]
+
+
+@pytest.fixture
+def window(tiny_rollout, vorticity):
+    """A tiny roll-out, the conditions of a window of three trajectories and their basis functions, in float64."""
+
+    def make(**changes):
+        model = tiny_rollout(**changes).with_network_dtype(torch.float64)
+        with torch.no_grad():
+            conditions = model.constraint.conditions(torch.as_tensor(vorticity(3, 16)), model.tensors({}))
+            return model, conditions, model.basis(conditions)
+
+    return make
+
+
+@pytest.mark.parametrize("experts", PERIODIC_EXPERTS, ids=repr)
+def test_windows_of_a_roll_out_have_the_shapes_and_statuses_of_their_experts(window, experts):
+    model, conditions, basis = window()
+    field = model.constraint(basis, conditions, experts, LevenbergMarquardt(max_steps=40))
+    subproblems = 1 if experts.is_joint else experts.num_experts
+    assert field.u.shape == (3, *model.constraint.grid.shape)
+    assert field.coefficients.shape == (3, subproblems, 3 * experts.num_experts // subproblems)
+    assert field.cost.shape == (3, subproblems) and (field.solution.status == Status.CONVERGED).all()
+    assert (field.rows is None) == (not experts.is_joint)
+
+
+@pytest.mark.parametrize("experts", PERIODIC_EXPERTS[:3], ids=repr)
+@pytest.mark.parametrize("dealiasing", [1.0, 1.5])
+def test_rows_reported_are_those_of_the_field(window, experts, dealiasing):
+    model, conditions, basis = window(dealiasing=dealiasing)
+    field = model.constraint(basis, conditions, experts, LevenbergMarquardt(max_steps=40))
+    rows = model.constraint.rows(field.u, conditions)
+    assert_close(field.rows, rows, rtol=0, atol=1e-10 * float(rows.abs().max()))
+
+
+@pytest.mark.parametrize("experts", PERIODIC_EXPERTS, ids=repr)
+def test_on_periodic_axes_no_place_is_special(window, experts):
+    """Initial values shifted by a whole subdomain give the shifted solution."""
+    model, conditions, _ = window()
+    solver = LevenbergMarquardt(max_steps=60, rtol=1e-9)
+    ends = []
+    for shift in (0, 8):
+        u0 = conditions.u0.roll((shift, shift), (-2, -1))
+        with torch.no_grad():
+            own = model.constraint.conditions(u0, model.tensors({}))
+            ends.append(model.constraint(model.basis(own), own, experts, solver).u)
+    assert_close(ends[1], ends[0].roll((8, 8), (-2, -1)), rtol=0, atol=2e-6 * float(ends[0].abs().max()))
+
+
+@pytest.mark.parametrize("experts", [Disjoint({"x": 2}), Overlapping({"y": 2}, 2)], ids=repr)
+def test_the_envelope_gradient_of_independent_experts_is_the_implicit_one(tiny_rollout, vorticity, experts):
+    solver = LevenbergMarquardt(max_steps=60, rtol=1e-11, atol=0.0)
+    model = tiny_rollout().with_network_dtype(torch.float64)
+    u0, gradients = torch.as_tensor(vorticity(1, 16)), []
+    for kind in ("envelope", "implicit"):
+        model.zero_grad()
+        field = model.constrained(u0, model.tensors({}), decomposition=experts, solver=solver, gradient=kind)
+        field.cost.log().sum().backward()
+        gradients.append(model.network.blocks[0].kernel.grad.clone())
+    assert_close(*gradients, rtol=0, atol=1e-8 * float(gradients[1].abs().max()))
