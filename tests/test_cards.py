@@ -8,8 +8,8 @@ import re
 import pytest
 from huggingface_hub import ModelCard
 
-from export import cards
-from pihc_zoo.zoo import card, registry
+from export import cards, readme
+from pihc_zoo.zoo import card, card_rows, registry
 from pihc_zoo.zoo.folder import read_config
 
 METRICS = {
@@ -99,6 +99,45 @@ def test_a_section_needs_its_key(folder, key):
     assert "None" not in text and "nan" not in re.findall(r"\w+", text) and "{{" not in text
     headings = {"results": "Results", "experts": "Accuracy and cost", "classical": "Classical solvers"}
     assert headings.get(key, "no such heading") not in text
+
+
+def ablation(**errors):
+    """Rows of two seeds: name → (mean error, ms)."""
+    return [
+        {"name": name, "seed": seed, "error_mean": error, "error_max": error, "minutes": 1, "ms": ms}
+        for name, (error, ms) in errors.items()
+        for seed in (0, 1)
+    ]
+
+
+def test_whether_experts_pay_is_computed_from_the_rows():
+    rows = ablation(**{"PI-SC": (1e-2, 10), "PI-HC": (9e-3, 15), "PI-HC-MoE": (5e-3, 20)})
+    text = card_rows.ablation_verdict({"training_ablation": rows})
+    assert "PI-HC errs 10 % less (0.9 %) in 1.5 times its inference time: it does not pay" in text
+    assert "PI-HC-MoE errs 50 % less (0.5 %) in 2 times its inference time: it pays" in text
+    assert "means over 2 seeds" in text
+    rows[-1]["error_mean"] = None
+    assert "PI-HC-MoE failed" in card_rows.ablation_verdict({"training_ablation": rows})
+    assert card_rows.ablation_verdict({"training_ablation": METRICS["training_ablation"]}) == ""  # no times
+
+
+def test_combinations_without_an_answer_say_why(folder):
+    refused = {"decomposition": "joint", "experts": 7, "max_steps": 4, "batch": 16, "ms": None}
+    refused |= {"error_mean": None, "error_max": None, "note": "not divisible"}
+    (folder / "metrics.json").write_text(json.dumps({**METRICS, "experts": [*METRICS["experts"], refused]}))
+    text = card.card_text(folder, "n")
+    assert "| joint | 7 | 4 | 16 | – | – | – | not divisible |" in text
+    assert "| joint | x: 4 | 6 | 1 | 0.012 % | 0.05 % | 7 |  |" in text
+
+
+def test_readme_has_a_row_for_every_family_of_every_measured_model():
+    table = readme.results_table()
+    for name in MEASURED:
+        assert f"| `{name}` |" in table
+    families = sum(len(registry.model_info(name)["metrics"]["results"]) for name in MEASURED)
+    rows = table.splitlines()
+    assert len(rows) == 2 + families and len({row.count("|") for row in rows}) == 1
+    assert readme.rewritten(readme.README.read_text(encoding="utf-8"))
 
 
 def test_a_card_that_is_not_ours_is_seen(folder):

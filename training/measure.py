@@ -96,8 +96,8 @@ def expert_table(model: Surrogate, references: evaluation.ReferenceSet) -> list[
     batch = references.cycled(size)
     if model.num_windows > 1:
         references = references.take(slice(0, size))
-    rows = []
-    for decomposition, max_steps in _choices(model):
+    rows, calls = [], {}
+    for i, (decomposition, max_steps) in enumerate(_choices(model)):
         is_many = len(decomposition.counts) > 1
         row: dict[str, Any] = {
             "decomposition": type(decomposition).__name__.lower(),
@@ -106,35 +106,37 @@ def expert_table(model: Surrogate, references: evaluation.ReferenceSet) -> list[
             "batch": size,
         }
         try:
-            row |= _answered(model, references, batch, decomposition, max_steps)
+            row |= _answered(model, references, decomposition, max_steps)
+            calls[i] = lambda d=decomposition, n=max_steps: _answer(model, batch, d, n)
         except ValueError as error:
-            row |= {"error_mean": None, "error_max": None, "failed": len(references), "ms": None, "note": str(error)}
+            row |= {"error_mean": None, "error_max": None, "failed": len(references), "note": str(error)}
         rows.append(row)
-    return rows
+    times = evaluation.timings(calls, 3, model.device)
+    return [{**row, "ms": 1e3 * times[i]["median"] / size if i in times else None} for i, row in enumerate(rows)]
+
+
+def _answer(
+    model: Surrogate, rows: evaluation.ReferenceSet, decomposition: Decomposition, max_steps: int
+) -> tuple[np.ndarray, list[str]]:
+    """(batch, time, *space) and messages."""
+    if max_steps == 0:
+        return evaluation.unsolved(model, rows, decomposition), []
+    options: dict[str, Any] = {"experts": decomposition, "max_steps": max_steps}
+    if max_steps < model.constraint.solver.max_steps:
+        options["rtol"] = 1.0e3  # what the steps bring: failure to converge is not a refusal
+    prediction = rows.predict(model, **options)
+    return prediction.u, prediction.messages
 
 
 def _answered(
-    model: Surrogate,
-    references: evaluation.ReferenceSet,
-    batch: evaluation.ReferenceSet,
-    decomposition: Decomposition,
-    max_steps: int,
+    model: Surrogate, references: evaluation.ReferenceSet, decomposition: Decomposition, max_steps: int
 ) -> dict[str, Any]:
-    """Errors, how many failed, milliseconds; a note where some failed."""
-    if max_steps == 0:
-        u, messages = evaluation.unsolved(model, references, decomposition), []
-        measured = evaluation.timing(lambda: evaluation.unsolved(model, batch, decomposition), 3)
-    else:
-        options: dict[str, Any] = {"experts": decomposition, "max_steps": max_steps}
-        if max_steps < model.constraint.solver.max_steps:
-            options["rtol"] = 1.0e3  # what the steps bring: failure to converge is not a refusal
-        prediction = references.predict(model, **options)
-        u, messages = prediction.u, prediction.messages
-        measured = evaluation.timing(lambda: batch.predict(model, **options), 3)
+    """Errors and how many failed; a note where some did."""
+    u, messages = _answer(model, references, decomposition, max_steps)
     errors = evaluation.relative_error(u, references.u)
     failed = [messages[i] if messages else "not finite" for i in np.flatnonzero(~np.isfinite(errors))]
     note = {"note": f"{len(failed)} of {len(errors)} failed: {failed[0]}"} if failed else {}
-    return {**row_of(errors), "ms": 1e3 * measured["median"] / len(batch), **note}
+    return {**row_of(errors), **note}
 
 
 def write_example(model: Surrogate, references: evaluation.ReferenceSet, target: Path) -> None:

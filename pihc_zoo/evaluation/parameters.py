@@ -13,6 +13,7 @@ from .ingredients import row_of
 from .references import ReferenceSet, reference_set, relative_error
 
 _BINS = 4
+_NUM_FIXED = 16  # trajectories of a set with fixed parameters
 
 
 def _row(parameter: str, label: dict[str, Any], references: ReferenceSet, u: np.ndarray) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def by_parameter(
     Args:
         references: solutions for parameters drawn from their ranges, sorted into bins that are equal on
             the parameter's own scale.
-        family: initial conditions of the further sets, each as large as ``references``.
+        family: initial conditions of the further sets, of at most 16 trajectories.
         fixed: further sets by name, values by symbol; default: each input at its lower end.
         seed, cache: as for `evaluate`.
 
@@ -66,7 +67,7 @@ def by_parameter(
         fixed = {f"{key} at its lower end": {key: problem.parameters[key].low} for key in inputs}
     for name, values in fixed.items():
         path = None if cache is None else Path(cache) / f"parameters-{name.replace(' ', '_')}.npz"
-        own = reference_set(problem, family, inputs, len(references), seed, path, fixed=values)
+        own = reference_set(problem, family, inputs, min(len(references), _NUM_FIXED), seed, path, fixed=values)
         label = {"name": name, "values": {key: float(value) for key, value in values.items()}}
         rows.append(_row(", ".join(values), label, own, to_numpy(own.predict(model).u)))
     return rows

@@ -220,11 +220,16 @@ def _input_shape(problem: Any) -> str:
     return f"(batch, {sizes})" + (f", n even and at least {smallest}" if smallest else "")
 
 
+def _ends(axis: Any) -> tuple[float, float]:
+    nodes = axis.closed_nodes
+    return (axis.start, axis.stop) if axis.is_periodic else (nodes[0], nodes[-1])
+
+
 def _domain(problem: Any) -> list[dict[str, Any]]:
     rows = [
         {
             "name": name,
-            "range": f"{number(axis.closed_nodes[0])} … {number(axis.closed_nodes[-1])}",
+            "range": " … ".join(map(number, _ends(axis))),
             "unit": problem.units.get(name, _NONE),
             "points": "the input's points" if _smallest(problem) else f"{len(axis.nodes)} points",
         }
@@ -282,7 +287,7 @@ def _limits(problem: Any, config: dict[str, Any], metrics: dict[str, Any], state
     varied = ", ".join(f"`{key}`" for key in inputs)
     lines = [
         f"Other domains, boundary conditions or equations, or times beyond {number(problem.duration)} "
-        f"{problem.units.get('t', '')}".rstrip()
+        f"{problem.units.get('t', '').replace('dimensionless', '')}".rstrip()
         + ".",
         f"Initial values outside {low} … {high}: such trajectories come back with `is_reliable` false.",
         f"Parameters other than {varied}, or outside their ranges: refused."

@@ -80,10 +80,10 @@ def parameter_rows(metrics: dict[str, Any]) -> list[dict[str, str]]:
     for row in metrics.get("by_parameter") or ():
         if "name" in row:
             held = ", ".join(f"{key} = {number(value)}" for key, value in row["values"].items())
-            values = f"{held} ({row['name']})"
+            held = f"{held} ({words(row['name'])})"
         else:
-            values = f"{number(row['low'])} … {number(row['high'])}"
-        rows.append({**errors(row), "values": values})
+            held = f"{number(row['low'])} … {number(row['high'])}"
+        rows.append({**errors(row), "held": held})
     return rows
 
 

@@ -1,0 +1,99 @@
+"""Measuring: what is calibrated depends on weights and recipe alone, and ablations are what the recipe says."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from pihc_zoo.learning.families import Constants, PeriodicGaussianProcess
+from pihc_zoo.reference import truth_solver
+from pihc_zoo.zoo.folder import self_test
+from pihc_zoo.zoo.storage import save_folder
+from training import ablation, measure
+from training.recipe import Recipe, Training, load
+
+
+@pytest.fixture(autouse=True)
+def cheap_truth(monkeypatch):
+    """On periodic axes the same solver on a coarse grid, to 1e-4 in time."""
+
+    def solver(problem):
+        is_periodic = all(axis.is_periodic for axis in problem.output_space.values())
+        return truth_solver(problem, **({"num_nodes": 32, "rtol": 1e-4} if is_periodic else {}))
+
+    monkeypatch.setattr("pihc_zoo.evaluation.references.truth_solver", solver)
+
+
+def recipe_of(model, family, **trust):
+    config = {**model.config, "trust": {**model.config["trust"], **trust}}
+    return Recipe("tiny", config, Training(), family, {"same": family})
+
+
+def test_thresholds_follow_the_recipe_not_the_trust_settings_beside_the_weights(tiny_model, tmp_path):
+    found = []
+    for refinement in (1.2, 1.6):
+        model = tiny_model(trust={"refinement": refinement, "threshold": 1e-9})
+        recipe = recipe_of(tiny_model(), Constants(0.1, 0.2), refinement=1.4)
+        found.append(measure.calibrate(model, recipe, 2, tmp_path, tmp_path))
+    assert found[0].trust == found[1].trust and found[0].trust.refinement == 1.4
+    assert 0 < found[0].trust.threshold < 1
+
+
+def test_growth_brings_the_median_ratio_of_a_roll_out_to_one(tiny_rollout, tmp_path):
+    model = tiny_rollout(solver={"max_steps": 20})
+    recipe = recipe_of(model, PeriodicGaussianProcess(length_scale=1.2))
+    calibrated = measure.calibrate(model, recipe, 3, tmp_path, tmp_path)
+    assert calibrated.trust.growth != 1
+    rows = measure.evaluation.reference_set(
+        model.problem, recipe.family, (), 3, measure.CALIBRATION_SEED, tmp_path / "calibrate-same.npz"
+    )
+    assert np.median(measure._ratios(calibrated, rows)) == pytest.approx(1, rel=0.02)
+
+
+def test_expert_table_says_why_a_combination_has_no_answer(tiny_rollout, vorticity, monkeypatch):
+    model = tiny_rollout(solver={"max_steps": 2, "rtol": 0.5})
+    u0 = vorticity(1, 32)
+    references = measure.evaluation.ReferenceSet(
+        u0, {}, np.repeat(u0[:, None], len(model.problem.output_times), axis=1)
+    )
+    monkeypatch.setattr("pihc_zoo.evaluation.default_batch", lambda model: 1)
+    rows = {(r["decomposition"], str(r["experts"]), r["max_steps"]): r for r in measure.expert_table(model, references)}
+    assert rows["joint", "1", 0]["ms"] > 0
+    refused = rows["overlapping", "{'x': 2, 'y': 2}", 2]
+    assert "overlap" in refused["note"] and refused["ms"] is None
+
+
+def test_examples_of_fields_on_several_axes_are_small_and_reproduced(tiny_rollout, vorticity, tmp_path):
+    model = tiny_rollout(solver={"max_steps": 20})
+    save_folder(model, tmp_path)
+    u0 = vorticity(2, 64)
+    measure.write_example(model, measure.evaluation.ReferenceSet(u0, {}, u0), tmp_path)
+    assert (tmp_path / "example.npz").stat().st_size < 300_000
+    with np.load(tmp_path / "example.npz") as example:
+        assert example["u"].shape[0] == 1 and {"x", "y", "t", "u0"} <= set(example.files)
+    assert self_test(model, tmp_path) < 1e-6
+
+
+def test_ablations_of_roll_outs_split_every_axis_and_those_of_a_recipe_come_first(tiny_rollout, tiny_model):
+    flow, other = tiny_rollout(), tiny_model()
+    recipe = recipe_of(flow, PeriodicGaussianProcess())
+    found = ablation.settings(recipe, flow)
+    assert found["PI-HC-MoE"]["decomposition"]["counts"] == {"x": 2, "y": 2}
+    assert found["PI-SC"]["solver.max_steps"] == 0 and found["PI-HC"]["decomposition"]["counts"] == {}
+    assert ablation.settings(recipe, other) is ablation.ABLATIONS
+    recipe.ablations["mine"] = {"solver": {"max_steps": 1}, "decomposition": {"name": "joint"}, "network.width": 4}
+    assert ablation.settings(recipe, other) == {
+        "mine": {"solver.max_steps": 1, "decomposition": {"name": "joint"}, "network.width": 4}
+    }
+
+
+def test_recipes_may_name_test_parameters_and_ablations(tmp_path):
+    text = (measure.recipes.FOLDER / "diffusion-sorption.parametric.toml").read_text()
+    path = tmp_path / "mine.toml"
+    path.write_text(text + '\n[test_parameters]\nthin = { D = 1e-4 }\n\n[ablations."PI-HC"]\nsolver.max_steps = 3\n')
+    recipe = load(str(path))
+    assert recipe.test_parameters == {"thin": {"D": 1e-4}}
+    assert recipe.ablations == {"PI-HC": {"solver": {"max_steps": 3}}}
+    assert json.dumps(recipe.config)
