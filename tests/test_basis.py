@@ -64,20 +64,9 @@ def test_features_are_those_of_the_dense_basis(features):
         close(separable.dense()[:, :, j], dense.dense()[:, :, j])
 
 
-def test_combined_features_tangents_and_pulls_are_those_of_the_dense_features(features, random):
+def test_combined_features_are_those_of_the_dense_features(features, random):
     separable, dense = features
-    shape = dense.values.shape
-    close(separable.combine(w := random(*shape[:2])), dense.combine(w))
-    partials = random(shape[0], *shape[2:])
-    close(separable.tangent(partials), dense.tangent(partials))
-    close(separable.pull(partials), dense.pull(partials))
-
-
-def test_pulling_is_the_adjoint_of_combining(features, random):
-    for own in features:
-        shape = own.dense().shape
-        w, q = random(*shape[:2]), random(shape[0], *shape[2:])
-        close((own.combine(w) * q).flatten(1).sum(1), (w * own.pull(q)).sum(1))
+    close(separable.combine(w := random(*dense.values.shape[:2])), dense.combine(w))
 
 
 def test_some_subproblems_are_those_of_all(features, random):
@@ -88,22 +77,46 @@ def test_some_subproblems_are_those_of_all(features, random):
         assert_close(own.take(rows).dense(), own.dense()[rows], rtol=0, atol=0)
 
 
-def test_costs_gradients_and_matrices_are_those_of_the_dense_objective(setting, features, random):
+@pytest.fixture(params=[1e-3, [1e-4, 1e-2]], ids=["one-nu", "own-nu"])
+def objectives(request, setting, features):
+    """The least-squares objective on separable and on dense features; some partials are numbers, some are fields."""
     model, conditions, _ = setting
-    constraint = model.constraint
-    c = conditions.c
-    objectives = [
-        CollocationObjective(
-            constraint._pointwise(c, 1), conditions.lift_features, own, constraint.residual_map(c, BATCH), 1e-3
-        )
+    constraint, c = model.constraint, model.tensors({"nu": torch.tensor(request.param)})
+    row_map = constraint.residual_map(c, BATCH)
+    return [
+        CollocationObjective(constraint._pointwise(c, 1), conditions.lift_features, own, row_map, 1e-3)
         for own in features
     ]
-    w, direction = 0.3 * random(2, BATCH, features[0].num_basis)
+
+
+def test_costs_gradients_and_matrices_are_those_of_the_dense_objective(objectives, random):
+    w, direction = 0.3 * random(2, BATCH, objectives[0].basis.num_basis)
     for a, b in zip(*(objective.evaluate(w) for objective in objectives), strict=True):
         close(a, b)
     for name in ("rows", "cost", "normal_matrix", "hessian"):
         close(*(getattr(objective, name)(w) for objective in objectives))
     close(*(objective.directional(w, direction) for objective in objectives))
+
+
+def test_gradients_are_those_of_the_cost_and_normal_matrices_those_of_the_rows(objectives, random):
+    """Tangents and pulls of either form against automatic differentiation."""
+    w = 0.3 * random(BATCH, objectives[0].basis.num_basis)
+    for objective in objectives:
+        tracked = w.clone().requires_grad_()
+        (expected,) = torch.autograd.grad(objective.cost(tracked).sum(), tracked)
+        close(objective.evaluate(w)[1], expected)
+        jacobian = torch.autograd.functional.jacobian(lambda w, own=objective: own.rows(w).flatten(1), w)
+        expected = torch.stack([jacobian[i, :, i].T @ jacobian[i, :, i] for i in range(BATCH)])
+        close(objective.normal_matrix(w), expected + 1e-3 * torch.eye(w.shape[1], dtype=w.dtype))
+
+
+def test_objectives_of_some_subproblems_are_those_of_all(objectives, random):
+    w, rows = 0.3 * random(BATCH, objectives[0].basis.num_basis), torch.tensor([1])
+    for objective in objectives:
+        own = objective.take(rows)
+        for part, whole in zip(own.evaluate(w[rows]), objective.evaluate(w), strict=True):
+            close(part, whole[rows])
+        close(own.normal_matrix(w[rows]), objective.normal_matrix(w)[rows])
 
 
 @pytest.mark.parametrize("experts", [Joint(), Joint({"x": 2, "y": 2})], ids=repr)
