@@ -32,6 +32,7 @@ from .ablation import ablation, settings
 
 CALIBRATION_SEED, TEST_SEED = 101, 0
 FALSE_ALARMS = 0.01  # share of in-family trajectories above a threshold, per test family
+SINGLE = 1e-6  # of an initial condition is lost where it was stored in single precision
 MARGIN = 1.3  # keeps false alarms below 5 % on other draws of the same families
 
 
@@ -66,7 +67,7 @@ def calibrate(model: Surrogate, recipe: recipes.Recipe, count: int, cache: Path,
     predictions = [references.predict(model) for references in sets]
     estimates = [np.nanquantile(p.estimated_error, 1 - FALSE_ALARMS) for p in predictions]
     unresolved = [np.nanquantile(p.unresolved, 1 - FALSE_ALARMS) for p in predictions]
-    trust |= {"threshold": float(MARGIN * max(estimates)), "unresolved": float(5 * max(unresolved) + 1e-9)}
+    trust |= {"threshold": float(MARGIN * max(estimates)), "unresolved": max(SINGLE, float(5 * max(unresolved)))}
     return with_trust(model, trust, source)
 
 
