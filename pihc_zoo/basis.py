@@ -6,6 +6,7 @@ its features need one space operation per function instead of one per function a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,6 +59,14 @@ def combined(basis: Tensor | SeparableBasis, w: Tensor) -> Tensor:
     return (w[:, None].to(basis.dtype) @ basis.flatten(2)).reshape(basis.shape[0], *basis.shape[2:])
 
 
+Partials = Sequence[Tensor]  # ∂ρ/∂fⱼ by feature, each broadcasting against (subproblem, *points)
+
+
+def _is_number(partial: Tensor) -> bool:
+    """Whether a partial is the same at all points of a subproblem, by its shape."""
+    return all(size == 1 for size in partial.shape[1:])
+
+
 @dataclass
 class DenseFeatures:
     """Features F (subproblem, basis, feature, *points) of a basis, and what least squares asks of them."""
@@ -77,16 +86,19 @@ class DenseFeatures:
         """Σᵢ wᵢ Fᵢ (subproblem, feature, *points)."""
         return combined(self.values, w)
 
-    def tangent(self, partials: Tensor) -> Tensor:
-        """Σⱼ ∂ρ/∂fⱼ Fᵢⱼ (subproblem, basis, *points)."""
-        total = partials[:, None, 0] * self.values[:, :, 0]
-        for j in range(1, partials.shape[1]):
-            total = torch.addcmul(total, partials[:, None, j], self.values[:, :, j])
+    def tangent(self, partials: Partials, multiplier: Tensor | None = None) -> Tensor:
+        """multiplier · Σⱼ ∂ρ/∂fⱼ Fᵢⱼ (subproblem, basis, *points)."""
+        if multiplier is not None:  # cheaper on the partials
+            partials = [partial * multiplier for partial in partials]
+        total = partials[0][:, None] * self.values[:, :, 0]
+        for j in range(1, len(partials)):
+            total = torch.addcmul(total, partials[j][:, None], self.values[:, :, j])
         return total
 
-    def pull(self, q: Tensor) -> Tensor:
-        """Σ over features and points of q F: (subproblem, feature, *points) ↦ (subproblem, basis)."""
-        return (q.flatten(1)[:, None] @ self.values.flatten(2).transpose(1, 2))[:, 0]
+    def pull(self, partials: Partials, q: Tensor) -> Tensor:
+        """Σ over features and points of q ∂ρ/∂fⱼ Fᵢⱼ: (subproblem, *points) ↦ (subproblem, basis)."""
+        weighted = torch.stack([partial * q for partial in partials], dim=1).flatten(1)
+        return (weighted[:, None] @ self.values.flatten(2).transpose(1, 2))[:, 0]
 
     def dense(self) -> Tensor:
         """(subproblem, basis, feature, *points)."""
@@ -121,23 +133,52 @@ class SeparableFeatures:
         weights = self.time.transpose(1, 2) * w.to(self.space.dtype)[:, None, None]  # (…, feature, time, basis)
         return (weights @ self.space.flatten(3)).unflatten(3, self.space.shape[3:])
 
-    def tangent(self, partials: Tensor) -> Tensor:
-        """Σⱼ ∂ρ/∂fⱼ Fᵢⱼ (subproblem, basis, time, *points)."""
-        points = partials.dim() - 3
-        totals: dict[bool, Tensor] = {}
-        for j, is_rate in enumerate(self.is_rate):
-            coefficient, field = partials[:, j, None], self.space[:, j].unsqueeze(2)
-            total = totals.get(is_rate)
-            totals[is_rate] = coefficient * field if total is None else torch.addcmul(total, coefficient, field)
-        parts = []
-        for is_rate, total in totals.items():
-            time = self.time[self.is_rate.index(is_rate)]
-            parts.append(total * time.reshape(*time.shape, *[1] * points))
-        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+    def _constant(self, partials: Partials, is_rate: bool) -> Tensor:
+        """Σⱼ ∂ρ/∂fⱼ Gᵢⱼ (subproblem, basis, *points) over features whose partial is one number."""
+        total = torch.zeros((), dtype=self.space.dtype, device=self.space.device)
+        for j, partial in enumerate(partials):
+            if self.is_rate[j] == is_rate and _is_number(partial):
+                total = total + partial.reshape(-1, *[1] * (self.space.dim() - 2)) * self.space[:, j]
+        return total
 
-    def pull(self, q: Tensor) -> Tensor:
-        """Σ over features and points of q F: (subproblem, feature, time, *points) ↦ (subproblem, basis)."""
-        return ((self.time @ q.flatten(3)) * self.space.flatten(3)).sum(dim=(1, 3))
+    def _varying(self, partials: Partials, is_rate: bool) -> list[int]:
+        return [j for j, p in enumerate(partials) if self.is_rate[j] == is_rate and not _is_number(p)]
+
+    @torch.no_grad()
+    def tangent(self, partials: Partials, multiplier: Tensor | None = None) -> Tensor:
+        """multiplier · Σⱼ ∂ρ/∂fⱼ Fᵢⱼ (subproblem, basis, time, *points), without gradients.
+
+        This is the largest array of a solve: it is made once and worked on in place.
+        """
+        points = [1] * (self.space.dim() - 3)
+        result: Tensor | None = None
+        for is_rate in sorted(set(self.is_rate)):
+            time = self.time[self.is_rate.index(is_rate)]
+            factor = time.reshape(*time.shape, *points)
+            factor = factor if multiplier is None else factor * multiplier  # (basis, time, *points)
+            total = self._constant(partials, is_rate)
+            total = total.unsqueeze(2) if total.dim() else total
+            for j in self._varying(partials, is_rate):
+                field, partial = self.space[:, j].unsqueeze(2), partials[j][:, None]
+                is_full = total.dim() == field.dim() and total.shape[2] == partial.shape[2]
+                total = total.addcmul_(field, partial) if is_full else torch.addcmul(total, field, partial)
+            if result is None:
+                result = total.mul_(factor) if total.shape[2] == factor.shape[1] else total * factor
+            else:
+                result = result.addcmul_(total.expand_as(result), factor.expand_as(result))
+        return result
+
+    def pull(self, partials: Partials, q: Tensor) -> Tensor:
+        """Σ over features and points of q ∂ρ/∂fⱼ Fᵢⱼ: (subproblem, time, *points) ↦ (subproblem, basis)."""
+        result = torch.zeros((), dtype=self.space.dtype, device=self.space.device)
+        for is_rate in set(self.is_rate):
+            time = self.time[self.is_rate.index(is_rate)]  # (basis, time)
+            constant = self._constant(partials, is_rate)
+            if constant.dim():
+                result = result + ((time @ q.flatten(2)) * constant.flatten(2)).sum(dim=2)
+            for j in self._varying(partials, is_rate):
+                result = result + ((time @ (partials[j] * q).flatten(2)) * self.space[:, j].flatten(2)).sum(dim=2)
+        return result
 
     def dense(self) -> Tensor:
         """(subproblem, basis, feature, time, *points)."""

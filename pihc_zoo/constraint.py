@@ -216,7 +216,8 @@ class HardConstraint(nn.Module):
         def build(lift: Tensor, functions: Tensor, *values: Tensor) -> CollocationObjective:
             c = dict(zip(keys, values, strict=True))
             row_map: RowMap = self.residual_map(c, batch, windows)
-            return CollocationObjective(self._pointwise(c, num_windows), lift, rebuild(functions), row_map, self.ridge)
+            residual = self._pointwise(c, num_windows)
+            return CollocationObjective(residual, lift, rebuild(functions), row_map, self.ridge)
 
         tensors = (lift_features, basis_features, *conditions.c.values())
         with torch.no_grad():

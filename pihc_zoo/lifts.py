@@ -135,15 +135,13 @@ class IntegratedLift(Lift):
         low, own = self._low(modes), self.semi_discrete
         symbol = own.symbol(c)
         half = torch.exp(-symbol * (self.step / 2))
-        values, rates = [low], []
+        nonlinear = own.with_parameters(c)
+        values, tendencies = [low], []
         for _ in range(self.steps):
-            tendency = own.nonlinear(values[-1], c)
-            rates.append(-(symbol * values[-1] + tendency))
-            step = integrating_factor_step(
-                values[-1], lambda u: own.nonlinear(u, c), half, self.step, tendency
-            )
-            values.append(step)
-        rates.append(own.rate(values[-1], c))
+            tendencies.append(nonlinear(values[-1]))
+            values.append(integrating_factor_step(values[-1], nonlinear, half, self.step, tendencies[-1]))
+        tendencies.append(nonlinear(values[-1]))
+        rates = [-(symbol * value + tendency) for value, tendency in zip(values, tendencies, strict=True)]
         space = low.shape[1:]
         trajectories = torch.stack([*values, *rates], dim=1).unflatten(1, (2, -1)).flatten(3)
         at_nodes = (self.to_nodes @ trajectories).unflatten(3, space)  # (batch, 2, time, *low)

@@ -8,7 +8,7 @@ pass of Σρ, and the Jacobian is J = W P Σⱼ diag(∂ρ/∂fⱼ) Fⱼ, exact,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -43,14 +43,18 @@ class ProblemResidual:
         c = {key: value if value.shape[0] == 1 else value[rows] for key, value in self.c.items()}
         return ProblemResidual(self.problem, c)
 
+    def partials(self, features: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """ρ and its partials by feature, by dual numbers; partials broadcast against ρ."""
+        duals = {name: Dual(features[:, i], {i: 1.0}) for i, name in enumerate(self.names)}
+        result = self.problem.residual(duals, {key: Dual(value) for key, value in self.c.items()})
+        own = [result.partials.get(i, 0.0) for i in range(len(self.names))]
+        number = features.new_ones([1] * (features.dim() - 1))
+        return result.value, [part if isinstance(part, Tensor) else number * part for part in own]
+
     def forward_partials(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """As `pointwise_partials` of order 1, by dual numbers; differentiable."""
-        one = torch.ones_like(features[:, 0])
-        duals = {name: Dual(features[:, i], {i: one}) for i, name in enumerate(self.names)}
-        result = self.problem.residual(duals, {key: Dual(value) for key, value in self.c.items()})
-        zero = torch.zeros_like(one)
-        partials = [result.partials.get(i, zero) + zero for i in range(len(self.names))]
-        return result.value, torch.stack(partials, dim=1)
+        value, partials = self.partials(features)
+        return value, torch.stack([partial.expand_as(value) for partial in partials], dim=1)
 
 
 class CollocationObjective:
@@ -63,8 +67,8 @@ class CollocationObjective:
         row_map: W P.
         ridge: λ.
 
-    Features may be stored in float32; costs, gradients and normal matrices are in the coefficients'
-    precision, float64.
+    Features may be in float32, and sums over points then too; costs, gradients and normal matrices are
+    handed on in the coefficients' precision, float64.
     """
 
     def __init__(
@@ -83,7 +87,9 @@ class CollocationObjective:
     def take(self, rows: Tensor) -> CollocationObjective:
         """The objectives of some subproblems."""
         residual = self.residual.take(rows)
-        return CollocationObjective(residual, self.lift[rows], self.basis.take(rows), self.row_map.take(rows), self.ridge)
+        return CollocationObjective(
+            residual, self.lift[rows], self.basis.take(rows), self.row_map.take(rows), self.ridge
+        )
 
     def features(self, w: Tensor) -> Tensor:
         """(subproblem, feature, *points) features of the ansatz."""
@@ -104,34 +110,46 @@ class CollocationObjective:
         """Φ and ∇Φ, without gradients."""
         value, partials = self._value_and_partials(w)
         rows = self._map(value)
-        pulled = self.row_map.transpose(rows[:, None])  # (subproblem, 1, *points)
-        gradient = self.basis.pull(partials * pulled).to(w.dtype)
+        pulled = self.row_map.transpose(rows[:, None])[:, 0]
+        gradient = self.basis.pull(partials, pulled).to(w.dtype)
         cost = 0.5 * rows.to(w.dtype).flatten(1).square().sum(dim=1) + 0.5 * self.ridge * w.square().sum(dim=1)
         return cost, gradient + self.ridge * w
 
-    def _value_and_partials(self, w: Tensor) -> tuple[Tensor, ...]:
+    def _value_and_partials(self, w: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
         """ρ and its partials at w, remembered while the same coefficients are asked for in turn."""
         if torch.compiler.is_exporting():
-            return pointwise_partials(self.residual, self.features(w).detach())
+            return self._partials(w)
         if self._latest is None or self._latest[0] is not w:
-            self._latest = w, pointwise_partials(self.residual, self.features(w).detach())
+            self._latest = w, self._partials(w)
         return self._latest[1]
 
-    def _jacobian(self, partials: Tensor) -> Tensor:
+    def _partials(self, w: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+        features = self.features(w).detach()
+        if isinstance(self.residual, ProblemResidual):
+            with torch.no_grad():
+                return self.residual.partials(features)
+        value, partials = pointwise_partials(self.residual, features)
+        return value, partials.unbind(1)
+
+    def _jacobian(self, partials: Sequence[Tensor]) -> Tensor:
         """(subproblem, basis, point)."""
+        multiplier = self.row_map.multiplier
+        if multiplier is not None and multiplier.dim() == self.lift.dim() - 2:  # the same for all subproblems
+            return self.basis.tangent(partials, multiplier).flatten(2)
         return self.row_map.apply(self.basis.tangent(partials)).flatten(2)
 
     def normal_matrix(self, w: Tensor) -> Tensor:
         """(subproblem, basis, basis) JᵀJ + λI, without gradients."""
         _, partials = self._value_and_partials(w)
-        jacobian = self._jacobian(partials).to(w.dtype)
-        return jacobian @ jacobian.transpose(1, 2) + self.ridge * torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
+        jacobian = self._jacobian(partials)
+        identity = torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
+        return (jacobian @ jacobian.transpose(1, 2)).to(w.dtype) + self.ridge * identity
 
     def hessian(self, w: Tensor) -> Tensor:
         """(subproblem, basis, basis) exact ∇²Φ: the normal matrix plus residual · curvature."""
         features = self.features(w).detach()
         value, partials, second = pointwise_partials(self.residual, features, order=2)
-        jacobian = self._jacobian(partials).to(w.dtype)
+        jacobian = self._jacobian(partials.unbind(1)).to(w.dtype)
         pulled = self.row_map.transpose(self._map(value)[:, None])
         basis = self.basis.dense()
         curved = torch.einsum("pjk...,pbk...->pbj...", second * pulled[:, None], basis)

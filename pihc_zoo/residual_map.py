@@ -31,13 +31,22 @@ class RowMap:
     inverse: Inverse | SpectralInverse | None = None
     projection: Projection | None = None
 
+    @property
+    def multiplier(self) -> Tensor | None:
+        """W P where both are pointwise: one factor for every row; else None."""
+        return self.scale * self.weights if self.inverse is None and self.projection is None else None
+
     def apply(self, residual: Tensor) -> Tensor:
         """W P residual."""
+        if (multiplier := self.multiplier) is not None:
+            return residual * multiplier
         rows = (residual if self.projection is None else self.projection.apply(residual)) * self.scale
         return (rows if self.inverse is None else self.inverse.apply(rows)) * self.weights
 
     def transpose(self, rows: Tensor) -> Tensor:
         """Pᵀ Wᵀ rows."""
+        if (multiplier := self.multiplier) is not None:
+            return rows * multiplier
         rows = rows * self.weights
         rows = (rows if self.inverse is None else self.inverse.transpose(rows)) * self.scale
         return rows if self.projection is None else self.projection.transpose(rows)

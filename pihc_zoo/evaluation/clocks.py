@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import platform
 import threading
@@ -79,6 +80,8 @@ def peak_memory(call: Callable[[], Any], device: Any = "cpu") -> float | None:
     def resident() -> float:
         return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
+    with contextlib.suppress(OSError, AttributeError):  # freed memory that the allocator keeps would hide new use
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
     before = peak = resident()
     is_done = threading.Event()
 

@@ -80,7 +80,8 @@ class _SpectralBlock(nn.Module):
     def forward(self, v: Tensor, transforms: _Transforms) -> Tensor:
         # v: (batch, width, *space)
         batch, width = v.shape[:2]
-        pair = transforms(v).flatten(3).permute(3, 0, 1, 2).reshape(-1, 2 * batch, width)  # (mode, 2·batch, width)
+        # (mode, 2·batch, width), contiguous for one batched product
+        pair = transforms(v).flatten(3).permute(3, 0, 1, 2).contiguous().view(-1, 2 * batch, width)
         by_real, by_imaginary = (pair @ part for part in self.kernel)
         real = by_real[:, :batch] - by_imaginary[:, batch:]
         imaginary = by_real[:, batch:] + by_imaginary[:, :batch]

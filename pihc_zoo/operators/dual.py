@@ -18,7 +18,7 @@ class Dual:
 
     def _chain(self, value: Any, slope: Any) -> Dual:
         """A function of this dual, from its value and slope."""
-        return Dual(value, {i: slope * partial for i, partial in self.partials.items()})
+        return Dual(value, {i: slope if _is_one(p) else slope * p for i, p in self.partials.items()})
 
     def __add__(self, other: Any) -> Dual:
         other = other if isinstance(other, Dual) else Dual(other)
@@ -69,3 +69,8 @@ class Dual:
 
     def __rmul__(self, other: Any) -> Dual:
         return self * other
+
+
+def _is_one(partial: Any) -> bool:
+    """Whether a partial is the number 1, that of a variable itself; it needs no product."""
+    return isinstance(partial, float) and partial == 1.0

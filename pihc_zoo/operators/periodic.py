@@ -7,6 +7,7 @@ Features are formed at collocation points, where products are dealiased.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,8 @@ class PeriodicFeatures(nn.Module):
         for axis in space.values():
             squares = squares[..., None] + torch.as_tensor(axis.wave_numbers) ** 2
         self.register_buffer("squares", squares, persistent=False)  # |k|², (*modes)
+        for power in {feature.laplacian for feature in problem.features.values()} - {0}:
+            self.register_buffer(f"power_{power}", self._power(power), persistent=False)
 
     def _register(self, name: str, matrix) -> None:
         self.register_buffer(name, torch.as_tensor(matrix, dtype=torch.float64), persistent=False)
@@ -99,6 +102,9 @@ class PeriodicFeatures(nn.Module):
 
     def power(self, exponent: int) -> Tensor:
         """(*modes) multiplier of Δ^exponent; zero for the mean of an inverse."""
+        return getattr(self, f"power_{exponent}") if exponent else torch.ones_like(self.squares)
+
+    def _power(self, exponent: int) -> Tensor:
         if exponent >= 0:
             return (-self.squares) ** exponent
         safe = torch.where(self.squares > 0, self.squares, 1.0)
@@ -127,7 +133,8 @@ class PeriodicFeatures(nn.Module):
             return partial[orders]
 
         fields = {}
-        for orders, group in wanted.items():
+        for orders, members in wanted.items():
+            group = dict(sorted(members.items(), key=lambda item: item[1]))
             before = transform(orders[1:])
             picked = [powers.index(power) for power in group.values()]
             if picked != list(range(len(powers))):
@@ -368,20 +375,32 @@ class SemiDiscrete(nn.Module):
         )
         return symbol / coefficients[self.rates[0]].reshape(-1, *dims)
 
+    def with_parameters(self, c: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
+        """`nonlinear` for parameters that stay the same, their shapes and coefficients made once."""
+        if len(self.skip) + len(self.rates) == len(self.problem.features):  # a linear problem
+            return torch.zeros_like
+        dims = [1] * len(self.features.names)
+        own = {key: value.reshape(-1, *dims) for key, value in c.items()}
+        coefficients = self.problem.linearised(own)
+        rate = coefficients[self.rates[0]]
+        is_one = not rate.requires_grad and bool((rate == 1).all())
+        absent = dict.fromkeys((*self.rates, *self.skip), torch.zeros_like(rate))
+        shape = tuple(len(axis.collocation_points) for axis in self.features.space.values())
+
+        def nonlinear(modes: Tensor) -> Tensor:
+            fields = self.features(modes, self.skip)
+            residual = self.problem.residual({**fields, **absent}, own)
+            for name in self.linear:
+                if name not in self.skip:
+                    residual = residual - coefficients[name] * fields[name]
+            residual = residual if is_one else residual / rate
+            return self.features.project(residual.expand(modes.shape[0], *shape))
+
+        return nonlinear
+
     def nonlinear(self, modes: Tensor, c: dict[str, Tensor]) -> Tensor:
         """(batch, *modes) ↦ n(u) = (ρ(u; u_t = 0) − linear part) / a_t on the same modes."""
-        dims = [1] * len(self.features.names)
-        fields = self.features(modes, self.skip)
-        some = next(iter(fields.values()))
-        absent = torch.zeros((), dtype=some.dtype, device=some.device)
-        fields |= dict.fromkeys((*self.rates, *self.skip), absent)
-        own = {key: value.reshape(-1, *dims) for key, value in c.items()}
-        residual = self.problem.residual(fields, own)
-        coefficients = self.problem.linearised(own)
-        for name in self.linear:
-            if name not in self.skip:
-                residual = residual - coefficients[name] * fields[name]
-        return self.features.project(residual / coefficients[self.rates[0]])
+        return self.with_parameters(c)(modes)
 
     def rate(self, modes: Tensor, c: dict[str, Tensor]) -> Tensor:
         """(batch, *modes) u_t of a field."""

@@ -102,28 +102,6 @@ class FourierSemiDiscrete(SemiDiscrete):
         names, multipliers = self.features.multipliers(self.skip)
         self.largest = {name: float(own.abs().max()) for name, own in zip(names, multipliers, strict=True)}
 
-    def with_parameters(self, c: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
-        """`nonlinear` for parameters that stay the same, their shapes and coefficients made once."""
-        if not self.largest:  # a linear problem
-            return torch.zeros_like
-        dims = [1] * len(self.features.names)
-        own = {key: value.reshape(-1, *dims) for key, value in c.items()}
-        coefficients = self.problem.linearised(own)
-        rate = coefficients[self.rates[0]]
-        is_one = bool((rate == 1).all())
-        absent = dict.fromkeys((*self.rates, *self.skip), torch.zeros_like(rate))
-
-        def nonlinear(modes: Tensor) -> Tensor:
-            fields = self.features(modes, self.skip)
-            residual = self.problem.residual({**fields, **absent}, own)
-            for name in self.linear:
-                if name not in self.skip:
-                    residual = residual - coefficients[name] * fields[name]
-            residual = residual if is_one else residual / rate
-            return self.features.project(residual.expand(len(modes), *self.features.shape))
-
-        return nonlinear
-
     def fastest(self, modes: Tensor, c: dict[str, Tensor]) -> Tensor:
         """(batch,) λ = max over points of Σ_j |∂n/∂f_j| · largest multiplier of the feature f_j."""
         if not self.largest:
