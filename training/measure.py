@@ -48,7 +48,7 @@ def calibrate(model: Surrogate, recipe: recipes.Recipe, count: int, cache: Path,
     """The model with the recipe's trust settings and calibrated thresholds.
 
     Thresholds come from the largest (1 − FALSE_ALARMS) quantile of any test family; the unresolved part
-    has a heavier tail, hence its wider margin. A roll-out's ``growth`` is the factor with which the
+    has a heavier tail, hence its wider margin. On periodic axes ``growth`` is the factor with which the
     median of estimated / true error is 1.
     """
     trust = dict(recipe.config["trust"])
@@ -59,7 +59,7 @@ def calibrate(model: Surrogate, recipe: recipes.Recipe, count: int, cache: Path,
         sets.append(
             evaluation.reference_set(model.problem, family, model.parameter_inputs, count, CALIBRATION_SEED, path)
         )
-    if model.num_windows > 1:
+    if is_periodic(model.problem):
         for _ in range(2):  # what the first window carries does not grow
             ratios = np.concatenate([_ratios(model, references) for references in sets])
             trust["growth"] = float(model.trust.growth / np.nanmedian(ratios))

@@ -25,11 +25,11 @@ def mean_squares(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(batch, time) mean squares of u − truth and of the truth on ``num_points`` per axis, streamed."""
     num_axes, num_times = references.u0.ndim - 1, references.u.shape[1]
-    num_points = num_points or references.u0.shape[-1]
-    size = max(1, _VALUES_A_PIECE // (num_times * num_points**num_axes))
+    points = int(num_points or references.u0.shape[-1])
+    size = max(1, _VALUES_A_PIECE // (num_times * points**num_axes))
     errors, scales = [], []
     for part in references.pieces(size):
-        own = part.resampled(num_points)
+        own = part.resampled(points)
         difference = to_numpy(own.predict(model, **options).u) - own.u
         space = tuple(range(2, difference.ndim))
         errors.append(np.square(difference, out=difference).mean(axis=space))
