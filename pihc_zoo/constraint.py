@@ -33,8 +33,8 @@ class ConstrainedField:
     Attributes:
         u: (batch, time, *space) at the nodes.
         coefficients: (batch, subproblem, coefficient).
-        rows: (batch, time, *space) rows W P ρ(u) on the whole grid, without gradients; None where
-            experts are independent.
+        rows: (batch, time, *space) rows W P ρ(u) on the whole grid, without gradients, where the solve
+            has them; None with independent experts or a stride.
         cost: (batch, subproblem) objective, differentiable.
         solution: what the solver reports, flat over (batch · subproblem).
     """
@@ -58,6 +58,8 @@ class HardConstraint(nn.Module):
         ridge: λ of ½λ‖w‖².
         initial_coefficient: where every solve starts; 1 with ``max_steps = 0`` and one basis
             function is a soft constraint (PI-SC).
+        stride: solves take the residual at every stride-th node along each space axis; a few hundred points
+            find a handful of coefficients as well as all. Training takes all of them.
         precision: of fields and features, "float64" or "float32"; coefficients, normal matrices and
             their solves are in float64 always.
     """
@@ -72,6 +74,7 @@ class HardConstraint(nn.Module):
         ridge: float = 1e-10,
         initial_coefficient: float = 0.0,
         precision: str = "float64",
+        stride: int = 1,
     ):
         super().__init__()
         if precision not in _PRECISIONS:
@@ -81,7 +84,9 @@ class HardConstraint(nn.Module):
         self.problem, self.grid = operator.problem, operator.grid
         self.decomposition, self.solver = decomposition, solver
         self.ridge, self.initial_coefficient = ridge, initial_coefficient
-        self.precision = _PRECISIONS[precision]
+        if stride < 1:
+            raise ValueError(f"stride must be at least 1, got {stride}")
+        self.precision, self.stride = _PRECISIONS[precision], stride
         self._windows: dict = {}
         self.to(self.precision)
 
@@ -137,8 +142,8 @@ class HardConstraint(nn.Module):
         difference = self.operator((u - conditions.lift)[:, None], homogeneous)[:, 0]
         return self._rows(conditions.lift_features + difference, conditions.c)
 
-    def _rows(self, features: Tensor, c: dict[str, Tensor]) -> Tensor:
-        row_map = self.residual_map(c, features.shape[0])
+    def _rows(self, features: Tensor, c: dict[str, Tensor], stride: int = 1) -> Tensor:
+        row_map = self.residual_map(c, features.shape[0]).strided(stride)
         return row_map.apply(self._pointwise(c, 1)(features)[:, None])[:, 0]
 
     def _pointwise(self, c: dict[str, Tensor], repeats: int) -> ProblemResidual:
@@ -178,6 +183,7 @@ class HardConstraint(nn.Module):
         decomposition: Decomposition | None = None,
         solver: LevenbergMarquardt | None = None,
         gradient: str = "implicit",
+        stride: int | None = None,
     ) -> ConstrainedField:
         """Solves for the coefficients and combines.
 
@@ -187,7 +193,9 @@ class HardConstraint(nn.Module):
             decomposition, solver: override the defaults.
             gradient: "implicit" gives coefficients the exact adjoint. "envelope" detaches them,
                 exact only for a loss that is a function of ``cost`` alone.
+            stride: overrides the default.
         """
+        stride = stride or self.stride
         if gradient not in ("implicit", "envelope"):
             raise ValueError(f"gradient must be 'implicit' or 'envelope', not {gradient!r}")
         decomposition, solver = decomposition or self.decomposition, solver or self.solver
@@ -202,20 +210,23 @@ class HardConstraint(nn.Module):
         num_windows = 1 if windows is None else windows.num_windows
         homogeneous = {name: closure.homogeneous() for name, closure in conditions.closures.items()}
         is_envelope = gradient == "envelope" and windows is None
-        lift_features = conditions.lift_features
+        picked = (..., *[slice(None, None, stride)] * len(self.grid.space))
+        lift_features = conditions.lift_features[picked]
         seen = basis.detach() if is_envelope else basis
         if isinstance(basis, SeparableBasis):
-            basis_features, rebuild = _tensor_of(self.operator.separable(seen))
+            basis_features, rebuild = _tensor_of(self.operator.separable(seen, stride))
         else:
-            basis_features, rebuild = self.operator(seen, homogeneous), DenseFeatures
+            basis_features, rebuild = self.operator(seen, homogeneous)[picked], DenseFeatures
         if windows is not None:
+            if stride > 1:
+                raise ValueError("independent experts take all collocation points: choose stride 1, or joint experts")
             lift_features, basis_features = windows.take(lift_features), windows.take(basis_features)
 
         keys = list(conditions.c)
 
         def build(lift: Tensor, functions: Tensor, *values: Tensor) -> CollocationObjective:
             c = dict(zip(keys, values, strict=True))
-            row_map: RowMap = self.residual_map(c, batch, windows)
+            row_map: RowMap = self.residual_map(c, batch, windows).strided(stride)
             residual = self._pointwise(c, num_windows)
             return CollocationObjective(residual, lift, rebuild(functions), row_map, self.ridge)
 
@@ -225,12 +236,12 @@ class HardConstraint(nn.Module):
             shape = batch * num_windows, objective.basis.num_basis
             start = torch.full(shape, self.initial_coefficient, dtype=torch.float64, device=device)
             solution = solver.solve(objective, start)
-            rows = objective.rows(solution.coefficients) if windows is None else None
+            rows = objective.rows(solution.coefficients) if windows is None and stride == 1 else None
         w, cost = solution.coefficients, solution.cost
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (basis, *tensors)):
             if is_envelope:  # the combined field alone passes the operators
-                features = lift_features + self.operator(combined(basis, w)[:, None], homogeneous)[:, 0]
-                squares = self._rows(features, conditions.c).to(w.dtype).flatten(1).square().sum(dim=1)
+                features = conditions.lift_features + self.operator(combined(basis, w)[:, None], homogeneous)[:, 0]
+                squares = self._rows(features[picked], conditions.c, stride).to(w.dtype).flatten(1).square().sum(dim=1)
                 cost = 0.5 * squares + 0.5 * self.ridge * w.square().sum(dim=1)
             else:
                 if gradient == "implicit" and solver.max_steps > 0:

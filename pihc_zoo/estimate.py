@@ -99,7 +99,7 @@ class ErrorEstimator(nn.Module):
         self.refine = Readout(operator, self.grid.time.nodes, points)
 
     def forward(
-        self, u: Tensor, conditions: Conditions, fine_initial: Tensor, carried: Tensor | None = None
+        self, u: Tensor, conditions: Conditions, fine_initial: Tensor, carried: Tensor | None = None, residual=None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The error field and its mean square.
 
@@ -107,7 +107,7 @@ class ErrorEstimator(nn.Module):
             u: (batch, time, *space) at the nodes.
             conditions: of the window.
             fine_initial: (batch, *fine space) the initial condition at the fine nodes.
-            carried: unused; the conditions are exact.
+            carried, residual: unused; the conditions are exact, the residual is that of the fine grid.
 
         Returns:
             (batch, *fine grid) of e ≈ u − u_true; (batch,) weighted sums of e² and u² over the times
@@ -176,12 +176,22 @@ class DefectEstimator(nn.Module):
         return u
 
     def forward(
-        self, u: Tensor, conditions: Conditions, fine_initial: Tensor, carried: Tensor | None = None
+        self,
+        u: Tensor,
+        conditions: Conditions,
+        fine_initial: Tensor,
+        carried: Tensor | None = None,
+        residual: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As `ErrorEstimator`, for one window; ``carried`` (batch, *fine space) is the error at its start.
 
         At the first window it is what the grid does not carry of the initial condition, and not given.
+        ``residual`` (batch, time, *space), the mapped one at the nodes, serves where the grid is not refined:
+        without dealiasing it holds, aliased, what products send beyond the band.
         """
+        if residual is not None and self.grid.shape == self.coarse.grid.shape:
+            before = conditions.u0 - fine_initial if carried is None else carried
+            return self._error(residual, u, conditions, before)
         difference = self.coarse.rate((u - conditions.lift)[:, None])[:, 0]
         fine, rate = self._refined(torch.stack([u, conditions.lift_rate + difference])).unbind(0)
         if carried is None:
@@ -190,7 +200,10 @@ class DefectEstimator(nn.Module):
         dims = [1] * len(self.grid.shape)
         own = {key: value.reshape(-1, *dims) for key, value in conditions.c.items()}
         rows = ProblemResidual(self.problem, own)(features[:, 0]) * self.linearised.row_scale.reshape(-1, *dims[1:])
-        defect = self.linearised.inverse(conditions.c, u.shape[0]).apply(rows[:, None])[:, 0]
+        return self._error(rows, fine, conditions, carried)
+
+    def _error(self, rows: Tensor, fine: Tensor, conditions: Conditions, carried: Tensor):
+        defect = self.linearised.inverse(conditions.c, fine.shape[0]).apply(rows[:, None])[:, 0]
         error = carried[:, None] + self.growth * defect
         size, scale = ((f * self.weights).flatten(1).square().sum(dim=1) for f in (error, fine))
         return error, size, scale

@@ -51,6 +51,20 @@ class RowMap:
         rows = (rows if self.inverse is None else self.inverse.transpose(rows)) * self.scale
         return rows if self.projection is None else self.projection.transpose(rows)
 
+    def strided(self, stride: int) -> RowMap:
+        """The map of every ``stride``-th point along each space axis, weighted to the same sums.
+
+        Raises:
+            ValueError: P is not pointwise.
+        """
+        if stride == 1:
+            return self
+        if self.multiplier is None:
+            raise ValueError("a stride of the collocation points needs a pointwise residual map without dealiasing")
+        num_space = self.weights.dim() - 1
+        picked = (..., *[slice(None, None, stride)] * num_space)
+        return RowMap(self.scale[picked], self.weights[picked] * stride ** (num_space / 2))
+
     def take(self, rows: Tensor) -> RowMap:
         """The map of some subproblems."""
         scale, weights = (

@@ -121,7 +121,7 @@ class Surrogate(nn.Module):
         solver_class, settings = configuration.lookup(
             "solver", config["solver"], {"levenberg_marquardt": LevenbergMarquardt}
         )
-        extra = {key: settings.pop(key) for key in ("ridge", "initial_coefficient", "precision") if key in settings}
+        extra = {key: settings.pop(key) for key in ("ridge", "initial_coefficient", "precision", "stride") if key in settings}
         solver = configuration.build("solver", solver_class, settings)
         constraint = HardConstraint(operator, ansatz, residual_map, decomposition, solver, **extra)
         return cls(network, constraint, config)
@@ -385,7 +385,7 @@ class Surrogate(nn.Module):
             field, conditions = window.field, window.conditions
             fields.append(self.read(window, times, request.points))
             rows = constraint.rows(field.u, conditions) if field.rows is None else field.rows
-            error, error_size, fine_size = estimator(field.u, conditions, fine_initial, carried)
+            error, error_size, fine_size = estimator(field.u, conditions, fine_initial, carried, rows / weights)
             sums.append(
                 torch.cat(
                     [

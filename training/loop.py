@@ -74,7 +74,7 @@ def train(
             u0, parameters = draw(settings.batch, rng)
         else:
             places, u0, parameters = pool.take(settings.batch, rng)
-        field = model.constrained(u0, model.tensors(parameters), gradient="envelope")
+        field = model.constrained(u0, model.tensors(parameters), gradient="envelope", stride=1)
         loss, left_out = residual_loss(field, settings.loss)
         rate = cosine_rate(settings.learning_rate, step, settings.steps, settings.warmup)
         take_step(loss, optimiser, rate, settings.clip)

@@ -64,9 +64,9 @@ class PeriodicFeatures(nn.Module):
     def _register(self, name: str, matrix) -> None:
         self.register_buffer(name, torch.as_tensor(matrix, dtype=torch.float64), persistent=False)
 
-    def _through(self, field: Tensor, prefix: str) -> Tensor:
+    def _through(self, field: Tensor, prefix: str, stride: int = 1) -> Tensor:
         for dim in range(-1, -len(self.names) - 1, -1):
-            field = along(field, getattr(self, f"{prefix}_{self.names[dim]}"), dim)
+            field = along(field, getattr(self, f"{prefix}_{self.names[dim]}")[::stride], dim)
         return field
 
     def to_modes(self, values: Tensor) -> Tensor:
@@ -77,9 +77,9 @@ class PeriodicFeatures(nn.Module):
         """Modes (..., *modes) ↦ values at nodes (..., *space)."""
         return self._through(modes, "nodes")
 
-    def at_collocation(self, modes: Tensor) -> Tensor:
+    def at_collocation(self, modes: Tensor, stride: int = 1) -> Tensor:
         """Modes (..., *modes) ↦ values at collocation points (..., *collocation)."""
-        return self._through(modes, "values")
+        return self._through(modes, "values", stride)
 
     def project(self, values: Tensor) -> Tensor:
         """Values at collocation points (..., *collocation) ↦ the modes that the nodes carry."""
@@ -102,7 +102,10 @@ class PeriodicFeatures(nn.Module):
 
     def power(self, exponent: int) -> Tensor:
         """(*modes) multiplier of Δ^exponent; zero for the mean of an inverse."""
-        return getattr(self, f"power_{exponent}") if exponent else torch.ones_like(self.squares)
+        if not exponent:
+            return torch.ones_like(self.squares)
+        known = self._buffers.get(f"power_{exponent}")
+        return self._power(exponent) if known is None else known
 
     def _power(self, exponent: int) -> Tensor:
         if exponent >= 0:
@@ -110,11 +113,14 @@ class PeriodicFeatures(nn.Module):
         safe = torch.where(self.squares > 0, self.squares, 1.0)
         return torch.where(self.squares > 0, (-safe) ** exponent, 0.0)
 
-    def forward(self, modes: Tensor, skip: frozenset[str] = frozenset()) -> dict[str, Tensor]:
+    def forward(
+        self, modes: Tensor, skip: frozenset[str] = frozenset(), stride: int = 1
+    ) -> dict[str, Tensor]:
         """Features at collocation points by name; time derivatives and ``skip`` are left out.
 
         Args:
             modes: (..., *modes).
+            stride: at every so many points along each axis.
         """
         wanted: dict[tuple[int, ...], dict[str, int]] = {}  # orders → feature → power of the Laplacian
         for name, feature in self.problem.features.items():
@@ -128,7 +134,7 @@ class PeriodicFeatures(nn.Module):
             """The last len(orders) axes of all powers at once; shared between features."""
             if orders not in partial:
                 dim = -len(orders)
-                matrix = getattr(self, f"synthesis_{self.names[dim]}_{orders[0]}")
+                matrix = getattr(self, f"synthesis_{self.names[dim]}_{orders[0]}")[::stride]
                 partial[orders] = along(transform(orders[1:]), matrix, dim)
             return partial[orders]
 
@@ -139,7 +145,7 @@ class PeriodicFeatures(nn.Module):
             picked = [powers.index(power) for power in group.values()]
             if picked != list(range(len(powers))):
                 before = before[picked]
-            matrix = getattr(self, f"synthesis_{self.names[0]}_{orders[0]}")
+            matrix = getattr(self, f"synthesis_{self.names[0]}_{orders[0]}")[::stride]
             fields |= dict(zip(group, along(before, matrix, -len(orders)).unbind(0), strict=True))
         return fields
 
@@ -221,12 +227,12 @@ class PeriodicFeatureOperator(nn.Module):
                 fields[name] = self.features.at_collocation(rate_modes)
         return torch.stack([fields[name] for name in self.problem.features], dim=2)
 
-    def separable(self, basis: SeparableBasis) -> SeparableFeatures:
-        """Features of basis functions c_i(x) φ_i(t) at collocation points."""
+    def separable(self, basis: SeparableBasis, stride: int = 1) -> SeparableFeatures:
+        """Features of basis functions c_i(x) φ_i(t) at every ``stride``-th collocation point along each axis."""
         modes = self.features.to_modes(basis.space)
-        fields = self.features(modes)
+        fields = self.features(modes, stride=stride)
         is_rate = tuple("t" in feature.orders for feature in self.problem.features.values())
-        values = self.features.at_collocation(modes) if any(is_rate) else None
+        values = self.features.at_collocation(modes, stride) if any(is_rate) else None
         space = torch.stack([fields.get(name, values) for name in self.problem.features], dim=1)
         time = torch.stack([basis.rate if flag else basis.time for flag in is_rate])
         return SeparableFeatures(space, time, is_rate)
