@@ -147,6 +147,35 @@ def test_the_error_in_time_is_the_asked_one(rtol):
     assert distance(PseudoSpectral(NavierStokes2D(), num_nodes=12, rtol=rtol)(u0, c, times=times), truth) < rtol
 
 
+def test_every_trajectory_is_solved_on_a_grid_that_resolves_it():
+    """A grid that is too coarse for one viscosity is refined for it alone, and then the answer has converged."""
+    u0, c = waves(3, 64), {"nu": np.array([1e-3, 1e-1, 5e-3])}
+    solver = PseudoSpectral(Burgers(), least_nodes=64, tail=1e-6)
+    found, truth = solver(u0, c), PseudoSpectral(Burgers(), num_nodes=2048)(u0, c)
+    for i in range(3):
+        assert distance(found[i], truth[i]) < 1e-6
+    assert solver.resolution(u0[1:2], {"nu": 1e-1}) == (64,)
+    assert solver.resolution(u0, c)[0] >= 512
+    coarse = PseudoSpectral(Burgers(), num_nodes=64)(u0[1:2], {"nu": 1e-1})
+    assert_allclose(found[1], coarse[0], rtol=0, atol=1e-9)
+
+
+def test_refinement_ends_where_points_do():
+    u0 = waves(1, 64)
+    coarse = PseudoSpectral(Burgers(), num_nodes=128)(u0, {"nu": 1e-3})
+    found = PseudoSpectral(Burgers(), least_nodes=64, tail=1e-6, most_points=128)(u0, {"nu": 1e-3})
+    assert_allclose(found, coarse, rtol=0, atol=1e-12)
+
+
+def test_progress_counts_what_is_solved_again():
+    calls = []
+    PseudoSpectral(Burgers(), least_nodes=32, tail=1e-6)(
+        waves(2, 32), {"nu": 2e-2}, progress=lambda done, total: calls.append((done, total))
+    )
+    done, total = zip(*calls, strict=True)
+    assert done[-1] == total[-1] and (np.diff(total) >= 0).all() and total[-1] > total[0]
+
+
 def numpy_right_hand_side(n, nu):
     """Vorticity equation with numpy's transforms, quadratic products by the two-thirds rule."""
     k = 2 * np.pi * np.fft.fftfreq(n, 1 / n)

@@ -114,15 +114,10 @@ def reference_set(
             are in float32, that is to 6e-8, with or without it.
         fixed: values of some of the parameters ``inputs``, in place of drawn ones.
     """
-    rng = np.random.default_rng([seed, 2**31])
-    axes = list(problem.output_space.values())
-    axes = axes if num_points is None else [axis.sized(num_points) for axis in axes]
-    u0 = family.sample(count, [axis.nodes for axis in axes], rng)
-    parameters = _sample_parameters(problem, tuple(inputs), count, rng)
+    u0, parameters = _draw(problem, family, inputs, count, seed, num_points)
     parameters |= {key: np.full(count, float(value)) for key, value in (fixed or {}).items()}
-    drawn = {"u0": u0, **{f"parameter_{key}": value for key, value in parameters.items()}}
-    stored = _read_cache(cache)
-    if "u" in stored and all(key in stored and np.array_equal(stored[key], drawn[key]) for key in drawn):
+    drawn, stored = _named(u0, parameters), _read_cache(cache)
+    if _holds(stored, u0, parameters):
         return ReferenceSet(u0, parameters, stored["u"])
     solve = truth_solver(problem)
     size = _TRUTH_BATCH if is_periodic(problem) else 1
@@ -148,10 +143,38 @@ def reference_set(
     return ReferenceSet(u0, parameters, u)
 
 
-def fine_reference_set(problem, *draw: Any, **options: Any) -> ReferenceSet:
+def fine_reference_set(
+    problem, family: Family, inputs: Iterable[str], count: int, seed: int, cache: Path | None = None
+) -> ReferenceSet:
     """`reference_set` on as many points per periodic axis as the truth has, to be resampled from."""
     native = max(len(axis.nodes) for axis in problem.output_space.values())
-    return reference_set(problem, *draw, num_points=max(TRUTH_NODES, native), **options)
+    stored = _read_cache(cache)
+    points = stored["u0"].shape[-1] if "u0" in stored else max(TRUTH_NODES, native)
+    u0, parameters = _draw(problem, family, inputs, count, seed, points)
+    if not _holds(stored, u0, parameters):
+        points = max(points, *truth_solver(problem).resolution(u0, parameters))
+    return reference_set(problem, family, inputs, count, seed, cache, num_points=points)
+
+
+def _holds(stored: dict[str, np.ndarray], u0: np.ndarray, parameters: dict[str, np.ndarray]) -> bool:
+    """Whether a cache is of these very draws."""
+    drawn = _named(u0, parameters)
+    return "u" in stored and all(key in stored and np.array_equal(stored[key], drawn[key]) for key in drawn)
+
+
+def _named(u0: np.ndarray, parameters: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {"u0": u0, **{f"parameter_{key}": value for key, value in parameters.items()}}
+
+
+def _draw(
+    problem, family: Family, inputs: Iterable[str], count: int, seed: int, num_points: int | None
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Initial conditions, and parameters ``inputs``; the same fields whatever the number of points."""
+    rng = np.random.default_rng([seed, 2**31])
+    axes = list(problem.output_space.values())
+    axes = axes if num_points is None else [axis.sized(num_points) for axis in axes]
+    u0 = family.sample(count, [axis.nodes for axis in axes], rng)
+    return u0, _sample_parameters(problem, tuple(inputs), count, rng)
 
 
 def _read_cache(cache: Path | None) -> dict[str, np.ndarray]:

@@ -100,6 +100,11 @@ class FourierSemiDiscrete(SemiDiscrete):
         super().__init__(problem, space)
         self.features = FourierFeatures(problem, space, dtype, device)
         names, multipliers = self.features.multipliers(self.skip)
+        outer = torch.zeros((), device=device, dtype=torch.bool)
+        for name, axis in space.items():
+            k = getattr(self.features, f"k_{name}").abs() * axis.length / (2 * torch.pi)
+            outer = outer[..., None] | (k > 0.75 * axis.band)
+        self.outer = outer.to(dtype)  # (*spectrum) 1 on modes in the outer quarter of the band of any axis
         self.largest = {name: float(own.abs().max()) for name, own in zip(names, multipliers, strict=True)}
 
     def fastest(self, modes: Tensor, c: dict[str, Tensor]) -> Tensor:

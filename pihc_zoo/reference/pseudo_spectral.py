@@ -60,6 +60,10 @@ class PseudoSpectral:
         dtype, device: where and how it computes; answers come back as float64 numpy arrays.
         least_nodes: a finer grid than this, for ``num_nodes=None``, only where the initial condition
             has modes that it does not carry.
+        tail: for ``num_nodes=None``, the largest share (relative L2, at output times) of a solution that may
+            lie in the outer quarter of the band; a trajectory with more is solved again on twice the
+            nodes, and so on. Default: one grid serves all.
+        most_points: grids of more points in all are not tried; there the answer is what it is.
 
     Raises:
         ValueError: an axis that is not periodic.
@@ -76,6 +80,8 @@ class PseudoSpectral:
         dtype: torch.dtype = torch.float64,
         device: Any = "cpu",
         least_nodes: int | None = None,
+        tail: float | None = None,
+        most_points: int = 2**16,
     ):
         for name, axis in problem.output_space.items():
             if not axis.is_periodic:
@@ -89,6 +95,7 @@ class PseudoSpectral:
         self.problem, self.axes = problem, dict(problem.output_space)
         self.num_nodes, self.dealiasing, self.least_nodes = num_nodes, dealiasing, least_nodes
         self.steps, self.safety, self.rtol, self.dtype, self.device = steps, safety, rtol, dtype, device
+        self.tail, self.most_points = tail, most_points
         self._made: dict[tuple[int, ...], FourierSemiDiscrete] = {}
         if num_nodes is not None:
             self._discretisation(self._per_axis(num_nodes))
@@ -202,25 +209,8 @@ class PseudoSpectral:
         canonical = values if input_x is None else self._canonical(values, positions)
         times = self.problem.output_times if times is None else np.atleast_1d(np.asarray(times, dtype=np.float64))
         asked = np.unique(np.concatenate([[0.0], times]))
-        model = self._discretisation(self._nodes_for(canonical))
-        read = self._reader(model, outputs)
-        c = {key: value.to(self.device, self.dtype) for key, value in self.problem.as_tensors(parameters or {}).items()}
-
-        batch, size = len(values), len(values)
-        if torch.device(self.device).type == "cpu":
-            size = max(1, _POINTS_A_PASS // int(np.prod(model.features.shape)))
-        u = np.empty((batch, len(asked), *(len(points) for points in outputs)))
-        total = batch * max(1, len(asked) - 1)
-        for first in range(0, batch, size):
-            rows = slice(first, first + size)
-            own = {key: value[rows] if value.dim() else value for key, value in c.items()}
-            start = torch.as_tensor(np.ascontiguousarray(canonical[rows]), device=self.device)
-
-            def report(part: int, first: int = first, count: int = len(start)) -> None:
-                if progress is not None:
-                    progress(first * (len(asked) - 1) + part * count, total)
-
-            self._solve(model, start, own, asked, read, u[rows], report)
+        u, _ = self._refined(canonical, parameters or {}, asked, outputs, progress)
+        batch = len(values)
         is_same = all(np.array_equal(a, b) for a, b in zip(outputs, positions, strict=True))
         if is_same:
             u[:, 0] = values
@@ -234,6 +224,54 @@ class PseudoSpectral:
         if not np.array_equal(asked, times):
             u = u[:, np.searchsorted(asked, times)]
         return u[0] if is_single else u
+
+    def resolution(self, u0: np.ndarray, parameters: dict[str, Any] | None = None) -> tuple[int, ...]:
+        """Nodes per axis of the finest grid on which any trajectory of a batch (batch, *space) is solved."""
+        values = np.ascontiguousarray(u0, dtype=np.float64)
+        times = np.asarray(self.problem.output_times, dtype=np.float64)
+        outputs = [points[:1] for points in self._positions(None, values.shape[1:], "u0")]
+        return self._refined(values, parameters or {}, np.unique(np.append(times, 0.0)), outputs, None)[1]
+
+    @torch.no_grad()
+    def _refined(
+        self,
+        values: np.ndarray,
+        parameters: dict[str, Any],
+        times: np.ndarray,
+        outputs: list[np.ndarray],
+        progress: Callable[[int, int], Any] | None,
+    ) -> tuple[np.ndarray, tuple[int, ...]]:
+        """Trajectories (batch, time, *outputs), each on a grid that resolves it, and the finest of the grids."""
+        c = {key: value.to(self.device, self.dtype) for key, value in self.problem.as_tensors(parameters).items()}
+        u = np.full((len(values), len(times), *(len(points) for points in outputs)), np.nan)
+        intervals = max(1, len(times) - 1)
+        rows, nodes = np.arange(len(values)), self._nodes_for(values)
+        done, total = 0, len(rows) * intervals
+        while True:
+            finer = tuple(2 * n for n in nodes)
+            is_last = self.num_nodes is not None or self.tail is None or np.prod(finer) > self.most_points
+            model = self._discretisation(nodes)
+            read, size, too_rough = self._reader(model, outputs), len(rows), []
+            if torch.device(self.device).type == "cpu":
+                size = max(1, _POINTS_A_PASS // int(np.prod(model.features.shape)))
+            for first in range(0, len(rows), size):
+                part = rows[first : first + size]
+                own = {key: value[torch.as_tensor(part)] if value.dim() else value for key, value in c.items()}
+                start = torch.as_tensor(np.ascontiguousarray(values[part]), device=self.device)
+
+                def report(number: int, before: int = done, count: int = len(part)) -> None:
+                    if progress is not None:
+                        progress(before + number * count, total)
+
+                answer = np.empty((len(part), *u.shape[1:]))
+                is_rough = self._solve(model, start, own, times, read, answer, report, np.inf if is_last else self.tail)
+                u[part] = answer
+                too_rough.append(part[is_rough])
+                done += len(part) * intervals
+            rows = np.concatenate(too_rough)
+            if not len(rows):
+                return u, nodes
+            nodes, total = finer, total + len(rows) * intervals
 
     def _reader(self, model: FourierSemiDiscrete, points: list[np.ndarray]) -> Callable[[Tensor], np.ndarray]:
         """Modes (..., *spectrum) ↦ float64 values at ``points``."""
@@ -272,8 +310,12 @@ class PseudoSpectral:
         read: Callable[[Tensor], np.ndarray],
         out: np.ndarray,
         report: Callable[[int], None],
-    ) -> None:
-        """Writes the trajectories of one pass, (batch, time, *space), into ``out``."""
+        tail: float,
+    ) -> np.ndarray:
+        """Writes the trajectories of one pass, (batch, time, *space), into ``out``; which exceed ``tail``.
+
+        Where all do the rest of the pass is not computed. Finite initial values with no finite end count as such.
+        """
         features = model.features
         dims = tuple(range(-len(self.axes), 0))
         modes = torch.fft.rfftn(values, dim=dims, norm="forward")
@@ -283,6 +325,14 @@ class PseudoSpectral:
         halves: dict[float, Tensor] = {}
         is_failed = torch.zeros(len(values), dtype=torch.bool, device=values.device)
         formed = model.with_parameters(c)
+        is_given = torch.isfinite(values.flatten(1)).all(dim=1)
+        is_rough = torch.zeros_like(is_failed)
+
+        def written(row: int, v: Tensor) -> None:
+            out[:, row] = read(v)
+            if tail < np.inf:
+                outer = (v * model.outer).flatten(1).norm(dim=1)
+                is_rough.logical_or_(is_given & ~(outer <= tail * v.flatten(1).norm(dim=1)))
 
         def advance(v: Tensor, start: Tensor, step: float) -> Tensor:
             if step not in halves:
@@ -290,7 +340,7 @@ class PseudoSpectral:
                 halves[step] = torch.exp(-symbol * (step / 2))
             return integrating_factor_step(v, lambda w: start if w is v else formed(w), halves[step], step)
 
-        out[:, 0] = read(modes)
+        written(0, modes)
         done, ahead = 0, None  # ahead: n(u) at the start of the next step, where it is known
         accurate = np.inf  # the longest step that is accurate enough
         for number, part in enumerate(self._plan(times)):
@@ -317,13 +367,18 @@ class PseudoSpectral:
                 ahead = formed(modes)
                 rates = [-part.size * (symbol * u + n) for u, n in ((before, start), (modes, ahead))]
                 for row, s in inside:
-                    out[:, row] = read(_hermite(before, rates[0], modes, rates[1], s))
+                    written(row, _hermite(before, rates[0], modes, rates[1], s))
             for row, s in part.outputs:
                 if s >= 1:
-                    out[:, row] = read(modes)
+                    written(row, modes)
             done += len(part.outputs)
             report(done)
+            if is_rough.all():
+                break
         out[is_failed.cpu().numpy()] = np.nan
+        if tail < np.inf:
+            is_rough |= is_failed & is_given
+        return is_rough.cpu().numpy()
 
     def _growth(self, modes: Tensor, difference: Tensor, size: float) -> float:
         """By how much a step may grow; ``difference``: of one step of ``size`` and two of half of it.
