@@ -259,7 +259,7 @@ class PseudoSpectral:
                 own = {key: value[torch.as_tensor(part)] if value.dim() else value for key, value in c.items()}
                 start = torch.as_tensor(np.ascontiguousarray(values[part]), device=self.device)
 
-                def report(number: int, before: int = done, count: int = len(part)) -> None:
+                def report(number: int, before: int = done, count: int = len(part), total: int = total) -> None:
                     if progress is not None:
                         progress(before + number * count, total)
 
