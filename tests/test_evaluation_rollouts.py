@@ -145,4 +145,4 @@ def test_report_is_json_and_its_card_renders(model, tmp_path, monkeypatch):
 
 def test_default_families_are_periodic(model):
     assert all(family.is_periodic for family in evaluation.default_families(model).values())
-    assert evaluation.family_of("strong_vorticity", model) == FAMILIES["strong_vorticity"]()
+    assert evaluation.family_of("periodic_strong_fields", model) == FAMILIES["periodic_strong_fields"]()

@@ -346,7 +346,7 @@ class PeriodicShortWaves(Family):
 
 
 @dataclass(frozen=True)
-class StrongVorticity(PeriodicGaussianProcess):
+class PeriodicStrongFields(PeriodicGaussianProcess):
     """The periodic Gaussian process with five times the amplitude."""
 
     scale: float = 5.0
@@ -367,10 +367,10 @@ FAMILIES: dict[str, type[Family]] = {
     "periodic_square_waves": PeriodicSquareWaves,
     "periodic_noise": PeriodicNoise,
     "periodic_short_waves": PeriodicShortWaves,
-    "strong_vorticity": StrongVorticity,
+    "periodic_strong_fields": PeriodicStrongFields,
 }
 OUT_OF_FAMILY = ("square_waves", "narrow_pulses", "white_noise", "short_waves", "high_plateaus")
-PERIODIC_OUT_OF_FAMILY = ("periodic_square_waves", "periodic_noise", "periodic_short_waves", "strong_vorticity")
+PERIODIC_OUT_OF_FAMILY = ("periodic_square_waves", "periodic_noise", "periodic_short_waves", "periodic_strong_fields")
 
 
 def out_of_family(space: dict[str, Any]) -> tuple[str, ...]:
