@@ -45,9 +45,14 @@ class SeparableBasis:
         weights = (w.to(self.space.dtype)[:, :, None] * self.time).transpose(1, 2)  # (batch, time, basis)
         return (weights @ self.space.flatten(2)).unflatten(2, self.space.shape[2:])
 
-    def windowed(self, psi: Tensor) -> SeparableBasis:
-        """ψ_k b_i for the partition of unity ψ (expert, 1, *space), experts slowest."""
+    def windowed(self, psi: Tensor, has_mean: bool = True) -> SeparableBasis:
+        """ψ_k b_i for the partition of unity ψ (expert, 1, *space), experts slowest; without mean if so asked.
+
+        The means of ψ_k b_i add up to that of b_i, so that functions without mean still sum to b_i.
+        """
         space = (self.space[:, None] * psi).flatten(1, 2)
+        if not has_mean:
+            space = space - space.flatten(2).mean(dim=2).reshape(*space.shape[:2], *[1] * (space.dim() - 2))
         repeats = len(psi)
         return SeparableBasis(space, self.time.repeat(repeats, 1), self.rate.repeat(repeats, 1))
 

@@ -22,7 +22,6 @@ from .solvers.levenberg_marquardt import LevenbergMarquardt
 from .solvers.report import LeastSquaresSolution
 from .status import Status
 
-
 _PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
 
 
@@ -100,11 +99,12 @@ class HardConstraint(nn.Module):
         u0 = u0.to(self.precision)
         c = {key: value.to(self.precision) for key, value in c.items()}
         closures = self.operator.closures(c)
-        lift, rate = self.ansatz.lift.evolve(u0, c, self.operator, closures)
-        if rate is None:
+        evolution = self.ansatz.lift.evolve(u0, c, self.operator, closures)
+        lift, rate = evolution.u, evolution.rate
+        if evolution.modes is None:
             features = self.operator(lift[:, None], closures, u0[:, None])[:, 0]
         else:
-            features = self.operator(lift[:, None], closures, rate=rate[:, None])[:, 0]
+            features = self.operator.from_modes(evolution.modes[:, :1], evolution.modes[:, 1:])[:, 0]
         residual, corrections = self._corrections(features, closures, c)
         return Conditions(u0, c, closures, lift, features, rate, residual, corrections)
 
@@ -204,9 +204,13 @@ class HardConstraint(nn.Module):
         if isinstance(basis, SeparableBasis) and (windows is not None or decomposition.counts.get("t", 1) > 1):
             basis = basis.dense()
         if isinstance(basis, SeparableBasis):
-            basis = basis if decomposition.num_experts == 1 else basis.windowed(psi[:, :1])
+            if decomposition.num_experts > 1:
+                basis = basis.windowed(psi[:, :1], has_mean=not self.problem.conserves_mean)
         elif psi is not None:
             basis = (basis[:, None] * psi[:, None]).flatten(1, 2)  # (batch, expert·basis, time, *space)
+            if self.problem.conserves_mean:
+                mean = basis.flatten(3).mean(dim=3)
+                basis = basis - mean.reshape(*mean.shape, *[1] * len(self.grid.space))
         num_windows = 1 if windows is None else windows.num_windows
         homogeneous = {name: closure.homogeneous() for name, closure in conditions.closures.items()}
         is_envelope = gradient == "envelope" and windows is None

@@ -18,7 +18,6 @@ from numpy.polynomial import legendre
 
 from .operators.finite_difference import fornberg_weights, stencil_matrix
 
-
 _INPUT_STENCIL = 6  # width of the interpolation of initial conditions
 
 
@@ -358,7 +357,9 @@ class FourierAxis(Axis):
         """As `Axis.resampling`, from equally spaced points of the whole period; modes above ``band`` are cut."""
         axis = replace(self, num_nodes=2 * (len(source) // 2), start=float(source[0]))
         if len(source) % 2 or not np.allclose(source, axis.nodes, rtol=0, atol=1e-9 * self.length):
-            raise ValueError("values on a periodic axis are read at an even number of equally spaced points of the period")
+            raise ValueError(
+                "values on a periodic axis are read at an even number of equally spaced points of the period"
+            )
         band = axis.band if band is None else min(band, axis.band)
         kept = np.r_[0 : band + 1, axis.band + 1 : axis.band + band + 1]
         return axis.modes(target)[:, kept] @ axis.analysis()[kept]

@@ -6,6 +6,8 @@ itself to few modes, ``constant`` continues the initial values.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,21 @@ from .operators.periodic import SemiDiscrete
 from .solvers.runge_kutta import integrating_factor_step
 
 _STENCIL = 9  # steps that a time node is read from: polynomials through many more amplify rounding
+
+
+@dataclass
+class Evolution:
+    """A lift in time.
+
+    Attributes:
+        u: (batch, time, *space) values at the nodes.
+        rate: likewise its time derivative, where it is known better than from the nodes.
+        modes: (batch, 2, time, *modes) both on periodic axes.
+    """
+
+    u: Tensor
+    rate: Tensor | None = None
+    modes: Tensor | None = None
 
 
 class Lift(nn.Module):
@@ -34,9 +51,9 @@ class Lift(nn.Module):
         """(batch, *space) initial values at the nodes ↦ (batch, time, *space)."""
         raise NotImplementedError
 
-    def evolve(self, u0: Tensor, c: dict[str, Tensor], operator, closures) -> tuple[Tensor, Tensor | None]:
-        """The lift and its time derivative where it is known better than from the nodes."""
-        return self(u0, c, operator, closures), None
+    def evolve(self, u0: Tensor, c: dict[str, Tensor], operator, closures) -> Evolution:
+        """The lift with what is known of it beyond its values at the nodes."""
+        return Evolution(self(u0, c, operator, closures))
 
     def correction(self, residual: Tensor, c: dict[str, Tensor]) -> Tensor:
         """−A⁻¹ρ: to first order, what a field with residual ρ lacks; (batch, time, *space)."""
@@ -128,7 +145,7 @@ class IntegratedLift(Lift):
         return low
 
     def forward(self, u0, c, operator, closures):
-        return self.evolve(u0, c, operator, closures)[0]
+        return self.evolve(u0, c, operator, closures).u
 
     def evolve(self, u0, c, operator, closures):
         modes = operator.features.to_modes(u0)
@@ -150,7 +167,7 @@ class IntegratedLift(Lift):
         high = (modes * self.unresolved)[:, None] * torch.exp(-decay * self.nodes.reshape(-1, *[1] * (u0.dim() - 1)))
         both = self._spread(at_nodes, modes) + torch.stack([high, -decay * high], dim=1)
         u, rate = operator.features.to_nodes(both).unbind(1)
-        return u, rate
+        return Evolution(u, rate, both)
 
 
 LIFTS: dict[str, type[Lift]] = {"linearised": LinearisedLift, "constant": ConstantLift, "integrated": IntegratedLift}

@@ -66,10 +66,10 @@ def finetune(
         model.problem,
         model.parameter_inputs,
         trajectories.u0,
-        x=trajectories.x,
+        x=trajectories.points,
         times=trajectories.t,
         parameters=trajectories.parameters,
-        input_x=trajectories.x,
+        input_x=trajectories.points,
     )
     check_values(model.problem, trajectories.u0, on_failure="raise")
     rng = np.random.default_rng(seed)

@@ -28,9 +28,7 @@ class ReplayPool:
         rng: of the first draws.
     """
 
-    def __init__(
-        self, draw: Draw, size: int, num_windows: int, bound: float, restart: float, rng: np.random.Generator
-    ):
+    def __init__(self, draw: Draw, size: int, num_windows: int, bound: float, restart: float, rng: np.random.Generator):
         self.draw, self.num_windows, self.bound, self.restart = draw, num_windows, bound, restart
         self.states, parameters = draw(size, rng)
         self.parameters = {key: torch.as_tensor(value) for key, value in parameters.items()}

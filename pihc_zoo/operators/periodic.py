@@ -113,9 +113,7 @@ class PeriodicFeatures(nn.Module):
         safe = torch.where(self.squares > 0, self.squares, 1.0)
         return torch.where(self.squares > 0, (-safe) ** exponent, 0.0)
 
-    def forward(
-        self, modes: Tensor, skip: frozenset[str] = frozenset(), stride: int = 1
-    ) -> dict[str, Tensor]:
+    def forward(self, modes: Tensor, skip: frozenset[str] = frozenset(), stride: int = 1) -> dict[str, Tensor]:
         """Features at collocation points by name; time derivatives and ``skip`` are left out.
 
         Args:
@@ -219,6 +217,14 @@ class PeriodicFeatureOperator(nn.Module):
         else:
             closed = self.close_time(modes, self.features.to_modes(initial))
             rate_modes = self._rate(self.rate_matrix, closed)
+        return self.from_modes(modes, rate_modes)
+
+    def from_modes(self, modes: Tensor, rate_modes: Tensor) -> Tensor:
+        """Features (batch, basis, feature, time, *collocation) of fields and their time derivatives.
+
+        Args:
+            modes, rate_modes: (batch, basis, time, *modes) of u and u_t.
+        """
         fields = self.features(modes)
         for name, feature in self.problem.features.items():
             if "t" in feature.orders:
@@ -369,7 +375,9 @@ class SemiDiscrete(nn.Module):
         values = {key: torch.sin((i + 2) * points + i) for i, key in enumerate(problem.features)}
         shifted = {**values, name: values[name] + 0.75}
         difference = (problem.residual(shifted, c) - problem.residual(values, c)) / 0.75
-        return bool(torch.allclose(difference, problem.linearised(c)[name].expand_as(difference), rtol=1e-9, atol=1e-14))
+        return bool(
+            torch.allclose(difference, problem.linearised(c)[name].expand_as(difference), rtol=1e-9, atol=1e-14)
+        )
 
     def symbol(self, c: dict[str, Tensor]) -> Tensor:
         """(batch or 1, *modes) σ / a_t."""

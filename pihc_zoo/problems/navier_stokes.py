@@ -73,7 +73,9 @@ class NavierStokes2D(Problem):
                     "around the square): subtract the mean"
                 )
             elif max(-values.min(), values.max()) > self.state_range[1]:
-                problems.append(f"initial vorticity reaches {np.abs(values).max():.3g}; at most {self.state_range[1]:g}")
+                problems.append(
+                    f"initial vorticity reaches {np.abs(values).max():.3g}; at most {self.state_range[1]:g}"
+                )
             else:
                 problems.append(None)
         return problems
