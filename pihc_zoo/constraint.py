@@ -6,7 +6,7 @@ u₀, basis → lift → features (global) → windows → collocation → solve
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -87,6 +87,8 @@ class HardConstraint(nn.Module):
             raise ValueError(f"stride must be at least 1, got {stride}")
         self.precision, self.stride = _PRECISIONS[precision], stride
         self._windows: dict = {}
+        is_non_local = [feature.laplacian < 0 for feature in self.problem.features.values()]
+        self.register_buffer("non_local", torch.tensor(is_non_local), persistent=False)
         self.to(self.precision)
 
     def conditions(self, u0: Tensor, c: dict[str, Tensor]) -> Conditions:
@@ -193,7 +195,7 @@ class HardConstraint(nn.Module):
             decomposition, solver: override the defaults.
             gradient: "implicit" gives coefficients the exact adjoint. "envelope" detaches them,
                 exact only for a loss that is a function of ``cost`` alone.
-            stride: overrides the default.
+            stride: overrides the default; independent experts take all points.
         """
         stride = stride or self.stride
         if gradient not in ("implicit", "envelope"):
@@ -212,6 +214,7 @@ class HardConstraint(nn.Module):
                 mean = basis.flatten(3).mean(dim=3)
                 basis = basis - mean.reshape(*mean.shape, *[1] * len(self.grid.space))
         num_windows = 1 if windows is None else windows.num_windows
+        stride = 1 if windows is not None else stride
         homogeneous = {name: closure.homogeneous() for name, closure in conditions.closures.items()}
         is_envelope = gradient == "envelope" and windows is None
         picked = (..., *[slice(None, None, stride)] * len(self.grid.space))
@@ -222,8 +225,9 @@ class HardConstraint(nn.Module):
         else:
             basis_features, rebuild = self.operator(seen, homogeneous)[picked], DenseFeatures
         if windows is not None:
-            if stride > 1:
-                raise ValueError("independent experts take all collocation points: choose stride 1, or joint experts")
+            if self.non_local.any():
+                frozen = self._frozen(basis, conditions, decomposition, solver)
+                lift_features, basis_features = lift_features + frozen, basis_features * ~self._along_features(2)
             lift_features, basis_features = windows.take(lift_features), windows.take(basis_features)
 
         keys = list(conditions.c)
@@ -256,6 +260,20 @@ class HardConstraint(nn.Module):
         return ConstrainedField(
             u, rows, w.unflatten(0, (batch, num_windows)), cost.unflatten(0, (batch, num_windows)), solution
         )
+
+    def _along_features(self, dim: int) -> Tensor:
+        """Which features are non-local, broadcasting against features at dimension ``dim``."""
+        return self.non_local.reshape(*[1] * dim, -1, *[1] * len(self.grid.shape))
+
+    @torch.no_grad()
+    def _frozen(self, basis: Tensor, conditions: Conditions, decomposition: Decomposition, solver) -> Tensor:
+        """(batch, feature, time, *space) non-local features of the previous sweep's blend, less the lift's."""
+        if decomposition.sweeps == 1:
+            return torch.zeros_like(conditions.lift_features)
+        before = replace(decomposition, sweeps=decomposition.sweeps - 1)
+        u = self.forward(basis.detach(), conditions, before, solver).u
+        homogeneous = {name: closure.homogeneous() for name, closure in conditions.closures.items()}
+        return self.operator((u - conditions.lift)[:, None], homogeneous)[:, 0] * self._along_features(1)
 
     def _merge(self, w: Tensor, basis: Tensor | SeparableBasis, lift: Tensor, windows) -> Tensor:
         if windows is None:

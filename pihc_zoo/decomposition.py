@@ -100,13 +100,34 @@ class Decomposition:
 
 
 @dataclass(frozen=True)
-class Disjoint(Decomposition):
+class Independent(Decomposition):
+    """Base of experts that are solved apart.
+
+    A non-local feature, such as velocity from vorticity, sees the whole domain, where an expert knows its
+    own coefficients only. Experts take it frozen from the previous blend: the lift in the first sweep, the
+    blended field of sweep s in sweep s + 1. The adjoint treats it as data.
+    """
+
+    sweeps: int = 1
+
+    def check(self, grid: Grid) -> None:
+        super().check(grid)
+        if not isinstance(self.sweeps, int) or self.sweeps < 1:
+            raise ValueError(f"sweeps must be a positive integer, not {self.sweeps!r}")
+
+
+@dataclass(frozen=True)
+class Disjoint(Independent):
     """The paper's experts: apart, then concatenated. No condition holds at the faces."""
 
 
 @dataclass(frozen=True)
-class Overlapping(Decomposition):
-    """Experts on windows that overlap by ``overlap`` nodes to each side of a face, then blended."""
+class Overlapping(Independent):
+    """Experts on windows that overlap by ``overlap`` nodes to each side of a face, then blended.
+
+    Where features are non-local, ``sweeps`` says how often experts are solved, each time with those
+    features of the blend before; see `Independent`.
+    """
 
     overlap: int = 6
 

@@ -306,11 +306,13 @@ class Surrogate(nn.Module):
         """Solves for new initial conditions.
 
         Args:
-            u0: (batch, n) or (n,) initial conditions, numpy or torch, at ``input_x``.
-            x: output positions; default the problem's native grid.
-            times: output times in [0, duration]; default the problem's own.
+            u0: (batch, *space) or (*space,) initial conditions, numpy or torch, at ``input_x``.
+            x: output positions, an array or, with several axes, a dict by axis; default the problem's native
+                grid, on periodic axes u0's own.
+            times: output times in [0, duration]; default the problem's own. Some problems can be continued
+                beyond; such answers are not reliable and say so.
             parameters: symbol → number or (batch,); defaults where left out.
-            input_x: positions of u0; default the native grid's.
+            input_x: positions of u0, as ``x``; default the grid that its shape implies.
             experts: number of experts along the default axis, counts by axis, or a Decomposition.
             max_steps, rtol: override the solver's.
             on_failure: "warn" (failed trajectories are NaN), "raise", or "fallback" (the classical

@@ -394,3 +394,21 @@ def test_a_failed_roll_out_can_fall_back_to_the_classical_solver(poisoned, vorti
     truth = truth_solver(poisoned.problem)(u0[1:], times=times)
     assert_allclose(out.u[1], truth[0], rtol=0, atol=1e-6)
     assert "replaced by the classical solver" in out.messages[1] and not out.messages[0]
+
+
+@pytest.mark.parametrize("kind", [Overlapping, Disjoint])
+def test_sweeps_of_independent_experts_approach_a_velocity_of_their_own_blend(tiny_rollout, vorticity, kind):
+    """Each sweep takes the velocity of the blend before: what it changes shrinks."""
+    model, u0 = tiny_rollout(), vorticity(2)
+    options = {"overlap": 2} if kind is Overlapping else {}
+    fields = []
+    for sweeps in (1, 2, 3):
+        experts = kind({"x": 2, "y": 2}, sweeps=sweeps, **options)
+        fields.append(model.predict(u0, experts=experts, max_steps=40).u)
+    changes = [np.linalg.norm(after - before) for before, after in itertools.pairwise(fields)]
+    assert 0 < changes[1] < 0.5 * changes[0]
+
+
+def test_sweeps_are_positive(tiny_rollout, vorticity):
+    with pytest.raises(ValueError, match="sweeps must be a positive integer"):
+        tiny_rollout().predict(vorticity(1), experts=Disjoint({"x": 2}, sweeps=0))
