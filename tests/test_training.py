@@ -308,18 +308,19 @@ def test_toml_that_does_not_parse_is_refused(tmp_path):
         recipes.load(str(tmp_path / "own.toml"))
 
 
-def test_the_command_line_trains_writes_a_model_and_refuses_in_one_line(tmp_path, capsys):
+def test_the_command_line_trains_writes_a_model_and_refuses_in_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     small = [
         "grid.time.elements=2", "grid.time.stages=3", "grid.space.x.num_nodes=16", "grid.space.x.grading=1.0",
         "network.width=4", "network.num_layers=1", "network.modes=[3, 4]", "network.num_basis=2",
         "training.steps=2", "training.batch=2",
     ]  # fmt: skip
     arguments = [part for text in small for part in ("--set", text)]
-    options = ["--output", str(tmp_path / "run"), "--references", "0", "--quiet", "--device", "cpu"]
+    options = ["--references", "0", "--quiet", "--device", "cpu"]
     assert command.main(["diffusion-sorption.general", *options, *arguments]) == 0
     from pihc_zoo.zoo.storage import load_folder
 
-    assert load_folder(tmp_path / "run" / "model").network.num_basis == 2
+    assert load_folder(tmp_path / "runs" / "diffusion-sorption.general" / "model").network.num_basis == 2
     capsys.readouterr()
     assert command.main(["diffusion-sorption.generl", *options]) == 2
     error = capsys.readouterr().err

@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         overrides = dict(_override(text) for text in options.set)
         recipe = recipes.load(options.recipe, overrides)
-        output = options.output or Path("runs") / Path(options.recipe).stem
+        output = options.output or Path("runs") / recipe.name
         problem = PROBLEMS[recipe.config["problem"]["name"]]()
         inputs = tuple(recipe.config["problem"].get("inputs", ()))
         validation = None
