@@ -370,6 +370,13 @@ def predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="NPZ", help="file to write")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="figure to write (.png, .pdf or .svg)")
     parser.add_argument("--animate", type=Path, metavar="GIF", help="animation to write (.gif)")
+    parser.add_argument(
+        "--threads",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="CPU threads (default 1: small solves do not gain from more)",
+    )
     parser.add_argument("--index", type=int, default=0, help="trajectory in figure and animation (default 0)")
     parser.add_argument(
         "--save-diagnostics",
@@ -423,6 +430,10 @@ def run_predict(options: argparse.Namespace) -> int:
         arrays = _read_input(options.input)
     overrides = dict(_assignment(text) for text in options.set)
     model = _load(options)
+    if options.backend == "torch":
+        import torch
+
+        torch.set_num_threads(options.threads)
     if options.save_diagnostics:
         _check_diagnostics(options.save_diagnostics, model.problem)
     if options.input is None:

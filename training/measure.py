@@ -164,7 +164,7 @@ def measure(
     is_roll_out = model.num_windows > 1
     count = count or (32 if is_roll_out else 48)
     cache = Path("runs") / "references" / recipe.name
-    model = calibrate(model, recipe, count if is_roll_out else max(count, 64), cache, source)
+    model = calibrate(model, recipe, max(count, 96 if is_roll_out else 64), cache, source)
     results = evaluation.evaluate(
         model,
         recipe.test_families,
