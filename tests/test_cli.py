@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pihc_zoo import cli
+from pihc_zoo import cli, model_info
 from pihc_zoo.zoo.registry import list_models
 from pihc_zoo.zoo.storage import load_folder, save_folder
 
@@ -42,10 +42,14 @@ def test_list_and_info_name_every_shipped_model(run):
     listed = run("list").out
     for name in list_models():
         assert name in listed
-        info = run("info", name).out
-        assert "u_xx" in info and "left wall: u = 1" in info and "\\" not in info
-        for text in ("m²/s", "0.0005", "cosine_operator", "levenberg_marquardt", "0 to 500 s"):
-            assert text in info
+        info, known = run("info", name).out, model_info(name)["config"]
+        assert "\\" not in info and known["network"]["name"] in info and "levenberg_marquardt" in info
+
+
+def test_info_shows_equation_walls_units_and_times(run):
+    info = run("info", "diffusion-sorption.general").out
+    for text in ("u_xx", "left wall: u = 1", "m²/s", "0.0005", "0 to 500 s"):
+        assert text in info
 
 
 def test_list_filters_by_pattern(run):
