@@ -58,6 +58,17 @@ def test_a_fine_set_has_the_truths_points_and_a_cache(model, tmp_path, monkeypat
     np.testing.assert_array_equal(first.u, again.u)
 
 
+def test_errors_of_what_has_decayed_are_relative_to_what_it_was():
+    """Noise of 1e-9 on a field that has decayed to nothing is no error; elsewhere nothing changes."""
+    truth = np.exp(-np.array([0.0, 1.0, 60.0]))[None, :, None] * np.ones((1, 3, 8))
+    error = 1e-9 * np.ones_like(truth)
+    squares = [np.square(field).mean(axis=2) for field in (error, truth)]
+    found = evaluation.relative_at(*squares)
+    assert_allclose(found[:, :2], 1e-9 / truth[:, :2, 0], rtol=1e-12)
+    assert found[0, 2] < 1e-6
+    assert_allclose(evaluation.end_error(truth + error, truth), found[:, 2], rtol=1e-5)
+
+
 def test_fixed_parameters_change_neither_the_initial_conditions_nor_the_others(model):
     draw = (model.problem, FAMILY, ("nu",), 2, 3)
     drawn, fixed = (evaluation.reference_set(*draw, num_points=32, fixed=f) for f in (None, {"nu": 1e-3}))

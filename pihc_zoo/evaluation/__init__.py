@@ -13,9 +13,11 @@ from .parameters import by_parameter
 from .references import (
     ReferenceSet,
     default_families,
+    end_error,
     family_of,
     fine_reference_set,
     reference_set,
+    relative_at,
     relative_error,
 )
 from .reliability import out_of_family, spearman, trust
@@ -33,6 +35,7 @@ __all__ = [
     "compare_backends",
     "default_batch",
     "default_families",
+    "end_error",
     "environment",
     "evaluate",
     "family_of",
@@ -42,6 +45,7 @@ __all__ = [
     "out_of_family",
     "peak_memory",
     "reference_set",
+    "relative_at",
     "relative_error",
     "roll_out",
     "spearman",

@@ -10,7 +10,7 @@ import numpy as np
 from ..learning.families import Family
 from ..prediction import to_numpy
 from .ingredients import row_of
-from .references import ReferenceSet, reference_set, relative_error
+from .references import ReferenceSet, end_error, reference_set, relative_error
 
 _BINS = 4
 _NUM_FIXED = 16  # trajectories of a set with fixed parameters
@@ -18,7 +18,7 @@ _NUM_FIXED = 16  # trajectories of a set with fixed parameters
 
 def _row(parameter: str, label: dict[str, Any], references: ReferenceSet, u: np.ndarray) -> dict[str, Any]:
     errors = relative_error(u, references.u)
-    at_end = relative_error(u[:, -1:], references.u[:, -1:])
+    at_end = end_error(u, references.u)
     return {
         "parameter": parameter,
         **label,

@@ -18,6 +18,7 @@ from ..reference import TRUTH_NODES, is_periodic, truth_solver
 from ..zoo.config import build, describe, lookup
 
 _TRUTH_BATCH = 8  # trajectories a pass of a batched truth solver
+LEAST_SCALE = 1e-2  # of a trajectory's root mean square: what has decayed below is not divided by
 _LARGE = 2**24  # values; larger solutions are stored in float32, uncompressed
 
 
@@ -90,6 +91,23 @@ def relative_error(u: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """(batch,) ‖u − truth‖ / ‖truth‖ over all times and points."""
     difference, scale = (np.asarray(a, dtype=np.float64).reshape(len(a), -1) for a in (u - truth, truth))
     return np.linalg.norm(difference, axis=1) / np.linalg.norm(scale, axis=1)
+
+
+def end_error(u: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(batch,) errors at the last time, relative as `relative_at` is."""
+    squares = [np.square(a, dtype=np.float64).reshape(*a.shape[:2], -1).mean(axis=2) for a in (u - truth, truth)]
+    return relative_at(*squares)[:, -1]
+
+
+def relative_at(error: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """(batch, time) relative errors at each time from the mean squares of error and truth.
+
+    They are relative to the truth then, or to 1 % of its root mean square over all times where it has
+    decayed to less: rounding divided by nothing says nothing.
+    """
+    floor = LEAST_SCALE**2 * scale.mean(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        return np.sqrt(error / np.maximum(scale, floor))
 
 
 def reference_set(

@@ -14,7 +14,14 @@ from .classical import benchmark, compare
 from .clocks import environment, peak_memory
 from .ingredients import default_batch, ladder, summary
 from .parameters import by_parameter
-from .references import ReferenceSet, default_families, fine_reference_set, reference_set, relative_error
+from .references import (
+    ReferenceSet,
+    default_families,
+    end_error,
+    fine_reference_set,
+    reference_set,
+    relative_error,
+)
 from .reliability import out_of_family, trust
 from .rollouts import roll_out
 
@@ -24,7 +31,7 @@ def _accuracy(model, references: ReferenceSet) -> dict[str, Any]:
     u = to_numpy(references.predict(model).u)
     result = summary(relative_error(u, references.u))
     if model.num_windows > 1:
-        end = summary(relative_error(u[:, -1:], references.u[:, -1:]))
+        end = summary(end_error(u, references.u))
         result |= {"end_mean": end["mean"], "end_max": end["max"]}
     return result
 

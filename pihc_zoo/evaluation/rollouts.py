@@ -15,8 +15,9 @@ from ..prediction import to_numpy
 from ..spectra import derivative, shell_spectrum
 from .clocks import per_trajectory, timings
 from .ingredients import default_batch, row_of
-from .references import ReferenceSet
+from .references import LEAST_SCALE, ReferenceSet, relative_at
 
+_LEAST_SHELL = 1e-10  # of all: what shells hold less is not divided by
 _VALUES_A_PIECE = 2**24  # of a streamed answer, 128 MB
 
 
@@ -55,7 +56,7 @@ def resolutions(
     rows = []
     for size, (error, scale) in squares.items():
         with np.errstate(invalid="ignore"):
-            whole, end = np.sqrt(error.sum(1) / scale.sum(1)), np.sqrt(error[:, -1] / scale[:, -1])
+            whole, end = np.sqrt(error.sum(1) / scale.sum(1)), relative_at(error, scale)[:, -1]
         at_end = row_of(end)
         rows.append(
             {
@@ -82,7 +83,7 @@ def error_over_time(model, error: np.ndarray, scale: np.ndarray) -> dict[str, li
     Args:
         error, scale: (batch, time), see `mean_squares`.
     """
-    relative = np.sqrt(error / scale)
+    relative = relative_at(error, scale)
     times = [float(t) for t in model.problem.output_times]
     return {"t": times, "mean": [_mean(relative[:, i]) for i in range(relative.shape[1])]}
 
@@ -102,7 +103,7 @@ def windows(model, error: np.ndarray, scale: np.ndarray, iterations: np.ndarray)
         inside = np.flatnonzero(index == k)
         if len(inside):
             last = inside[-1]
-            relative = np.sqrt(error[:, last] / scale[:, last])
+            relative = relative_at(error, scale)[:, last]
             rows.append({"window": k + 1, "t": float(times[last]), **row_of(relative), "steps": float(steps[k])})
     return rows
 
@@ -139,7 +140,8 @@ def final_state(model, references: ReferenceSet) -> tuple[dict[str, Any], dict[s
         spectra: per quadratic quantity the wave numbers ``k`` (cycles per longest axis), means over
         trajectories ``surrogate`` and ``truth``, ``band`` (highest wave number of the model's grid),
         ``deviation`` (largest relative one up to there) and ``deviation_k`` (where).
-        drift: t; relative errors of each quantity (mean, max); largest change of the mean; largest
+        drift: t; relative errors of each quantity (mean, max; relative to 1e-4 of the initial one where it
+        has decayed to less); largest change of the mean; largest
         |∇·velocity| where there is a velocity.
     """
     problem, end = model.problem, float(np.max(model.problem.output_times))
@@ -169,7 +171,8 @@ def final_state(model, references: ReferenceSet) -> tuple[dict[str, Any], dict[s
             sums.append(np.asarray(spectrum))
             totals.append(total)
         inside = k <= band
-        deviation = np.abs(sums[0][inside] / sums[1][inside] - 1)
+        least = _LEAST_SHELL * sums[1].sum()
+        deviation = np.abs(sums[0][inside] - sums[1][inside]) / np.maximum(sums[1][inside], least)
         spectra[quantity] = {
             "k": [int(value) for value in k],
             "surrogate": [float(value) for value in sums[0]],
@@ -178,7 +181,9 @@ def final_state(model, references: ReferenceSet) -> tuple[dict[str, Any], dict[s
             "deviation": float(deviation.max()),
             "deviation_k": int(k[inside][deviation.argmax()]),
         }
-        relative = np.abs(totals[0] / totals[1] - 1)
+        first = sum(0.5 * np.square(_field(problem, name, references.u0[good])) for name in names)
+        initial = first.reshape(len(good), -1).mean(axis=1)
+        relative = np.abs(totals[0] - totals[1]) / np.maximum(totals[1], LEAST_SCALE**2 * initial)
         drift[quantity] = {"mean": float(relative.mean()), "max": float(relative.max())}
     space = tuple(range(1, references.u0.ndim))
     change = u[good].mean(axis=space) - references.u0[good].mean(axis=space)
