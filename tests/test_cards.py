@@ -121,6 +121,20 @@ def test_whether_experts_pay_is_computed_from_the_rows():
     assert card_rows.ablation_verdict({"training_ablation": METRICS["training_ablation"]}) == ""  # no times
 
 
+def test_sets_say_how_many_of_them_failed():
+    row = {
+        "parameter": "D",
+        "low": 1e-4,
+        "high": 1e-3,
+        "count": 16,
+        "error_mean": 1e-3,
+        "error_max": 2e-3,
+        "end_mean": None,
+    }
+    some, none = card_rows.parameter_rows({"by_parameter": [{**row, "failed": 1}, {**row, "failed": 0}]})
+    assert some["count"] == "16 (1 failed)" and none["count"] == "16"
+
+
 def test_combinations_without_an_answer_say_why(folder):
     refused = {"decomposition": "joint", "experts": 7, "max_steps": 4, "batch": 16, "ms": None}
     refused |= {"error_mean": None, "error_max": None, "note": "not divisible"}

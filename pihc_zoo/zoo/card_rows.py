@@ -83,7 +83,8 @@ def parameter_rows(metrics: dict[str, Any]) -> list[dict[str, str]]:
             held = f"{held} ({words(row['name'])})"
         else:
             held = f"{number(row['low'])} … {number(row['high'])}"
-        rows.append({**errors(row), "held": held})
+        failed = f" ({row['failed']} failed)" if row.get("failed") else ""
+        rows.append({**errors(row), "held": held, "count": f"{row['count']}{failed}"})
     return rows
 
 
