@@ -118,11 +118,12 @@ class HardConstraint(nn.Module):
         J is the linearisation of ρ at the lift; where A = J every z but the first vanishes.
         """
         residual = self._pointwise(c, 1)
+        if not self.ansatz.num_directions:
+            value = self.operator.project(residual(features))
+            return value, value[:, None, :0]
         homogeneous = {name: closure.homogeneous() for name, closure in closures.items()}
         value, partials = residual.forward_partials(features)
         value = self.operator.project(value)
-        if not self.ansatz.num_directions:
-            return value, value[:, None, :0]
         directions = [self.ansatz.lift.correction(value, c)]
         for _ in range(1, self.ansatz.num_directions):
             tangent = self.operator(directions[-1][:, None], homogeneous)[:, 0]
@@ -140,6 +141,12 @@ class HardConstraint(nn.Module):
 
     def rows(self, u: Tensor, conditions: Conditions) -> Tensor:
         """(batch, time, *space) rows W P ρ(u) of any field, on the whole grid."""
+        if conditions.lift_rate is not None:
+            rate = conditions.lift_rate + self.operator.rate((u - conditions.lift)[:, None])[:, 0]
+            modes = self.operator.features.to_modes(torch.stack([u, rate]))
+            fields = self.operator.fields(*modes)
+            value = self.problem.residual(fields, self._pointwise(conditions.c, 1).c)
+            return self.residual_map(conditions.c, u.shape[0]).apply(value[:, None])[:, 0]
         homogeneous = {name: closure.homogeneous() for name, closure in conditions.closures.items()}
         difference = self.operator((u - conditions.lift)[:, None], homogeneous)[:, 0]
         return self._rows(conditions.lift_features + difference, conditions.c)

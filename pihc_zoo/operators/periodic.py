@@ -225,13 +225,17 @@ class PeriodicFeatureOperator(nn.Module):
         Args:
             modes, rate_modes: (batch, basis, time, *modes) of u and u_t.
         """
+        return torch.stack(list(self.fields(modes, rate_modes).values()), dim=2)
+
+    def fields(self, modes: Tensor, rate_modes: Tensor) -> dict[str, Tensor]:
+        """`from_modes` by the features' names, each (..., time, *collocation)."""
         fields = self.features(modes)
         for name, feature in self.problem.features.items():
             if "t" in feature.orders:
                 if feature.orders != {"t": 1} or feature.laplacian:
                     raise ValueError(f"feature {name!r}: the time derivative is of first order, of the field itself")
                 fields[name] = self.features.at_collocation(rate_modes)
-        return torch.stack([fields[name] for name in self.problem.features], dim=2)
+        return {name: fields[name] for name in self.problem.features}
 
     def separable(self, basis: SeparableBasis, stride: int = 1) -> SeparableFeatures:
         """Features of basis functions c_i(x) φ_i(t) at every ``stride``-th collocation point along each axis."""
