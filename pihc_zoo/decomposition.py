@@ -108,7 +108,7 @@ class Independent(Decomposition):
     blended field of sweep s in sweep s + 1. The adjoint treats it as data.
     """
 
-    sweeps: int = 1
+    sweeps: int = field(default=1, kw_only=True)
 
     def check(self, grid: Grid) -> None:
         super().check(grid)
