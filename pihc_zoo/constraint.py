@@ -89,6 +89,7 @@ class HardConstraint(nn.Module):
         self._windows: dict = {}
         is_non_local = [feature.laplacian < 0 for feature in self.problem.features.values()]
         self.register_buffer("non_local", torch.tensor(is_non_local), persistent=False)
+        self.is_non_local = any(is_non_local)
         self.to(self.precision)
 
     def conditions(self, u0: Tensor, c: dict[str, Tensor]) -> Conditions:
@@ -232,7 +233,7 @@ class HardConstraint(nn.Module):
         else:
             basis_features, rebuild = self.operator(seen, homogeneous)[picked], DenseFeatures
         if windows is not None:
-            if self.non_local.any():
+            if self.is_non_local:
                 frozen = self._frozen(basis, conditions, decomposition, solver)
                 lift_features, basis_features = lift_features + frozen, basis_features * ~self._along_features(2)
             lift_features, basis_features = windows.take(lift_features), windows.take(basis_features)

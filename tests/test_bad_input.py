@@ -220,7 +220,7 @@ OTHERS = {
     "misspelt model, evaluate": (["evaluate", "difusion-sorption.general"], "did you mean"),
     "model folder without config": (["info", "TMP"], "no config.json"),
     "missing model folder": (["info", "./nowhere"], "./nowhere"),
-    "pattern": (["list", "burgers*"], "no model matches 'burgers*'"),
+    "pattern": (["list", "heat*"], "no model matches 'heat*'"),
     "family of evaluate": (["evaluate", "MODEL", "--family", "constant"], "'constants'"),
     "count": (["evaluate", "MODEL", "--count", "many"], "positive integer, got 'many'"),
     "json folder": (["evaluate", "MODEL", "--json", "/nowhere/m.json"], "choose a writable folder"),

@@ -29,7 +29,8 @@ onnxruntime = pytest.importorskip("onnxruntime")
 from pihc_zoo.zoo import onnx_graph  # noqa: E402
 from pihc_zoo.zoo.onnx_backend import OnnxSurrogate, create_session  # noqa: E402
 
-MODELS = pz.list_models()
+MODELS = [name for name in pz.list_models() if pz.from_pretrained(name).num_windows == 1]
+ROLL_OUTS = [name for name in pz.list_models() if name not in MODELS]
 
 
 def difference(a, b):
@@ -81,6 +82,13 @@ def export_solve(name: str, folder: Path) -> None:
     graph = onnx_graph.export_module(module, module.example(11), ("initial", "basis"), ("u", "coefficients", "status"))
     onnx.checker.check_model(graph, full_check=True)
     onnx.save_model(graph, folder / "model.onnx")
+
+
+@pytest.mark.parametrize("name", ROLL_OUTS)
+def test_roll_outs_are_refused_in_one_line(name, tmp_path):
+    with pytest.raises(ValueError, match="one time window, not roll-outs"):
+        onnx_graph.export_onnx(pz.from_pretrained(name), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture(scope="module")

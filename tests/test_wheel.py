@@ -53,7 +53,7 @@ def test_installed_alone_it_predicts_offline(wheel, tmp_path):
         assert "torch" not in sys.modules
         import numpy as np
         np.savez("in.npz", u0=np.full((2, 1024), 0.1))
-        model = pz.from_pretrained(pz.list_models()[0])
+        model = pz.from_pretrained("diffusion-sorption.general")
         assert model.predict(np.full((1, 1024), 0.1), times=[500.0]).u.shape == (1, 1, 1024)
         from pihc_zoo.zoo.exporting import export
         assert "MIT" in (export(model, "out") / "LICENSE").read_text()
@@ -61,7 +61,7 @@ def test_installed_alone_it_predicts_offline(wheel, tmp_path):
     script = "\n".join(line[8:] for line in code.splitlines())
     run(sys.executable, "-c", script, str(target), cwd=elsewhere, **environment)
     main = "import sys; from pihc_zoo.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = ("predict", list_models()[0], "in.npz", "--output", "out.npz")
+    command = ("predict", "diffusion-sorption.general", "in.npz", "--output", "out.npz")
     run(sys.executable, "-c", main, *command, cwd=elsewhere, **environment)
     import numpy as np
 
