@@ -11,7 +11,7 @@ import numpy as np
 from .inputs import Request
 from .prediction import Prediction, Trust, to_numpy
 from .problems.base import Problem
-from .status import Status
+from .status import Status, is_converged
 
 
 def assemble(
@@ -73,7 +73,7 @@ def assemble(
     u = gathered("u", np.nan, request.shape)
     status = gathered("status", int(Status.BAD_INPUT), (num_subproblems,), np.int64)
     estimated = gathered("estimated_error", np.nan, ())
-    converged = status == int(Status.CONVERGED)
+    converged = is_converged(status)
     failure_time = spread(
         [to_numpy(part.get("failure_time", np.full(len(part["u"]), np.nan))) for part in parts], np.nan, (), np.float64
     )

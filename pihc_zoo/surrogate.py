@@ -26,7 +26,7 @@ from .prediction import Prediction, Trust, to_numpy
 from .problems import PROBLEMS, Problem
 from .residual_map import RESIDUAL_MAPS
 from .solvers.levenberg_marquardt import LevenbergMarquardt
-from .status import Status
+from .status import is_converged
 from .zoo import config as configuration
 
 _CPU_CHUNK = 16  # trajectories per pass on a CPU: the working set stays in cache
@@ -440,7 +440,7 @@ class Surrogate(nn.Module):
     def _failure_time(self, status: Tensor, mean_squares: Tensor, num_windows: int) -> Tensor:
         """(batch,) start of the first window whose solve failed or whose field left the range of states; NaN."""
         bound = max(abs(value) for value in self.problem.state_range)
-        is_bad = (status.reshape(len(status), num_windows, -1) != int(Status.CONVERGED)).any(dim=2)
+        is_bad = (~is_converged(status.reshape(len(status), num_windows, -1))).any(dim=2)
         is_bad = is_bad | ~(mean_squares < bound**2)
         first = is_bad.double().argmax(dim=1) * self.constraint.grid.time.stop
         return torch.where(is_bad.any(dim=1), first, torch.nan)

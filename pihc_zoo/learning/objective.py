@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..constraint import ConstrainedField
-from ..status import Status
+from ..status import Status, is_converged
 
 
 def residual_loss(field: ConstrainedField, kind: str = "log") -> tuple[Tensor, Tensor]:
@@ -21,7 +21,7 @@ def residual_loss(field: ConstrainedField, kind: str = "log") -> tuple[Tensor, T
     """
     cost = field.cost.flatten()
     status = field.solution.status
-    is_used = (status == int(Status.CONVERGED)) | (status == int(Status.NOT_SOLVED))
+    is_used = is_converged(status) | (status == int(Status.NOT_SOLVED))
     safe = torch.where(is_used, cost, 1.0)
     if kind == "log":
         values = 0.5 * torch.log(2 * safe + torch.finfo(cost.dtype).tiny)

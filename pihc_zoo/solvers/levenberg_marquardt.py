@@ -50,6 +50,9 @@ class LevenbergMarquardt:
         max_steps: steps at most; 0 keeps the initial coefficients.
         rtol, atol: a problem has converged when its scaled gradient norm g, a root-mean-square in
             the rows' unit, satisfies g ≤ atol + rtol·g₀.
+        ftol: it has also converged when a step, taken or not, changes Φ by at most ftol·Φ and the quadratic
+            model promises no more: so end solves at a kink of the objective, where no gradient vanishes.
+        xtol: or when a step that was taken is at most xtol times the coefficients, both scaled by columns.
         damping: initial μ, dimensionless.
         refresh_every: the normal matrix is recomputed every so many steps; between, steps use the
             old one with the exact gradient (cheaper steps, linear instead of quadratic convergence).
@@ -60,12 +63,14 @@ class LevenbergMarquardt:
     max_steps: int = 6
     rtol: float = 1e-3
     atol: float = 1e-9
+    ftol: float = 1e-2
+    xtol: float = 1e-8
     damping: float = 1e-9
     refresh_every: int = 1
     check_every: int | None = None
 
     def __post_init__(self):
-        for name in ("max_steps", "rtol", "atol", "damping"):
+        for name in ("max_steps", "rtol", "atol", "ftol", "xtol", "damping"):
             if getattr(self, name) < 0:
                 raise ValueError(f"solver setting {name} must not be negative, got {getattr(self, name)}")
         if self.refresh_every < 1:
@@ -90,7 +95,8 @@ class LevenbergMarquardt:
         tolerance = self.atol + self.rtol * norm
         is_active = is_finite & (norm > self.atol)
         damping = torch.full_like(cost, self.damping)
-        state = (w, cost, gradient, norm, damping, is_active, iterations, torch.zeros_like(iterations))
+        unknown = torch.full_like(iterations, int(Status.STALLED))
+        state = (w, cost, gradient, norm, damping, is_active, iterations, unknown)
 
         if torch.compiler.is_exporting():
             state = self._exported_steps(objective, state, matrix, tolerance)
@@ -98,9 +104,8 @@ class LevenbergMarquardt:
             check_every = self.check_every if self.check_every is not None else int(w.device.type == "cpu")
             state = self._steps(objective, state, matrix, tolerance, check_every)
 
-        w, cost, _, norm, _, _, iterations, num_accepted = state
-        status = torch.where(norm <= tolerance, int(Status.CONVERGED), int(Status.MAX_STEPS))
-        status = torch.where((num_accepted == 0) & (norm > tolerance), int(Status.STALLED), status)
+        w, cost, _, norm, _, _, iterations, outcome = state
+        status = torch.where(norm <= tolerance, int(Status.CONVERGED), outcome)
         status = torch.where(is_finite, status, int(Status.NOT_FINITE))
         return LeastSquaresSolution(w, cost, norm, status, iterations)
 
@@ -126,7 +131,7 @@ class LevenbergMarquardt:
 
     def _step(self, objective: Objective, state: tuple[Tensor, ...], matrix: Tensor, tolerance: Tensor):
         """One damped step of every active problem; the others stay as they are."""
-        w, cost, gradient, norm, damping, is_active, iterations, num_accepted = state
+        w, cost, gradient, norm, damping, is_active, iterations, outcome = state
         scale = _column_scale(matrix)
         scaled = matrix / (scale[:, :, None] * scale[:, None, :])
         shift = torch.where(torch.isfinite(damping), damping, 1.0)
@@ -134,20 +139,29 @@ class LevenbergMarquardt:
         scaled_direction, is_definite = solve_positive_definite(
             scaled + shift[:, None, None] * identity, (-gradient / scale)[..., None]
         )
-        trial = w + scaled_direction[..., 0] / scale
+        scaled_direction = scaled_direction[..., 0]
+        trial = w + scaled_direction / scale
         trial_cost, trial_gradient = objective.evaluate(trial)
         is_accepted = (
             is_active & is_definite & (trial_cost <= cost * (1 + _ROUNDING)) & torch.isfinite(trial_gradient).all(dim=1)
         )
+        # Moré (1978), 6: the tests on cost and step of MINPACK
+        length = scaled_direction.square().sum(dim=1)
+        promised = 0.5 * (shift * length - (scaled_direction * gradient / scale).sum(dim=1))
+        least = self.ftol * cost
+        is_small_reduction = (promised <= least) & ((trial_cost - cost).abs() <= least) & is_definite
+        is_small_step = is_accepted & (length <= self.xtol**2 * (w * scale).square().sum(dim=1))
         w = torch.where(is_accepted[:, None], trial, w)
         gradient = torch.where(is_accepted[:, None], trial_gradient, gradient)
         cost = torch.where(is_accepted, trial_cost, cost)
         iterations = iterations + is_active
-        num_accepted = num_accepted + is_accepted
+        outcome = torch.where(is_accepted, int(Status.MAX_STEPS), outcome)
+        outcome = torch.where(is_active & is_small_step, int(Status.SMALL_STEP), outcome)
+        outcome = torch.where(is_active & is_small_reduction, int(Status.SMALL_REDUCTION), outcome)
         damping = torch.where(is_accepted, damping * 0.1, (damping * 100).clamp(min=1e-4))
         norm = torch.where(is_active, (gradient / scale).norm(dim=1), norm)
-        is_active = is_active & (norm > tolerance) & (damping < 1e12)
-        return w, cost, gradient, norm, damping, is_active, iterations, num_accepted
+        is_active = is_active & (norm > tolerance) & (damping < 1e12) & ~is_small_step & ~is_small_reduction
+        return w, cost, gradient, norm, damping, is_active, iterations, outcome
 
     def _exported_steps(self, objective: Objective, state: tuple[Tensor, ...], matrix: Tensor, tolerance: Tensor):
         """The same steps for an exported graph: the first ones unrolled, the others a loop that ends early."""
@@ -160,8 +174,8 @@ class LevenbergMarquardt:
         def cycle(step, *state):
             matrix = objective.normal_matrix(state[0])
             for _ in range(self.refresh_every):
-                *rest, is_active, iterations, num_accepted = state
-                state = (*rest, is_active & (step < self.max_steps), iterations, num_accepted)
+                *rest, is_active, iterations, outcome = state
+                state = (*rest, is_active & (step < self.max_steps), iterations, outcome)
                 state = self._step(objective, state, matrix, tolerance)
                 step = step + 1
             return (step, *state)

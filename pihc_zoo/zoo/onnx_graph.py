@@ -27,7 +27,7 @@ from .. import __version__
 from ..inputs import Request
 from ..learning.families import sample_parameters
 from ..prediction import atomic_path, to_numpy
-from ..status import Status
+from ..status import Status, is_converged
 from ..surrogate import Surrogate
 from .folder import ONNX_FILE
 
@@ -92,7 +92,7 @@ class Pipeline(nn.Module):
         times = np.asarray(problem.output_times)
         request = Request(np.empty(0), points, points, times, c)
         part = model._predict_chunk(u0, c, request, model.constraint.decomposition, self.solver)
-        part["converged"] = part["status"] == int(Status.CONVERGED)
+        part["converged"] = is_converged(part["status"])
         for name in ("u_nodes", "residual_nodes", "estimated_error_nodes"):
             ((nodes, initial, operator, own),) = part[name]
             closures = operator.closures(own)
