@@ -64,7 +64,7 @@ def combined(basis: Tensor | SeparableBasis, w: Tensor) -> Tensor:
     return (w[:, None].to(basis.dtype) @ basis.flatten(2)).reshape(basis.shape[0], *basis.shape[2:])
 
 
-Partials = Sequence[Tensor]  # ∂ρ/∂fⱼ by feature, each broadcasting against (subproblem, *points)
+Partials = Sequence[Tensor | None]  # ∂ρ/∂fⱼ by feature, broadcasting against (subproblem, *points); None for zero
 
 
 def _is_number(partial: Tensor) -> bool:
@@ -93,17 +93,22 @@ class DenseFeatures:
 
     def tangent(self, partials: Partials, multiplier: Tensor | None = None) -> Tensor:
         """multiplier · Σⱼ ∂ρ/∂fⱼ Fᵢⱼ (subproblem, basis, *points)."""
-        if multiplier is not None:  # cheaper on the partials
-            partials = [partial * multiplier for partial in partials]
-        total = partials[0][:, None] * self.values[:, :, 0]
-        for j in range(1, len(partials)):
-            total = torch.addcmul(total, partials[j][:, None], self.values[:, :, j])
-        return total
+        total = None
+        for j, partial in enumerate(partials):
+            if partial is not None:
+                own = partial if multiplier is None else partial * multiplier  # cheaper than on the result
+                field = self.values[:, :, j]
+                total = own[:, None] * field if total is None else torch.addcmul(total, own[:, None], field)
+        return torch.zeros_like(self.values[:, :, 0]) if total is None else total
 
     def pull(self, partials: Partials, q: Tensor) -> Tensor:
         """Σ over features and points of q ∂ρ/∂fⱼ Fᵢⱼ: (subproblem, *points) ↦ (subproblem, basis)."""
-        weighted = torch.stack([partial * q for partial in partials], dim=1).flatten(1)
-        return (weighted[:, None] @ self.values.flatten(2).transpose(1, 2))[:, 0]
+        used = [j for j, partial in enumerate(partials) if partial is not None]
+        weighted = torch.stack([partials[j] * q for j in used], dim=1).flatten(1)
+        values = self.values if len(used) == len(partials) else self.values[:, :, used[0] : used[-1] + 1]
+        if values.shape[2] != len(used):
+            values = self.values[:, :, used]
+        return (weighted[:, None] @ values.flatten(2).transpose(1, 2))[:, 0]
 
     def dense(self) -> Tensor:
         """(subproblem, basis, feature, *points)."""
@@ -142,12 +147,14 @@ class SeparableFeatures:
         """Σⱼ ∂ρ/∂fⱼ Gᵢⱼ (subproblem, basis, *points) over features whose partial is one number."""
         total = torch.zeros((), dtype=self.space.dtype, device=self.space.device)
         for j, partial in enumerate(partials):
-            if self.is_rate[j] == is_rate and _is_number(partial):
+            if self.is_rate[j] == is_rate and partial is not None and _is_number(partial):
                 total = total + partial.reshape(-1, *[1] * (self.space.dim() - 2)) * self.space[:, j]
         return total
 
     def _varying(self, partials: Partials, is_rate: bool) -> list[int]:
-        return [j for j, p in enumerate(partials) if self.is_rate[j] == is_rate and not _is_number(p)]
+        return [
+            j for j, p in enumerate(partials) if self.is_rate[j] == is_rate and p is not None and not _is_number(p)
+        ]
 
     @torch.no_grad()
     def tangent(self, partials: Partials, multiplier: Tensor | None = None) -> Tensor:

@@ -16,11 +16,12 @@ from .basis import DenseFeatures, SeparableBasis, SeparableFeatures, combined
 from .decomposition import Decomposition
 from .objective import CollocationObjective, ProblemResidual
 from .operators.derivatives import Closure, FeatureOperator
+from .operators.windows import Windows
 from .residual_map import ResidualMap, RowMap
 from .solvers.implicit import implicit_coefficients
 from .solvers.levenberg_marquardt import LevenbergMarquardt
 from .solvers.report import LeastSquaresSolution
-from .status import Status
+from .status import is_converged
 
 _PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
 
@@ -108,27 +109,28 @@ class HardConstraint(nn.Module):
             features = self.operator(lift[:, None], closures, u0[:, None])[:, 0]
         else:
             features = self.operator.from_modes(evolution.modes[:, :1], evolution.modes[:, 1:])[:, 0]
-        residual, corrections = self._corrections(features, closures, c)
+        residual, corrections = self._corrections(features, closures, c, u0)
         return Conditions(u0, c, closures, lift, features, rate, residual, corrections)
 
     def _corrections(
-        self, features: Tensor, closures: dict[str, Closure], c: dict[str, Tensor]
+        self, features: Tensor, closures: dict[str, Closure], c: dict[str, Tensor], u0: Tensor
     ) -> tuple[Tensor, Tensor]:
         """ρ(u_L), and z₁ = −A⁻¹ρ(u_L), z₂ = A⁻¹J z₁ − z₁, …: where a Newton–Krylov step would look.
 
         J is the linearisation of ρ at the lift; where A = J every z but the first vanishes.
         """
-        residual = self._pointwise(c, 1)
+        residual = self.residual(c, u0)
+        assemble = self.residual_map(c, u0.shape[0]).assemble
         if not self.ansatz.num_directions:
-            value = self.operator.project(residual(features))
+            value = self.operator.project(assemble(residual.parts(features)))
             return value, value[:, None, :0]
         homogeneous = {name: closure.homogeneous() for name, closure in closures.items()}
-        value, partials = residual.forward_partials(features)
-        value = self.operator.project(value)
+        parts = residual.forward_partials(features)
+        value = self.operator.project(assemble([value for value, _ in parts]))
         directions = [self.ansatz.lift.correction(value, c)]
         for _ in range(1, self.ansatz.num_directions):
             tangent = self.operator(directions[-1][:, None], homogeneous)[:, 0]
-            image = self.operator.project((partials * tangent).sum(dim=1))
+            image = self.operator.project(assemble([(partials * tangent).sum(dim=1) for _, partials in parts]))
             directions.append(-self.ansatz.lift.correction(image, c) - directions[-1])
         return value, torch.stack(directions, dim=1)
 
@@ -146,23 +148,35 @@ class HardConstraint(nn.Module):
             rate = conditions.lift_rate + self.operator.rate((u - conditions.lift)[:, None])[:, 0]
             modes = self.operator.features.to_modes(torch.stack([u, rate]))
             fields = self.operator.fields(*modes)
-            value = self.problem.residual(fields, self._pointwise(conditions.c, 1).c)
+            value = self.problem.residual(fields, self.residual(conditions.c).c)
             return self.residual_map(conditions.c, u.shape[0]).apply(value[:, None])[:, 0]
         homogeneous = {name: closure.homogeneous() for name, closure in conditions.closures.items()}
         difference = self.operator((u - conditions.lift)[:, None], homogeneous)[:, 0]
-        return self._rows(conditions.lift_features + difference, conditions.c)
+        return self._rows(conditions.lift_features + difference, conditions.c, conditions.u0)
 
-    def _rows(self, features: Tensor, c: dict[str, Tensor], stride: int = 1) -> Tensor:
+    def _rows(self, features: Tensor, c: dict[str, Tensor], u0: Tensor, stride: int = 1) -> Tensor:
         row_map = self.residual_map(c, features.shape[0]).strided(stride)
-        return row_map.apply(self._pointwise(c, 1)(features)[:, None])[:, 0]
+        return row_map.apply(row_map.assemble(self.residual(c, u0).parts(features))[:, None])[:, 0]
 
-    def _pointwise(self, c: dict[str, Tensor], repeats: int) -> ProblemResidual:
-        dims = [1] * len(self.grid.shape)
+    def residual(self, c: dict[str, Tensor], u0: Tensor | None = None, windows: Windows | None = None):
+        """The problem's residual under the parameters ``c`` (shape () or (batch,)).
+
+        With the initial values ``u0`` (batch, *space) a problem's storage is a part of its own, except on windows
+        that are split in time, where it would need inflow.
+        """
+        dims, repeats = [1] * len(self.grid.shape), 1 if windows is None else windows.num_windows
         broadcast = {
             key: (value.repeat_interleave(repeats) if value.dim() else value).reshape(-1, *dims)
             for key, value in c.items()
         }
-        return ProblemResidual(self.problem, broadcast)
+        initial = None
+        is_stored = u0 is not None and self.operator.storage_rate is not None
+        if is_stored and not (windows is not None and windows.is_split("t")):
+            start = u0[:, None]
+            if windows is not None:
+                start = windows.take(start.expand(-1, self.grid.shape[0], *start.shape[2:]))[:, :1]
+            initial = self.problem.storage({"u": start}, broadcast)
+        return ProblemResidual(self.problem, broadcast, initial)
 
     def _split(self, decomposition: Decomposition, device) -> tuple:
         """Partition-of-unity fields (joint) or windows (independent); built once per decomposition."""
@@ -240,13 +254,13 @@ class HardConstraint(nn.Module):
 
         keys = list(conditions.c)
 
-        def build(lift: Tensor, functions: Tensor, *values: Tensor) -> CollocationObjective:
+        def build(lift: Tensor, functions: Tensor, u0: Tensor, *values: Tensor) -> CollocationObjective:
             c = dict(zip(keys, values, strict=True))
             row_map: RowMap = self.residual_map(c, batch, windows).strided(stride)
-            residual = self._pointwise(c, num_windows)
+            residual = self.residual(c, u0, windows)
             return CollocationObjective(residual, lift, rebuild(functions), row_map, self.ridge)
 
-        tensors = (lift_features, basis_features, *conditions.c.values())
+        tensors = (lift_features, basis_features, conditions.u0, *conditions.c.values())
         with torch.no_grad():
             objective = build(*(tensor.detach() for tensor in tensors))
             shape = batch * num_windows, objective.basis.num_basis
@@ -257,11 +271,11 @@ class HardConstraint(nn.Module):
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (basis, *tensors)):
             if is_envelope:  # the combined field alone passes the operators
                 features = conditions.lift_features + self.operator(combined(basis, w)[:, None], homogeneous)[:, 0]
-                squares = self._rows(features[picked], conditions.c, stride).to(w.dtype).flatten(1).square().sum(dim=1)
+                squares = self._rows(features[picked], conditions.c, conditions.u0, stride).to(w.dtype).flatten(1).square().sum(dim=1)
                 cost = 0.5 * squares + 0.5 * self.ridge * w.square().sum(dim=1)
             else:
                 if gradient == "implicit" and solver.max_steps > 0:
-                    is_solved = solution.status == int(Status.CONVERGED)
+                    is_solved = is_converged(solution.status)
                     w = implicit_coefficients(build, w, tensors, is_solved)
                 cost = build(*tensors).cost(w)
         u = self._merge(w, basis, conditions.lift, windows)

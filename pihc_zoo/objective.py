@@ -9,7 +9,7 @@ pass of Σρ, and the Jacobian is J = W P Σⱼ diag(∂ρ/∂fⱼ) Fⱼ, exact,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -25,36 +25,66 @@ PointwiseResidual = Callable[[Tensor], Tensor]
 
 
 class ProblemResidual:
-    """A problem's residual of stacked features.
+    """A problem's residual of stacked features, as pointwise *parts*.
+
+    Plainly there is one part, ρ. Where the problem has a `storage` m and the time axis differentiates it, there are
+    two, ρ without its time term and m − m(u₀): `RowMap.assemble` makes ρ of them, which is not pointwise in time.
 
     Args:
-        problem: names the features and gives ρ.
+        problem: names the features and gives ρ and m.
         c: parameters, broadcasting against (subproblem, *points).
+        initial: m(u₀), broadcasting likewise; None for the plain form.
     """
 
-    def __init__(self, problem: Problem, c: dict[str, Tensor]):
-        self.problem, self.names, self.c = problem, list(problem.features), c
+    def __init__(self, problem: Problem, c: dict[str, Tensor], initial: Tensor | None = None):
+        self.problem, self.names, self.c, self.initial = problem, list(problem.features), c, initial
+        self.is_rate = ["t" in feature.orders for feature in problem.features.values()]
 
     def __call__(self, features: Tensor) -> Tensor:
+        """ρ of the features, its time term by the feature u_t."""
         return self.problem.residual({name: features[:, i] for i, name in enumerate(self.names)}, self.c)
 
     def take(self, rows: Tensor) -> ProblemResidual:
         """That of some subproblems."""
         c = {key: value if value.shape[0] == 1 else value[rows] for key, value in self.c.items()}
-        return ProblemResidual(self.problem, c)
+        return ProblemResidual(self.problem, c, None if self.initial is None else self.initial[rows])
 
-    def partials(self, features: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """ρ and its partials by feature, by dual numbers; partials broadcast against ρ."""
-        duals = {name: Dual(features[:, i], {i: 1.0}) for i, name in enumerate(self.names)}
-        result = self.problem.residual(duals, {key: Dual(value) for key, value in self.c.items()})
-        own = [result.partials.get(i, 0.0) for i in range(len(self.names))]
+    def parts(self, features: Tensor) -> list[Tensor]:
+        """The parts (subproblem, *points), differentiable."""
+        if self.initial is None:
+            return [self(features)]
+        fields = {name: features[:, i] for i, name in enumerate(self.names) if not self.is_rate[i]}
+        zeros = torch.zeros_like(features[:, 0])
+        still = dict.fromkeys((name for i, name in enumerate(self.names) if self.is_rate[i]), zeros)
+        return [self.problem.residual({**fields, **still}, self.c), self.problem.storage(fields, self.c) - self.initial]
+
+    def partials(self, features: Tensor) -> list[tuple[Tensor, list[Tensor | None]]]:
+        """Each part and its partials by feature, by dual numbers; None where it does not depend on the feature."""
+        c = {key: Dual(value) for key, value in self.c.items()}
+        fields = {
+            name: Dual(features[:, i], {i: 1.0})
+            for i, name in enumerate(self.names)
+            if self.initial is None or not self.is_rate[i]
+        }
+        if self.initial is None:
+            duals = [self.problem.residual(fields, c)]
+        else:
+            still = {name: Dual(torch.zeros_like(features[:, 0])) for name in self.names if name not in fields}
+            duals = [self.problem.residual({**fields, **still}, c), self.problem.storage(fields, c) - self.initial]
         number = features.new_ones([1] * (features.dim() - 1))
-        return result.value, [part if isinstance(part, Tensor) else number * part for part in own]
 
-    def forward_partials(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """As `pointwise_partials` of order 1, by dual numbers; differentiable."""
-        value, partials = self.partials(features)
-        return value, torch.stack([partial.expand_as(value) for partial in partials], dim=1)
+        def tensor(partial: Any) -> Tensor | None:
+            return partial if partial is None or isinstance(partial, Tensor) else number * partial
+
+        return [(dual.value, [tensor(dual.partials.get(i)) for i in range(len(self.names))]) for dual in duals]
+
+    def forward_partials(self, features: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """As `partials`, the partials stacked (subproblem, feature, *points); differentiable."""
+        zero = torch.zeros_like(features[:, 0])
+        return [
+            (value, torch.stack([zero if p is None else p.expand_as(value) for p in partials], dim=1))
+            for value, partials in self.partials(features)
+        ]
 
 
 class CollocationObjective:
@@ -97,10 +127,17 @@ class CollocationObjective:
 
     def rows(self, w: Tensor) -> Tensor:
         """(subproblem, *points) rows W P ρ."""
-        return self._map(self.residual(self.features(w)))
+        return self._map(self._parts(self.features(w)))
 
-    def _map(self, residual: Tensor) -> Tensor:
-        return self.row_map.apply(residual[:, None])[:, 0]
+    def _parts(self, features: Tensor) -> list[Tensor]:
+        return self.residual.parts(features) if isinstance(self.residual, ProblemResidual) else [self.residual(features)]
+
+    def _map(self, parts: Sequence[Tensor]) -> Tensor:
+        return self.row_map.apply(self.row_map.assemble(parts)[:, None])[:, 0]
+
+    def _pull(self, rows: Tensor) -> list[Tensor]:
+        """The transpose of `_map`: what each part receives."""
+        return self.row_map.disassemble(self.row_map.transpose(rows[:, None])[:, 0])
 
     def cost(self, w: Tensor) -> Tensor:
         """(subproblem,) Φ(w), differentiable."""
@@ -108,31 +145,35 @@ class CollocationObjective:
 
     def evaluate(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Φ and ∇Φ, without gradients."""
-        value, partials = self._value_and_partials(w)
-        rows = self._map(value)
-        pulled = self.row_map.transpose(rows[:, None])[:, 0]
-        gradient = self.basis.pull(partials, pulled).to(w.dtype)
+        parts = self._value_and_partials(w)
+        rows = self._map([value for value, _ in parts])
+        pulled = [self.basis.pull(own, q) for (_, own), q in zip(parts, self._pull(rows), strict=False)]
+        gradient = (pulled[0] if len(pulled) == 1 else sum(pulled)).to(w.dtype)
         cost = 0.5 * rows.to(w.dtype).flatten(1).square().sum(dim=1) + 0.5 * self.ridge * w.square().sum(dim=1)
         return cost, gradient + self.ridge * w
 
-    def _value_and_partials(self, w: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
-        """ρ and its partials at w, remembered while the same coefficients are asked for in turn."""
+    def _value_and_partials(self, w: Tensor) -> list[tuple[Tensor, Sequence[Tensor | None]]]:
+        """The parts of ρ and their partials at w, remembered while the same coefficients are asked for in turn."""
         if torch.compiler.is_exporting():
             return self._partials(w)
         if self._latest is None or self._latest[0] is not w:
             self._latest = w, self._partials(w)
         return self._latest[1]
 
-    def _partials(self, w: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+    def _partials(self, w: Tensor) -> list[tuple[Tensor, Sequence[Tensor | None]]]:
         features = self.features(w).detach()
         if isinstance(self.residual, ProblemResidual):
             with torch.no_grad():
                 return self.residual.partials(features)
         value, partials = pointwise_partials(self.residual, features)
-        return value, partials.unbind(1)
+        return [(value, partials.unbind(1))]
 
-    def _jacobian(self, partials: Sequence[Tensor]) -> Tensor:
-        """(subproblem, basis, point)."""
+    def _jacobian(self, by_part: Sequence[Sequence[Tensor | None]]) -> Tensor:
+        """(subproblem, basis, point), from the partials of each part."""
+        if len(by_part) > 1:
+            tangents = self.row_map.assemble([self.basis.tangent(partials) for partials in by_part])
+            return self.row_map.apply(tangents).flatten(2)
+        (partials,) = by_part
         multiplier = self.row_map.multiplier
         if multiplier is not None and multiplier.dim() == self.lift.dim() - 2:  # the same for all subproblems
             return self.basis.tangent(partials, multiplier).flatten(2)
@@ -140,19 +181,19 @@ class CollocationObjective:
 
     def normal_matrix(self, w: Tensor) -> Tensor:
         """(subproblem, basis, basis) JᵀJ + λI, without gradients."""
-        _, partials = self._value_and_partials(w)
-        jacobian = self._jacobian(partials)
+        jacobian = self._jacobian([partials for _, partials in self._value_and_partials(w)])
         identity = torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
         return (jacobian @ jacobian.transpose(1, 2)).to(w.dtype) + self.ridge * identity
 
     def hessian(self, w: Tensor) -> Tensor:
         """(subproblem, basis, basis) exact ∇²Φ: the normal matrix plus residual · curvature."""
         features = self.features(w).detach()
-        value, partials, second = pointwise_partials(self.residual, features, order=2)
-        jacobian = self._jacobian(partials.unbind(1)).to(w.dtype)
-        pulled = self.row_map.transpose(self._map(value)[:, None])
+        parts = partials_of_parts(self.residual, features)
+        jacobian = self._jacobian([first.unbind(1) for _, first, _ in parts]).to(w.dtype)
+        pulled = self._pull(self._map([value for value, _, _ in parts]))
+        weighted = sum(second * q[:, None, None] for (_, _, second), q in zip(parts, pulled, strict=False))
         basis = self.basis.dense()
-        curved = torch.einsum("pjk...,pbk...->pbj...", second * pulled[:, None], basis)
+        curved = torch.einsum("pjk...,pbk...->pbj...", weighted, basis)
         curvature = (curved.flatten(2) @ basis.flatten(2).transpose(1, 2)).to(w.dtype)
         hessian = jacobian @ jacobian.transpose(1, 2) + curvature
         return hessian + self.ridge * torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
@@ -167,23 +208,30 @@ class CollocationObjective:
         if not features.requires_grad:
             features = features.requires_grad_()
         with torch.enable_grad():
-            value = self.residual(features)
-            (partials,) = torch.autograd.grad(value.sum(), features, create_graph=True)
-            tangent = (partials * self.basis.combine(direction)).sum(dim=1)
-            product = (self._map(value) * self._map(tangent)).flatten(1).sum(dim=1)
+            parts, towards = self._parts(features), self.basis.combine(direction)
+            tangents = []
+            for part in parts:
+                (partials,) = torch.autograd.grad(part.sum(), features, create_graph=True)
+                tangents.append((partials * towards).sum(dim=1))
+            product = (self._map(parts) * self._map(tangents)).flatten(1).sum(dim=1)
         return product + self.ridge * (w * direction).sum(dim=1)
 
 
+def partials_of_parts(residual: PointwiseResidual, features: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Each part of ρ with its first and second partials, see `pointwise_partials`."""
+    if not isinstance(residual, ProblemResidual):
+        return [pointwise_partials(residual, features, order=2)]
+    count = 1 if residual.initial is None else 2
+    return [pointwise_partials(lambda f, i=i: residual.parts(f)[i], features, order=2) for i in range(count)]
+
+
 def pointwise_partials(residual: PointwiseResidual, features: Tensor, order: int = 1) -> tuple[Tensor, ...]:
-    """ρ and its partials at every point, by dual numbers where ρ takes them, else from backward passes of Σρ.
+    """ρ and its partials at every point, from backward passes of Σρ.
 
     Returns:
         ρ (subproblem, *points); ∂ρ/∂f (subproblem, feature, *points); for order 2 also
         ∂²ρ/∂f∂f (subproblem, feature, feature, *points).
     """
-    if order == 1 and isinstance(residual, ProblemResidual):  # one forward pass; exported graphs hold no backward ones
-        with torch.no_grad():
-            return residual.forward_partials(features)
     with torch.enable_grad():
         features = features.detach().requires_grad_()
         value = residual(features)

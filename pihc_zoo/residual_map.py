@@ -7,6 +7,7 @@ to P and keeps rows finite at early times on graded time axes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +31,23 @@ class RowMap:
     weights: Tensor
     inverse: Inverse | SpectralInverse | None = None
     projection: Projection | None = None
+    rate: Tensor | None = None  # (time, time) D_t of fields that vanish initially, of the storage
+
+    @property
+    def num_space(self) -> int:
+        """Number of space axes."""
+        return self.weights.dim() - (1 if self.weights.dim() < 4 else 3)
+
+    def assemble(self, parts: Sequence[Tensor]) -> Tensor:
+        """ρ of its parts (subproblem, ..., time, *collocation): the second, a storage, is differentiated in time."""
+        return parts[0] if len(parts) == 1 else parts[0] + self._in_time(self.rate, parts[1])
+
+    def disassemble(self, pulled: Tensor) -> list[Tensor]:
+        """The transpose of `assemble`."""
+        return [pulled] if self.rate is None else [pulled, self._in_time(self.rate.T, pulled)]
+
+    def _in_time(self, matrix: Tensor, fields: Tensor) -> Tensor:
+        return (matrix @ fields.flatten(-self.num_space)).view_as(fields)
 
     @property
     def multiplier(self) -> Tensor | None:
@@ -70,7 +88,7 @@ class RowMap:
         scale, weights = (
             part if part.dim() < 4 or part.shape[0] == 1 else part[rows] for part in (self.scale, self.weights)
         )
-        return RowMap(scale, weights, self.inverse and self.inverse.take(rows), self.projection)
+        return RowMap(scale, weights, self.inverse and self.inverse.take(rows), self.projection, self.rate)
 
 
 class ResidualMap(nn.Module):
@@ -83,6 +101,7 @@ class ResidualMap(nn.Module):
         self.register_buffer("scale", scale.expand(grid.shape).clone(), persistent=False)
         self.register_buffer("weights", torch.as_tensor(grid.weights).sqrt(), persistent=False)
         self.projection = operator.projection
+        self.register_buffer("rate", operator.storage_rate, persistent=False)
 
     def forward(self, c: dict[str, Tensor], batch: int, windows: Windows | None = None) -> RowMap:
         """The map of ``batch`` trajectories with parameters ``c`` (shape () or (batch,)).
@@ -90,13 +109,14 @@ class ResidualMap(nn.Module):
         On windows it holds one map per trajectory and window, the windows fastest.
         """
         if windows is None:
-            return RowMap(self.scale, self.weights, None, self.projection)
+            return RowMap(self.scale, self.weights, None, self.projection, self.rate)
         if self.projection is not None:
             raise ValueError(
                 "independent experts take features at the nodes: set the axes' dealiasing to 1, or use joint experts"
             )
         local = [windows.take(part[None]).unsqueeze(1) for part in (self.scale, self.weights)]
-        return RowMap(*(part.repeat(batch, *[1] * (part.dim() - 1)) for part in local))
+        rate = None if windows.is_split("t") else self.rate
+        return RowMap(*(part.repeat(batch, *[1] * (part.dim() - 1)) for part in local), rate=rate)
 
 
 class QuadratureWeights(ResidualMap):
@@ -120,7 +140,7 @@ class InverseLinearised(ResidualMap):
         if windows is not None and windows.is_split("t"):
             raise ValueError("independent experts split in time take a pointwise residual map: quadrature_weights")
         rows = super().forward(c, batch, windows)
-        return RowMap(rows.scale, rows.weights, self.linearised.inverse(c, batch, windows), rows.projection)
+        return RowMap(rows.scale, rows.weights, self.linearised.inverse(c, batch, windows), rows.projection, rows.rate)
 
 
 RESIDUAL_MAPS: dict[str, type[ResidualMap]] = {

@@ -63,6 +63,13 @@ class FeatureOperator(nn.Module):
 
     projection = None  # features live at the nodes
 
+    @property
+    def storage_rate(self) -> Tensor | None:
+        """(time, time) time derivative of what vanishes initially, for problems with a storage; else None."""
+        if not self.problem.is_conservative:
+            return None
+        return torch.as_tensor(self.grid.time.differentiation(1)[:, 1:].copy())
+
     def project(self, values: Tensor) -> Tensor:
         """Values at collocation points ↦ values at nodes: here the same."""
         return values

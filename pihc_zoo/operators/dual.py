@@ -60,6 +60,9 @@ class Dual:
         power = self.value**exponent
         return self._chain(power, exponent * power / self.value) if self.partials else Dual(power)
 
+    def __rpow__(self, base: Any) -> Dual:
+        return Dual(base) ** self
+
     def clip(self, min: Any) -> Dual:
         """Bounded below; the slope below the bound is zero."""
         return self._chain(self.value.clip(min=min), (self.value >= min) * 1)

@@ -255,6 +255,8 @@ class PeriodicFeatureOperator(nn.Module):
         num_space = len(self.space_names)
         return (matrix @ modes.flatten(-num_space)).unflatten(-1, modes.shape[-num_space:])
 
+    storage_rate = None  # a storage is differentiated through the feature u_t
+
     @property
     def projection(self) -> Projection | None:
         """From collocation points to nodes; None where they are the same."""

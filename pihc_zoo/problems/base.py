@@ -93,6 +93,19 @@ class Problem:
         """Pointwise residual of the features ``f`` under the parameters ``c``."""
         raise NotImplementedError
 
+    def storage(self, f: dict[str, Any], c: dict[str, Any]) -> Any:
+        """m, pointwise in the fields ``f`` (no derivatives), where the residual's time term is ∂m/∂t; else None.
+
+        Then the time axis differentiates m itself, m′(u) u_t not being formed: what is stored is conserved over
+        every step, and fronts at which m′ jumps keep their speed.
+        """
+        return None
+
+    @property
+    def is_conservative(self) -> bool:
+        """Whether the problem has a `storage`."""
+        return type(self).storage is not Problem.storage
+
     def walls(self, c: dict[str, Any]) -> dict[str, tuple[WallCondition, WallCondition]]:
         """The conditions at the two walls of each bounded axis."""
         return {}

@@ -50,7 +50,7 @@ class PicardSolver:
         closures = self.operator.closures(c)
         u = self.lift(initial, c, self.operator, closures)
         broadcast = {key: value.reshape(-1, 1, 1) for key, value in c.items()}
-        residual = ProblemResidual(self.problem, broadcast)
+        residual = ProblemResidual(self.problem, broadcast)  # TODO
         for _ in range(self.steps):
             f = self.operator(u[:, None], closures, initial[:, None])[:, 0]
             u = u + self.lift.correction(residual(f), c)
