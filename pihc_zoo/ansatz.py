@@ -36,11 +36,11 @@ class Conditions:
     u0: Tensor
     c: dict[str, Tensor]
     closures: dict[str, Closure]
-    lift: Tensor
-    lift_features: Tensor
-    lift_rate: Tensor | None
-    residual: Tensor
-    corrections: Tensor
+    lift: Tensor | None = None
+    lift_features: Tensor | None = None
+    lift_rate: Tensor | None = None
+    residual: Tensor | None = None
+    corrections: Tensor | None = None
 
 
 class Ansatz(nn.Module):

@@ -2,16 +2,17 @@
 
 The prediction is interpolated to a grid with more nodes in space and time. There the error solves, to
 first order, J e = ρ(u) with the exact linearisation J of the residual. A few Krylov directions
-z₁ = A⁻¹ρ, z₂ = A⁻¹J z₁, … approximate it in the sense of least squares of A⁻¹(ρ − J e). The estimate
-includes what the coarse grid cannot see: its own discretisation error and initial data that it does
-not resolve.
+z₁ = A⁻¹ρ, z₂ = A⁻¹J z₁, … approximate it in the sense of least squares of A⁻¹(ρ − J e); what they
+leave of it adds to the estimate, so that it stays honest where A resembles the equation poorly. The
+estimate includes what the coarse grid cannot see: its own discretisation error and initial data that
+it does not resolve.
 
 Source: Y. Saad, M. Schultz, "GMRES" (1986), doi:10.1137/0907058, with left preconditioning by A.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from .ansatz import Conditions
 from .grid import Grid
-from .objective import ProblemResidual, pointwise_partials
+from .objective import ProblemResidual
 from .operators.dense import solve
 from .operators.derivatives import Closure, FeatureOperator, along
 from .operators.linearised import LinearisedOperator
@@ -74,6 +75,52 @@ def _runs(matrix: np.ndarray) -> list[tuple[slice, slice]]:
     return runs
 
 
+@dataclass
+class Estimate:
+    """What an estimator finds in one time window, on its finer grid.
+
+    Attributes:
+        error: (batch, time, *space) e ≈ u − u_true; ``unexplained`` likewise A⁻¹(ρ − J e), what e leaves of the
+            residual in solution units, None where e leaves nothing.
+        u: (batch, time, *space) the field.
+        error_before, u_before: (batch, *space) both at the window's start.
+        weights: (time, *space) square roots of quadrature weights, zero at times that the problem's own output
+            does not cover.
+        grid: where they live.
+    """
+
+    error: Tensor
+    unexplained: Tensor | None
+    u: Tensor
+    error_before: Tensor
+    u_before: Tensor
+    weights: Tensor
+    grid: Grid
+
+    def squares(self) -> tuple[Tensor, Tensor]:
+        """(batch,) sums of squares of error and field over the problem's own output, by quadrature."""
+        fields = [self.error, self.u] if self.unexplained is None else [self.error, self.u, self.unexplained]
+        error, u, *rest = ((field * self.weights).flatten(1).square().sum(dim=1) for field in fields)
+        return error + sum(rest), u
+
+    def squares_at(self, times: np.ndarray) -> tuple[Tensor, Tensor]:
+        """(batch,) sums over ``times``, counted from the window's start, of mean squares over space."""
+        matrix = torch.as_tensor(self.grid.time.interpolation(times), dtype=self.u.dtype, device=self.u.device)
+        weights = torch.ones(())
+        for axis in self.grid.space.values():
+            weights = weights[..., None] * torch.as_tensor(axis.weights / axis.weights.sum())
+        weights = weights.to(self.u).sqrt().flatten()
+
+        def total(field: Tensor, before: Tensor) -> Tensor:
+            closed = torch.cat([before[:, None], field], dim=1).flatten(2) * weights
+            return (matrix @ closed).flatten(1).square().sum(dim=1)
+
+        error = total(self.error, self.error_before)
+        if self.unexplained is not None:
+            error = error + total(self.unexplained, torch.zeros_like(self.error_before))
+        return error, total(self.u, self.u_before)
+
+
 class ErrorEstimator(nn.Module):
     """Estimates u − u_true of a field from its residual on a refined grid.
 
@@ -93,23 +140,20 @@ class ErrorEstimator(nn.Module):
         points = {name: axis.nodes for name, axis in self.grid.space.items()}
         output_times = np.asarray(problem.output_times)
         is_covered = torch.as_tensor(self.grid.time.nodes >= output_times[output_times > 0].min())
-        self.register_buffer("is_covered", is_covered.reshape(-1, *[1] * len(self.grid.space)), persistent=False)
+        covered = self.map.weights * is_covered.reshape(-1, *[1] * len(self.grid.space))
+        self.register_buffer("covered_weights", covered, persistent=False)
         self.refine = Readout(operator, self.grid.time.nodes, points)
 
     def forward(
         self, u: Tensor, conditions: Conditions, fine_initial: Tensor, carried: Tensor | None = None, residual=None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The error field and its mean square.
+    ) -> Estimate:
+        """The error field.
 
         Args:
             u: (batch, time, *space) at the nodes.
             conditions: of the window.
             fine_initial: (batch, *fine space) the initial condition at the fine nodes.
             carried, residual: unused; the conditions are exact, the residual is that of the fine grid.
-
-        Returns:
-            (batch, *fine grid) of e ≈ u − u_true; (batch,) weighted sums of e² and u² over the times
-            that the problem's output covers (from its first positive output time on).
         """
         initial, closures, c = conditions.u0, conditions.closures, conditions.c
         fine = self.refine(u, initial, closures)
@@ -117,18 +161,20 @@ class ErrorEstimator(nn.Module):
         homogeneous = {name: closure.homogeneous() for name, closure in fine_closures.items()}
         dims = [1] * len(self.grid.shape)
         broadcast = {key: value.reshape(-1, *dims) for key, value in c.items()}
-        residual = ProblemResidual(self.problem, broadcast)
+        stored = self.problem.storage({"u": fine_initial[:, None]}, broadcast)
+        residual = ProblemResidual(self.problem, broadcast, stored)
         row_map = self.map(c, u.shape[0])
         features = self.fine(fine[:, None], fine_closures, fine_initial[:, None])[:, 0]
-        value, partials = pointwise_partials(residual, features)
+        parts = residual.forward_partials(features)
         directions, images = [], []
-        rows = row_map.apply(value[:, None])[:, 0]  # W A⁻¹ρ
+        rows = row_map.apply(row_map.assemble([value for value, _ in parts])[:, None])[:, 0]  # W A⁻¹ρ
         direction = rows
         for _ in range(self.krylov):
             norm = direction.flatten(1).norm(dim=1).clamp(min=torch.finfo(rows.dtype).tiny)
             direction = direction / norm.reshape(-1, *dims)
             features = self.fine((direction / self.map.weights)[:, None], homogeneous)[:, 0]
-            image = row_map.apply((partials * features).sum(dim=1)[:, None])[:, 0]
+            image = row_map.assemble([(partials * features).sum(dim=1) for _, partials in parts])
+            image = row_map.apply(image[:, None])[:, 0]
             directions.append(direction)
             images.append(image)
             direction = image
@@ -138,8 +184,16 @@ class ErrorEstimator(nn.Module):
         identity = torch.eye(self.krylov, dtype=gram.dtype, device=gram.device)
         weights = solve(gram + ridge * identity, jz @ rows.flatten(1)[..., None])
         error = (weights.transpose(1, 2) @ z).view_as(rows)
-        size, scale = ((f * self.is_covered).flatten(1).square().sum(dim=1) for f in (error, fine * self.map.weights))
-        return error / self.map.weights, size, scale
+        unexplained = rows - (weights.transpose(1, 2) @ jz).view_as(rows)
+        return Estimate(
+            error / self.map.weights,
+            unexplained / self.map.weights,
+            fine,
+            torch.zeros_like(fine_initial),
+            fine_initial,
+            self.covered_weights,
+            self.grid,
+        )
 
 
 class DefectEstimator(nn.Module):
@@ -184,7 +238,7 @@ class DefectEstimator(nn.Module):
         fine_initial: Tensor,
         carried: Tensor | None = None,
         residual: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> Estimate:
         """As `ErrorEstimator`, for one window; ``carried`` (batch, *fine space) is the error at its start.
 
         At the first window it is what the grid does not carry of the initial condition, and not given.
@@ -193,7 +247,7 @@ class DefectEstimator(nn.Module):
         """
         if residual is not None and self.grid.shape == self.coarse.grid.shape:
             before = conditions.u0 - fine_initial if carried is None else carried
-            return self._error(residual, u, conditions, before)
+            return self._error(residual, u, conditions, before, fine_initial)
         difference = self.coarse.rate((u - conditions.lift)[:, None])[:, 0]
         fine, rate = self._refined(torch.stack([u, conditions.lift_rate + difference])).unbind(0)
         if carried is None:
@@ -202,17 +256,16 @@ class DefectEstimator(nn.Module):
         dims = [1] * len(self.grid.shape)
         own = {key: value.reshape(-1, *dims) for key, value in conditions.c.items()}
         rows = ProblemResidual(self.problem, own)(features[:, 0]) * self.linearised.row_scale.reshape(-1, *dims[1:])
-        return self._error(rows, fine, conditions, carried)
+        return self._error(rows, fine, conditions, carried, self._refined(conditions.u0))
 
-    def _error(self, rows: Tensor, fine: Tensor, conditions: Conditions, carried: Tensor):
+    def _error(self, rows: Tensor, fine: Tensor, conditions: Conditions, carried: Tensor, before: Tensor) -> Estimate:
         """From the residual times the row scale, and what the time nodes miss of the lift between them."""
         closed = torch.cat([conditions.u0[:, None], conditions.lift], dim=1)
         missed = (self.coarse.rate_matrix @ closed.flatten(2)).unflatten(2, closed.shape[2:]) - conditions.lift_rate
         missed = self._refined(missed) * self.linearised.row_scale.reshape(-1, *[1] * (missed.dim() - 2))
         inverse = self.linearised.inverse(conditions.c, fine.shape[0])
         error = carried[:, None] + inverse.apply((self.growth * rows + missed)[:, None])[:, 0]
-        size, scale = ((f * self.weights).flatten(1).square().sum(dim=1) for f in (error, fine))
-        return error, size, scale
+        return Estimate(error, None, fine, carried, before, self.weights, self.grid)
 
 
 def error_estimator(problem: Problem, operator, trust: Trust) -> ErrorEstimator | DefectEstimator:

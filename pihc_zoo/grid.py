@@ -19,6 +19,7 @@ from numpy.polynomial import legendre
 from .operators.finite_difference import fornberg_weights, stencil_matrix
 
 _INPUT_STENCIL = 6  # width of the interpolation of initial conditions
+_ZOOMED_NODES = 1.5  # nodes of a space axis for a shorter duration, over those for the whole one
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,10 @@ class Axis:
         """The same axis with about ``factor`` times the nodes."""
         raise NotImplementedError
 
+    def zoomed(self, factor: float) -> Axis:
+        """The axis for a duration ``factor`` times shorter: in time that duration, in space thinner layers."""
+        raise ValueError(f"{type(self).__name__} has no form for shorter durations")
+
 
 @dataclass(frozen=True)
 class _BoundedAxis(Axis):
@@ -153,6 +158,19 @@ class GradedAxis(_BoundedAxis):
     @property
     def coordinates(self) -> np.ndarray:
         return np.linspace(0.0, 1.0, self.num_nodes + 2)[1:-1]
+
+    def zoomed(self, factor: float) -> Axis:
+        """Spacings at the walls shrink by √factor, as diffusion layers do, those inside grow to at most the same."""
+        num_nodes = round(_ZOOMED_NODES * self.num_nodes)
+
+        def spacing(grading: float, nodes: int) -> float:
+            return grading / (nodes * np.sinh(grading) * np.cosh(grading))
+
+        wanted, low, high = spacing(self.grading, self.num_nodes) / factor**0.5, self.grading, 20.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if spacing(middle, num_nodes) > wanted else (low, middle)
+        return replace(self, num_nodes=num_nodes, grading=round(low, 3))
 
 
 @dataclass(frozen=True)
@@ -265,6 +283,9 @@ class RadauAxis(Axis):
 
     def refined(self, factor: float) -> Axis:
         return replace(self, elements=round(self.elements * factor))
+
+    def zoomed(self, factor: float) -> Axis:
+        return replace(self, duration=self.duration / factor, elements=round(_ZOOMED_NODES * self.elements))
 
 
 @dataclass(frozen=True)
@@ -417,3 +438,12 @@ class Grid:
     def refined(self, factor: float) -> Grid:
         """The grid with about ``factor`` times the nodes along each axis."""
         return Grid(self.time.refined(factor), {name: axis.refined(factor) for name, axis in self.space.items()})
+
+    @property
+    def can_zoom(self) -> bool:
+        """Whether every axis has a `zoomed` form."""
+        return all(type(axis).zoomed is not Axis.zoomed for axis in self.axes.values())
+
+    def zoomed(self, factor: float) -> Grid:
+        """The grid for a duration ``factor`` times shorter, see `Axis.zoomed`."""
+        return Grid(self.time.zoomed(factor), {name: axis.zoomed(factor) for name, axis in self.space.items()})
