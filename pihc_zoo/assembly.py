@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .fields import LazyField
 from .inputs import Request
 from .prediction import Prediction, Trust, to_numpy
 from .problems.base import Problem
@@ -26,7 +27,7 @@ def assemble(
     trust: Trust,
     name: str,
     on_failure: str,
-    like_input: Callable[[np.ndarray], Any] = lambda array: array,
+    like_input: Callable[[np.ndarray], Any] = np.asarray,
 ) -> Prediction:
     """Puts parts together, marks failed trajectories and says what to trust.
 
@@ -40,7 +41,7 @@ def assemble(
         num_experts: of the decomposition.
         trust: bounds of what the model may be trusted for.
         name: of the model.
-        like_input: converts arrays to the caller's kind.
+        like_input: converts arrays to the caller's kind; picklable.
 
     Raises:
         ValueError: a failed solve, with on_failure="raise".
@@ -62,12 +63,19 @@ def assemble(
     def gathered(key: str, fill: float, shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
         return spread([to_numpy(part[key]) for part in parts], fill, shape, dtype)
 
-    def field_map(key: str) -> Callable[[], Any]:
-        def read() -> Any:
-            fields = spread([read_field(key, part) for part in parts], np.nan, request.shape, np.float64)
-            return like_input(_cut(fields, times, failure_time))
+    firsts = np.cumsum([0, *(len(part["status"]) for part in parts)])  # of good trajectories, by part
 
-        return read
+    def field_map(key: str) -> LazyField:
+        def read(rows: np.ndarray) -> np.ndarray:
+            fields = np.full((len(rows), *request.shape), np.nan)
+            place = np.where(is_good[rows], np.cumsum(is_good)[rows] - 1, -1)  # among good trajectories
+            for part, first, stop in zip(parts, firsts, firsts[1:], strict=False):
+                is_here = (place >= first) & (place < stop)
+                if is_here.any():
+                    fields[is_here] = read_field(key, part)[place[is_here] - first]
+            return _cut(fields, times, failure_time[rows])
+
+        return LazyField(read, np.arange(batch), like_input)
 
     num_coefficients = parts[0]["coefficients"].shape[-1] if parts else 0
     u = gathered("u", np.nan, request.shape)
@@ -85,28 +93,23 @@ def assemble(
             reason = Status(int(status[i, failed[0]])).message if len(failed) else "values are no longer finite"
             messages[i] = f"solve {at}: {reason}"
         elif len(failed):
-            what = "experts" if num_subproblems == num_experts else "subproblems"
-            which = "" if num_subproblems == 1 else f" ({what} {', '.join(map(str, failed[:8]))})"
-            messages[i] = f"solve{which} {Status(int(status[i, failed[0]])).message}"
+            messages[i] = _failure(Status(int(status[i, failed[0]])), failed, num_subproblems, num_experts)
             u[i] = np.nan
     u = _cut(u, times, failure_time)
     is_failed = ~converged.all(axis=1) | has_stopped
     is_unanswered = is_failed & ~is_good if on_failure == "fallback" else is_failed
     if on_failure == "fallback":
         _fall_back(problem, request, u, np.flatnonzero(is_failed & is_good), messages)
-    if is_unanswered.any():
-        first = int(np.argmax(is_unanswered))
-        text = f"{int(is_unanswered.sum())} of {batch} trajectories failed; trajectory {first}: {messages[first]}"
-        if on_failure == "raise":
-            raise ValueError(text)
-        warnings.warn(text, RuntimeWarning, stacklevel=3)
-    is_beyond = times.max() > problem.duration
-    if is_beyond:
-        late = f"predicted beyond the trained duration ({problem.duration:g}): t = {times.max():g}"
-        for i in good:
-            messages[i] = f"{messages[i]}; {late}" if messages[i] else late
+    if is_unanswered.any() and on_failure == "raise":
+        raise ValueError(_summary(is_unanswered, messages, "trajectories failed"))
     unresolved = gathered("unresolved", np.nan, ())
-    is_reliable = ~is_failed & trust.accepts(values, estimated, unresolved) & (not is_beyond)
+    late = f"predicted beyond the trained duration ({problem.duration:g}): t = {times.max():g}"
+    for i in good:
+        reasons = [messages[i]] if messages[i] else []
+        reasons += trust.reasons(values[i], None if is_failed[i] else float(estimated[i]), float(unresolved[i]))
+        messages[i] = "; ".join(reasons + ([late] if times.max() > problem.duration else []))
+    is_reliable = np.array([not message for message in messages])
+    _warn(is_unanswered, is_reliable, messages)
     return Prediction(
         u=like_input(u),
         t=like_input(times),
@@ -131,6 +134,32 @@ def assemble(
         diagnostics=dict(problem.diagnostics),
         field_maps={key: field_map(key) for key in ("residual", "estimated_error")},
     )
+
+
+def _failure(status: Status, failed: np.ndarray, num_subproblems: int, num_experts: int) -> str:
+    """The message of a trajectory some of whose solves ended in ``status``."""
+    if status == Status.NOT_SOLVED:
+        return status.message
+    what = "experts" if num_subproblems == num_experts else "subproblems"
+    which = "" if num_subproblems == 1 else f" ({what} {', '.join(map(str, failed[:8]))})"
+    return f"solve{which}: {status.message}"
+
+
+def _summary(is_meant: np.ndarray, messages: Sequence[str | None], what: str) -> str:
+    first = int(np.argmax(is_meant))
+    return f"{int(is_meant.sum())} of {len(is_meant)} {what}; trajectory {first}: {messages[first]}"
+
+
+def _warn(is_unanswered: np.ndarray, is_reliable: np.ndarray, messages: Sequence[str | None]) -> None:
+    """One warning for what failed and what is answered but not reliable."""
+    is_doubtful = ~is_reliable & ~is_unanswered
+    texts = []
+    if is_unanswered.any():
+        texts.append(_summary(is_unanswered, messages, "trajectories failed"))
+    if is_doubtful.any():
+        texts.append(_summary(is_doubtful, messages, "answers are not reliable"))
+    if texts:
+        warnings.warn("; ".join(texts), RuntimeWarning, stacklevel=4)
 
 
 def _cut(fields: np.ndarray, times: np.ndarray, failure_time: np.ndarray) -> np.ndarray:

@@ -385,6 +385,7 @@ def predict_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME,NAME",
         help="further fields for the NPZ, e.g. velocity_x,velocity_y",
     )
+    parser.add_argument("--compress", action="store_true", help="a smaller NPZ, at many times the time to write it")
     parser.add_argument("--times", type=_number, nargs="+", metavar="T", help="output times")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="physical parameter, e.g. D=3e-4"
@@ -459,7 +460,7 @@ def run_predict(options: argparse.Namespace) -> int:
         prediction.animate(options.index, options.animate)
     if options.plot is not None:
         prediction.plot(options.index, options.plot)
-    prediction.save(output, options.save_diagnostics)
+    prediction.save(output, options.save_diagnostics, compress=options.compress)
     _print_prediction(prediction, seconds)
     print("written to " + " and ".join(str(path) for path in (output, options.plot, options.animate) if path))
     return 0
@@ -480,6 +481,9 @@ def _read_input(path: Path) -> dict[str, Any]:
 
 def _arguments(path: Path, arrays: dict[str, Any], problem: Any) -> tuple[Any, dict[str, Any]]:
     """u0 and the arguments of ``predict`` that the arrays of a file hold."""
+    from .data import check_names
+
+    check_names(arrays, problem)
     axes = problem.output_space
     known = [key for key in arrays if key in ("u0", "t", *axes) or key.startswith("parameter_")]
     for key in known:
@@ -580,11 +584,13 @@ def _print_prediction(prediction: Any, seconds: float) -> None:
             print(f"trajectory {i} failed at t = {stopped[i]:.3g}{unit}: its values are NaN from then on")
         _warn(f"trajectory {failed[0]}: {prediction.messages[failed[0]]}")
     doubtful = np.flatnonzero(~is_failed & ~reliable)
-    for message in dict.fromkeys(prediction.messages[i] for i in doubtful):
-        rows = [i for i in doubtful if prediction.messages[i] == message]
+    kinds: dict[str, list[int]] = {}  # the same reasons, whatever their figures
+    for i in doubtful:
+        kinds.setdefault(re.sub(r"[\d.e+-]+", "0", prediction.messages[i]), []).append(i)
+    for rows in kinds.values():
         numbers = ", ".join(map(str, rows[:8])) + (" …" if len(rows) > 8 else "")
-        reason = message or "the values or the estimated error are beyond what the model was tested for"
-        _warn(f"not reliable: {numbers}; {reason}")
+        is_one = len({prediction.messages[i] for i in rows}) == 1
+        _warn(f"not reliable: {numbers}; {'' if is_one else f'trajectory {rows[0]}: '}{prediction.messages[rows[0]]}")
 
 
 # ---------------------------------------------------------------------- evaluate

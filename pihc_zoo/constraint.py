@@ -15,10 +15,11 @@ from .ansatz import Ansatz, Conditions, EvolutionAnsatz
 from .basis import DenseFeatures, SeparableBasis, SeparableFeatures, combined
 from .decomposition import Decomposition
 from .objective import CollocationObjective, ProblemResidual
+from .operators.constants import constants
 from .operators.derivatives import Closure, FeatureOperator
 from .operators.windows import Windows
 from .residual_map import ResidualMap, RowMap
-from .solvers.implicit import implicit_coefficients
+from .solvers.implicit import first_order, implicit_coefficients, refuse_transforms
 from .solvers.levenberg_marquardt import LevenbergMarquardt
 from .solvers.report import LeastSquaresSolution
 from .status import is_converged
@@ -99,7 +100,11 @@ class HardConstraint(nn.Module):
         Args:
             u0: (batch, *space) initial values at the nodes, float64.
             c: parameters, tensors of shape () or (batch,).
+
+        Raises:
+            ValueError: forward-mode tangents, which do not pass the solves.
         """
+        refuse_transforms(u0, *c.values())
         u0 = u0.to(self.precision)
         c = {key: value.to(self.precision) for key, value in c.items()}
         closures = self.operator.closures(c)
@@ -187,12 +192,13 @@ class HardConstraint(nn.Module):
         )
         if key not in self._windows:
             decomposition.check(self.grid)
-            if decomposition.is_joint:
-                psi = self.partition(decomposition)
-                self._windows[key] = psi, None
-            else:
-                is_whole = decomposition.num_experts == 1
-                self._windows[key] = None, None if is_whole else decomposition.windows(self.grid).to(device)
+            with constants():
+                if decomposition.is_joint:
+                    psi = self.partition(decomposition)
+                    self._windows[key] = psi, None
+                else:
+                    is_whole = decomposition.num_experts == 1
+                    self._windows[key] = None, None if is_whole else decomposition.windows(self.grid).to(device)
         return self._windows[key]
 
     def partition(self, decomposition: Decomposition) -> Tensor:
@@ -216,12 +222,13 @@ class HardConstraint(nn.Module):
             conditions: from `conditions`.
             decomposition, solver: override the defaults.
             gradient: "implicit" gives coefficients the exact adjoint. "envelope" detaches them,
-                exact only for a loss that is a function of ``cost`` alone.
+                exact only for first derivatives of a loss that is a function of ``cost`` alone.
             stride: overrides the default; independent experts take all points.
         """
         stride = stride or self.stride
         if gradient not in ("implicit", "envelope"):
             raise ValueError(f"gradient must be 'implicit' or 'envelope', not {gradient!r}")
+        refuse_transforms(basis.space if isinstance(basis, SeparableBasis) else basis)
         decomposition, solver = decomposition or self.decomposition, solver or self.solver
         batch, device = conditions.lift.shape[0], conditions.lift.device
         psi, windows = self._split(decomposition, device)
@@ -278,6 +285,7 @@ class HardConstraint(nn.Module):
                     is_solved = is_converged(solution.status)
                     w = implicit_coefficients(build, w, tensors, is_solved)
                 cost = build(*tensors).cost(w)
+            cost = first_order(cost) if gradient == "envelope" else cost
         u = self._merge(w, basis, conditions.lift, windows)
         return ConstrainedField(
             u, rows, w.unflatten(0, (batch, num_windows)), cost.unflatten(0, (batch, num_windows)), solution
@@ -287,13 +295,12 @@ class HardConstraint(nn.Module):
         """Which features are non-local, broadcasting against features at dimension ``dim``."""
         return self.non_local.reshape(*[1] * dim, -1, *[1] * len(self.grid.shape))
 
-    @torch.no_grad()
     def _frozen(self, basis: Tensor, conditions: Conditions, decomposition: Decomposition, solver) -> Tensor:
         """(batch, feature, time, *space) non-local features of the previous sweep's blend, less the lift's."""
         if decomposition.sweeps == 1:
             return torch.zeros_like(conditions.lift_features)
         before = replace(decomposition, sweeps=decomposition.sweeps - 1)
-        u = self.forward(basis.detach(), conditions, before, solver).u
+        u = self.forward(basis, conditions, before, solver).u
         homogeneous = {name: closure.homogeneous() for name, closure in conditions.closures.items()}
         return self.operator((u - conditions.lift)[:, None], homogeneous)[:, 0] * self._along_features(1)
 

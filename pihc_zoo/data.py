@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from .inputs import check_field
+from .inputs import check_field, real_array
+from .prediction_file import PARAMETER, PERIOD, REPORT, TEXTS
+from .zoo.config import nearest
 
 
 @dataclass
@@ -72,6 +74,24 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
     return {key: value for key, value in loaded.items() if isinstance(value, np.ndarray)}
 
 
+_ALIASES = {"times": "t", "time": "t", "input_x": "x", "initial_condition": "u0", "solution": "u"}
+
+
+def check_names(arrays: dict[str, Any], problem) -> None:
+    """Raises ValueError for a key that nothing reads; what `Prediction.save` writes is known."""
+    axes = problem.output_space
+    known = ["u0", "t", "u", *axes, *(f"{PARAMETER}{key}" for key in problem.parameters)]
+    written = {*known, *REPORT, *TEXTS, *problem.diagnostics, *(f"{PERIOD}{key}" for key in axes)}
+    for key in arrays:
+        if key.startswith(PARAMETER) and key not in known:
+            name = key.removeprefix(PARAMETER)
+            raise ValueError(f"no parameter {name!r} (key {key!r}); {nearest(name, problem.parameters)}")
+        if key not in written:
+            meant = f"{PARAMETER}{key}" if key in problem.parameters else _ALIASES.get(key)
+            remedy = f"did you mean {meant!r}?" if meant in known else nearest(key, known)
+            raise ValueError(f"unknown key {key!r} in the data; {remedy}")
+
+
 def read_trajectories(source: str | os.PathLike | dict[str, Any], problem) -> Trajectories:
     """Trajectories of ``problem`` from a file or a mapping.
 
@@ -79,19 +99,20 @@ def read_trajectories(source: str | os.PathLike | dict[str, Any], problem) -> Tr
     that the shape of u0 implies, t, which defaults to the problem's output times, and parameter_<name>.
 
     Raises:
-        ValueError: missing keys or shapes that do not agree.
+        ValueError: missing or unknown keys, or shapes that do not agree.
     """
     arrays = source if isinstance(source, dict) else read_arrays(source)
     if "u0" not in arrays:
         raise ValueError(f"data must have the key 'u0', got {', '.join(sorted(arrays)) or 'nothing'}")
+    check_names(arrays, problem)
     axes = problem.output_space
-    u0 = np.asarray(arrays["u0"], dtype=np.float64)
+    u0 = real_array(arrays["u0"], "u0")
     u0 = u0[None] if u0.ndim == len(axes) else u0
     points = check_field(problem, u0, {key: arrays[key] for key in axes if key in arrays}, np.shape(arrays["u0"]))
-    t = np.asarray(arrays.get("t", problem.output_times), dtype=np.float64)
+    t = real_array(arrays.get("t", problem.output_times), "t")
     u = None
     if "u" in arrays:
-        u = np.asarray(arrays["u"], dtype=np.float64)
+        u = real_array(arrays["u"], "u")
         expected = (len(u0), len(t), *u0.shape[1:])
         if u.shape != expected:
             raise ValueError(f"u must have the shape {expected} of (u0, t, {', '.join(axes)}), got {u.shape}")
@@ -99,6 +120,9 @@ def read_trajectories(source: str | os.PathLike | dict[str, Any], problem) -> Tr
             raise ValueError("u has values that are not finite; leave those trajectories out")
     parameters = {}
     for key, value in arrays.items():
-        if key.startswith("parameter_"):
-            parameters[key.removeprefix("parameter_")] = np.broadcast_to(np.asarray(value, float), (len(u0),)).copy()
+        if key.startswith(PARAMETER):
+            value = real_array(value, key)
+            if value.shape not in ((), (len(u0),)):
+                raise ValueError(f"{key} must be a number or have the shape ({len(u0)},), got {value.shape}")
+            parameters[key.removeprefix(PARAMETER)] = np.broadcast_to(value, (len(u0),)).copy()
     return Trajectories(u0, points, t, u, parameters)

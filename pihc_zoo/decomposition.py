@@ -105,7 +105,7 @@ class Independent(Decomposition):
 
     A non-local feature, such as velocity from vorticity, sees the whole domain, where an expert knows its
     own coefficients only. Experts take it frozen from the previous blend: the lift in the first sweep, the
-    blended field of sweep s in sweep s + 1. The adjoint treats it as data.
+    blended field of sweep s in sweep s + 1. Gradients pass all sweeps.
     """
 
     sweeps: int = field(default=1, kw_only=True)

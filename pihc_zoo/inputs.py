@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from .problems.base import Problem
 from .zoo.config import nearest
 
 ON_FAILURE = ("warn", "raise", "fallback")
+_SINGLE = 1e-6  # relative rounding of values in single precision
 LONGEST_ROLL_OUT = 10  # durations of a problem that can continue
 
 
@@ -63,7 +65,7 @@ def check_request(
     if on_failure not in ON_FAILURE:
         raise ValueError(f"on_failure must be 'warn', 'raise' or 'fallback', not {on_failure!r}")
     axes = problem.output_space
-    values = np.asarray(to_numpy(u0), dtype=np.float64)
+    values = real_array(u0, "u0")
     if values.ndim == len(axes):
         values = values[None]
     if values.ndim and len(values) == 0:
@@ -80,6 +82,22 @@ def check_request(
     times = check_times(problem, times)
     c = check_parameters(problem, parameter_inputs, parameters, len(values))
     return Request(values, input_points, points, times, c)
+
+
+def real_array(value: Any, name: str) -> np.ndarray:
+    """A float64 array of a tensor, an array or numbers.
+
+    Raises:
+        ValueError: it is complex, or holds no numbers.
+    """
+    try:
+        array = np.asarray(to_numpy(value))
+    except (TypeError, ValueError) as error:  # a ragged list; a type that numpy has not
+        raise ValueError(f"{name} must be an array of real numbers ({error})") from None
+    if array.dtype.kind not in "fiub":
+        remedy = "; pass its real part" if array.dtype.kind == "c" else ""
+        raise ValueError(f"{name} must be real numbers, got the type {array.dtype}{remedy}")
+    return array.astype(np.float64, copy=False)
 
 
 def by_axis(positions: Any, name: str, problem: Problem) -> dict[str, Any]:
@@ -131,7 +149,7 @@ def check_field(
         if name in points and len(points[name]) != num_points:
             raise ValueError(
                 f"u0 must have the shape (batch, {expected}), one value per point of input_x; got {shape}; "
-                "pass your own points as input_x"
+                "pass your own points as input_x of predict"
             )
         if axis.is_periodic:
             try:
@@ -163,7 +181,7 @@ def _periodic_points(points: np.ndarray | None, name: str, axis: Axis) -> np.nda
 
 def check_positions(points: Any, name: str, axis: Axis) -> np.ndarray:
     """(n,) strictly increasing positions inside the axis, its ghost points included."""
-    points = np.atleast_1d(np.asarray(to_numpy(points), dtype=np.float64))
+    points = np.atleast_1d(real_array(points, name))
     low, high = (axis.start, axis.stop) if axis.is_periodic else (axis.closed_nodes[0], axis.closed_nodes[-1])
     is_inside = points.ndim == 1 and points.size and np.isfinite(points).all()
     if not is_inside or points.min() < low or points.max() > high:
@@ -177,7 +195,7 @@ def check_times(problem: Problem, times: Any) -> np.ndarray:
     """(m,) output times in [0, duration], or [0, 10 durations] if the problem continues; its own when None."""
     if times is None:
         return problem.output_times
-    times = np.atleast_1d(np.asarray(to_numpy(times), dtype=np.float64))
+    times = np.atleast_1d(real_array(times, "times"))
     if times.ndim != 1 or len(times) == 0 or not np.isfinite(times).all():
         raise ValueError("times must be a non-empty list of finite numbers")
     last = problem.duration * (LONGEST_ROLL_OUT if problem.can_continue else 1)
@@ -193,34 +211,47 @@ def unit_of(unit: str) -> str:
     return "" if unit in ("", "dimensionless") else f" {unit}"
 
 
+def parameter_range(problem: Problem, parameter_inputs: tuple[str, ...], key: str) -> tuple[float, float]:
+    """Lowest and highest value of a parameter in this model; both the default where it is no input."""
+    declared = problem.parameters[key]
+    return (declared.low, declared.high) if key in parameter_inputs else (declared.default, declared.default)
+
+
 def check_parameters(
     problem: Problem, parameter_inputs: tuple[str, ...], parameters: dict[str, Any] | None, batch: int
 ) -> dict[str, Any]:
-    """All parameters as numbers or (batch,) arrays; only ``parameter_inputs`` may differ from the defaults."""
+    """All parameters as numbers or (batch,) arrays; only ``parameter_inputs`` may differ from the defaults.
+
+    Values beyond a bound by no more than single precision rounds are the bound.
+    """
+    if parameters is not None and not isinstance(parameters, Mapping):
+        example = next(iter(parameter_inputs or problem.parameters))
+        raise ValueError(
+            f"parameters must be a dict such as {{{example!r}: {problem.defaults()[example]:g}}}, "
+            f"got {type(parameters).__name__}"
+        )
     c = dict(problem.defaults())
     for key, value in (parameters or {}).items():
         if key not in problem.parameters:
             raise ValueError(f"no parameter {key!r}; {nearest(key, problem.parameters)}")
-        declared = problem.parameters[key]
-        value = np.asarray(to_numpy(value), dtype=np.float64)
+        unit = unit_of(problem.parameters[key].unit)
+        value = real_array(value, f"parameter {key}")
         if value.ndim and value.shape != (batch,):
             raise ValueError(f"parameter {key} must be a number or have the shape ({batch},), got {value.shape}")
         if not np.isfinite(value).all():
             raise ValueError(f"parameter {key} must be finite, got {value[~np.isfinite(value)].flat[0]}")
-        is_input = key in parameter_inputs
-        low, high = (declared.low, declared.high) if is_input else (declared.default, declared.default)
-        slack = 1e-12 * abs(high)
-        if value.min() < low - slack or value.max() > high + slack:
-            bad = value.min() if value.min() < low - slack else value.max()
-            if is_input:
-                raise ValueError(
-                    f"parameter {key} must lie in [{low:g}, {high:g}]{unit_of(declared.unit)}, got {bad:g}"
-                )
+        low, high = parameter_range(problem, parameter_inputs, key)
+        is_low, is_high = value < low - _SINGLE * abs(low), value > high + _SINGLE * abs(high)
+        if is_low.any() or is_high.any():
+            bad = value[is_low | is_high].flat[0]
+            if key in parameter_inputs:
+                raise ValueError(f"parameter {key} must lie in [{low:g}, {high:g}]{unit}, got {bad:g}")
             raise ValueError(
-                f"parameter {key} is fixed at {low:g}{unit_of(declared.unit)} in this model, got {bad:g}; "
+                f"parameter {key} is fixed at {low:g}{unit} in this model, got {bad:g}; "
                 "choose a model that takes it as input (pihc list)"
             )
-        if is_input:
+        if key in parameter_inputs:
+            value = value.clip(low, high)
             c[key] = float(value) if value.ndim == 0 else value
     if parameter_inputs and any(np.ndim(value) for value in c.values()):
         c = {k: np.broadcast_to(v, (batch,)).copy() if k in parameter_inputs else v for k, v in c.items()}

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-_REPORT = (
-    "residual",
-    "estimated_error",
-    "unresolved",
-    "status",
-    "converged",
-    "iterations",
-    "is_reliable",
-    "failure_time",
-)
+from .fields import LazyField, StoredField
+from .prediction_file import REPORT, from_arrays, to_arrays
 
 
 @dataclass(frozen=True)
@@ -31,9 +23,10 @@ class Trust:
         refinement: nodes of the estimator's grid over the model's, per axis.
         krylov: Krylov directions of the error estimate.
         growth: factor on the error estimate of a roll-out, measured.
-        threshold: largest estimated error inside the trained family; None before calibration.
-        unresolved: likewise, of the unresolved part of an initial condition.
-        state_range: lowest and highest trained value.
+        threshold: largest estimated error inside the trained family; None before calibration: then no answer
+            is reliable.
+        unresolved: largest unresolved part of an initial condition; None is not checked.
+        state_range: lowest and highest trained value; None is not checked.
     """
 
     refinement: float = 1.6
@@ -52,24 +45,52 @@ class Trust:
             raise ValueError(f"trust: state_range must be [lowest, highest], got {self.state_range!r}")
 
     def accepts(self, u0: np.ndarray, estimated_error: np.ndarray, unresolved: np.ndarray) -> np.ndarray:
-        """(batch,) whether a trajectory lies where the model was calibrated; None is not checked.
+        """(batch,) whether there is no reason not to trust a trajectory; arguments as `reasons`, for a batch."""
+        return np.array([not self.reasons(*own) for own in zip(u0, estimated_error, unresolved, strict=True)])
+
+    def reasons(self, u0: np.ndarray, estimated_error: float | None, unresolved: float) -> list[str]:
+        """Why a trajectory is not to be trusted: how it lies where the model was not calibrated; [] if it does.
 
         Args:
-            u0: (batch, *space) initial conditions.
-            estimated_error, unresolved: (batch,), see `Prediction`.
+            u0: (*space,) initial condition, finite.
+            estimated_error, unresolved: see `Prediction`; None where there is nothing to judge.
         """
-        low, high = (-np.inf, np.inf) if self.state_range is None else self.state_range
-        finite = np.where(np.isfinite(u0), u0, np.inf).reshape(len(u0), -1)
-        is_accepted = (finite.min(axis=1) >= low) & (finite.max(axis=1) <= high)
-        for value, limit in ((estimated_error, self.threshold), (unresolved, self.unresolved)):
-            if limit is not None:
-                is_accepted = is_accepted & (value <= limit)
-        return is_accepted
+        reasons = []
+        if self.state_range is not None:
+            low, high = self.state_range
+            if not (u0.min() >= low and u0.max() <= high):
+                reasons.append(
+                    f"initial values from {u0.min():.6g} to {u0.max():.6g} are outside the trained range "
+                    f"[{low:g}, {high:g}]"
+                )
+        if self.unresolved is not None and not unresolved <= self.unresolved:
+            reasons.append(
+                f"{_percent(unresolved)} of the initial condition is finer than the model's grid, "
+                f"above its bound of {_percent(self.unresolved)}"
+            )
+        if estimated_error is None:
+            return reasons
+        if not np.isfinite(estimated_error):
+            reasons.append("its error could not be estimated")
+        elif self.threshold is None:
+            reasons.append("the model has no calibrated threshold of the estimated error")
+        elif estimated_error > self.threshold:
+            reasons.append(
+                f"estimated error {_percent(estimated_error)} is above the model's threshold of "
+                f"{_percent(self.threshold)}"
+            )
+        return reasons
 
 
-@dataclass
+def _percent(value: float) -> str:
+    return f"{100 * value:.3g} %"
+
+
+@dataclass(repr=False)
 class Prediction:
     """A solution with its trust report.
+
+    ``out[i]`` is that of one trajectory, ``out[2:5]`` that of some; the batch axis stays.
 
     Attributes:
         u: (batch, time, *space) solution, float64; NaN where it failed.
@@ -84,15 +105,16 @@ class Prediction:
             finer grid.
         status: (batch, subproblem) integers of `pihc_zoo.Status`; converged: likewise, booleans.
         iterations: (batch, subproblem) solver steps.
-        messages: per trajectory, what is wrong with it; empty if nothing.
+        messages: per trajectory, why it is not reliable, reasons joined by "; "; empty if it is.
         unresolved: (batch,) relative L2 part of the initial condition that the model's grid does not
             carry, dimensionless.
-        is_reliable: (batch,) converged, `Trust.accepts` it, and all times are within the trained duration.
+        is_reliable: (batch,) converged, no reason of `Trust.reasons`, and all times within the trained duration.
         failure_time: (batch,) time from which on a roll-out has no values; NaN if it has all, or none.
         units: physical units of u and the coordinates by name.
         symbol: the literature's letter for u.
         periods: lengths of the periodic axes by name.
         diagnostics: what `diagnostic` computes, name → (factor, derivative of u).
+        field_maps: fields at the output points that are read when asked for, by name.
     """
 
     u: Any
@@ -115,8 +137,30 @@ class Prediction:
     units: dict[str, str] = field(default_factory=dict)
     symbol: str = "u"
     periods: dict[str, float] = field(default_factory=dict)
-    diagnostics: dict[str, tuple[float, Any]] = field(default_factory=dict, repr=False)
-    field_maps: dict[str, Callable[[], Any]] = field(default_factory=dict, repr=False)
+    diagnostics: dict[str, tuple[float, Any]] = field(default_factory=dict)
+    field_maps: dict[str, LazyField | StoredField] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        axes, shape = ", ".join(("batch", "t", *self.points)), tuple(self.u.shape)
+        count = int(to_numpy(self.is_reliable).sum())
+        return f"Prediction({self.model!r}: u {shape} over ({axes}), {count} of {len(self)} reliable)"
+
+    def __len__(self) -> int:
+        return len(self.u)
+
+    def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray) -> Prediction:
+        """The prediction of the i-th trajectory, or of those that a slice, a list or a mask picks."""
+        picked = np.atleast_1d(np.arange(len(self))[rows])
+        if picked.ndim > 1:
+            raise IndexError("a prediction has one index, that of its trajectories")
+        own = {key: getattr(self, key)[picked] for key in ("u0", "u", *REPORT)}
+        return replace(
+            self,
+            **own,
+            parameters={key: value[picked] for key, value in self.parameters.items()},
+            messages=[self.messages[i] for i in picked],
+            field_maps={key: values[picked] for key, values in self.field_maps.items()},
+        )
 
     @property
     def x(self) -> Any:
@@ -126,12 +170,17 @@ class Prediction:
     @property
     def residual_field(self) -> Any:
         """(batch, time, *space) mapped residual at the output points, in the unit of u."""
-        return self.field_maps["residual"]()
+        return self._field("residual")
 
     @property
     def estimated_error_field(self) -> Any:
         """(batch, time, *space) estimated u − u_true at the output points."""
-        return self.field_maps["estimated_error"]()
+        return self._field("estimated_error")
+
+    def _field(self, name: str) -> Any:
+        if name not in self.field_maps:
+            raise ValueError(f"{name}_field is not kept in files; predict again for it")
+        return self.field_maps[name]()
 
     def diagnostic(self, name: str) -> Any:
         """(batch, time, *space) a further field of the problem, such as the velocity, computed spectrally from u.
@@ -144,6 +193,8 @@ class Prediction:
         """
         from .spectra import check_periodic_grid, derivative
 
+        if name in self.field_maps and name not in self.diagnostics:  # read from a file
+            return self.field_maps[name]()
         if name not in self.diagnostics:
             if not self.diagnostics:
                 raise ValueError(f"no diagnostic {name!r}; this problem has none")
@@ -162,21 +213,34 @@ class Prediction:
             result[i] = derivative(row, lengths, orders, feature.laplacian, factor)
         return self.u.new_tensor(result) if hasattr(self.u, "new_tensor") else result
 
-    def save(self, path: str | os.PathLike, diagnostics: Sequence[str] = ()) -> Path:
-        """Writes an NPZ, atomically: u0, positions by axis name, t, u, parameter_<name>, and the report.
+    def save(self, path: str | os.PathLike, diagnostics: Sequence[str] = (), *, compress: bool = False) -> Path:
+        """Writes an NPZ, atomically: u0, positions by axis name, t, u, parameter_<name>, the report and its texts.
 
         Args:
             path: .npz is added if it is missing.
             diagnostics: names of `diagnostic` to write as well.
+            compress: smaller by a tenth or so, at many times the time.
 
         Raises:
             ValueError: the folder cannot be written, or no such diagnostic.
         """
-        arrays = {"u0": self.u0, **self.points, "t": self.t, "u": self.u}
-        arrays |= {name: self.diagnostic(name) for name in diagnostics}
-        arrays |= {f"parameter_{key}": value for key, value in self.parameters.items()}
-        arrays |= {key: getattr(self, key) for key in _REPORT}
-        return save_npz(path, {key: to_numpy(value) for key, value in arrays.items()})
+        known = [name for name in self.field_maps if name not in ("residual", "estimated_error")]  # from a file
+        arrays = to_arrays(self, {name: self.diagnostic(name) for name in dict.fromkeys([*known, *diagnostics])})
+        return save_npz(path, {key: to_numpy(value) for key, value in arrays.items()}, compress)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Prediction:
+        """Reads what `save` wrote; fields that a file does not keep raise when they are asked for.
+
+        Raises:
+            ValueError: no such file, or not a saved prediction.
+        """
+        from .data import read_arrays
+
+        path = Path(path)
+        if path.suffix != ".npz" and not path.is_file():
+            path = path.with_name(path.name + ".npz")  # as `save` does
+        return cls(**from_arrays(read_arrays(path), repr(str(path))))
 
     def plot(self, index: int = 0, path: str | os.PathLike | None = None):
         """Draws prediction and estimated error of one trajectory; saves it to ``path``."""
@@ -196,13 +260,13 @@ def to_numpy(value: Any) -> np.ndarray:
     return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
 
 
-def save_npz(path: str | os.PathLike, arrays: dict[str, np.ndarray]) -> Path:
+def save_npz(path: str | os.PathLike, arrays: dict[str, np.ndarray], compress: bool = True) -> Path:
     """Writes an NPZ through a temporary file in the same folder, so that no half file remains."""
     path = Path(path)
     if path.suffix != ".npz":
         path = path.with_name(path.name + ".npz")
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
+        (np.savez_compressed if compress else np.savez)(file, **arrays)
     return path
 
 

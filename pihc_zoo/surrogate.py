@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,13 +19,15 @@ from .constraint import ConstrainedField, HardConstraint
 from .decomposition import DECOMPOSITIONS, Decomposition
 from .estimate import Readout, error_estimator
 from .grid import AXES, Axis, Grid
-from .inputs import check_request, check_values
+from .inputs import check_field, check_parameters, check_request, check_values, parameter_range
 from .networks import NETWORKS
+from .operators.constants import constants
 from .operators.derivatives import FeatureOperator, along
 from .operators.tables import feature_operator, linearised_operator
 from .prediction import Prediction, Trust, to_numpy
 from .problems import PROBLEMS, Problem
 from .residual_map import RESIDUAL_MAPS
+from .solvers.implicit import refuse_transforms
 from .solvers.levenberg_marquardt import LevenbergMarquardt
 from .status import is_converged
 from .zoo import config as configuration
@@ -148,9 +151,38 @@ class Surrogate(nn.Module):
     def with_network_dtype(self, dtype: torch.dtype) -> Surrogate:
         """The model with its network in ``dtype`` (float32 or float64); solves stay in float64."""
         if dtype not in (torch.float32, torch.float64):
-            raise ValueError(f"dtype must be torch.float32 or torch.float64, not {dtype}")
+            raise ValueError(
+                f"the network's dtype must be torch.float32 or torch.float64, not {dtype}; solves are in float64 always"
+            )
         self.network.to(dtype)
         return self
+
+    def float(self) -> Surrogate:
+        """`with_network_dtype` of torch.float32."""
+        return self.with_network_dtype(torch.float32)
+
+    def double(self) -> Surrogate:
+        """`with_network_dtype` of torch.float64."""
+        return self.with_network_dtype(torch.float64)
+
+    def half(self) -> Surrogate:
+        """Refused: see `with_network_dtype`."""
+        return self.with_network_dtype(torch.float16)
+
+    def bfloat16(self) -> Surrogate:
+        """Refused: see `with_network_dtype`."""
+        return self.with_network_dtype(torch.bfloat16)
+
+    def type(self, dst_type: torch.dtype) -> Surrogate:
+        """`with_network_dtype`."""
+        return self.with_network_dtype(dst_type)
+
+    def to(self, *arguments: Any, **options: Any) -> Surrogate:
+        """As `torch.nn.Module.to`; a dtype is that of the network, see `with_network_dtype`."""
+        device, dtype, is_non_blocking, _ = torch._C._nn._parse_to(*arguments, **options)
+        if dtype is not None:
+            self.with_network_dtype(dtype)
+        return self if device is None else super().to(device, non_blocking=is_non_blocking)
 
     def _resampled(self, u: Tensor, axes: dict[str, Axis], kind: str, *points: dict[str, np.ndarray]) -> Tensor:
         """u (batch, *points) taken along every axis by its matrix ``kind`` of positions; matrices are cached."""
@@ -161,7 +193,8 @@ class Surrogate(nn.Module):
                 while len(self._interpolations) >= 32:
                     self._interpolations.pop(next(iter(self._interpolations)))
                 matrix = getattr(axis, kind)(*own)
-                self._interpolations[key] = torch.as_tensor(matrix, device=self.device)
+                with constants():
+                    self._interpolations[key] = torch.as_tensor(matrix, device=self.device)
             u = along(u, self._interpolations[key], i - len(axes))
         return u
 
@@ -170,7 +203,8 @@ class Surrogate(nn.Module):
         if key not in self._readouts:
             while len(self._readouts) >= 32:
                 self._readouts.pop(next(iter(self._readouts)))
-            self._readouts[key] = Readout(operator, times, points).to(self.device)
+            with constants():
+                self._readouts[key] = Readout(operator, times, points).to(self.device)
         return self._readouts[key]
 
     def at_nodes(self, u0: Tensor, points: dict[str, np.ndarray], grid: Grid | None = None) -> Tensor:
@@ -228,7 +262,10 @@ class Surrogate(nn.Module):
         return {key: value.to(self.device) for key, value in c.items()}
 
     def forward(self, u0: Tensor, parameters: dict[str, Any] | None = None) -> Tensor:
-        """u on the problem's output grid, differentiable in u0, the parameters and the weights.
+        """u on the problem's output grid, differentiable in u0, the parameters and the weights, to any order.
+
+        Warns where solves did not converge: there values are not the equation's, and gradients lack the
+        coefficients' part. `predict` says where.
 
         Args:
             u0: (batch, *space) at the native grid's points.
@@ -236,21 +273,50 @@ class Surrogate(nn.Module):
 
         Returns:
             (batch, time, *space), float64.
+
+        Raises:
+            ValueError: wrong shapes, complex values, unknown parameters or values outside their range;
+                forward-mode derivatives and torch.func transforms.
         """
         axes = self.problem.output_space
-        sized = [axis.sized(size) for axis, size in zip(axes.values(), u0.shape[1:], strict=True)]
-        points = {name: axis.nodes for name, axis in zip(axes, sized, strict=True)}
-        times, c = np.asarray(self.problem.output_times), self.tensors(parameters)
+        if not isinstance(u0, Tensor):
+            raise ValueError(f"model(u0) takes a torch tensor, got {type(u0).__name__}; predict takes arrays as well")
+        if u0.is_complex():
+            raise ValueError(f"u0 must be real numbers, got the type {u0.dtype}; pass its real part")
+        if u0.dim() != 1 + len(axes) or len(u0) == 0:
+            one = "; add the batch axis: model(u0[None])" if u0.dim() == len(axes) else ""
+            expected = ", ".join(
+                f"n_{name}" if axis.is_periodic else str(len(axis.nodes)) for name, axis in axes.items()
+            )
+            raise ValueError(f"u0 must have the shape (batch, {expected}), got {tuple(u0.shape)}{one}")
+        refuse_transforms(u0, *(parameters.values() if isinstance(parameters, dict) else ()))
+        points = check_field(self.problem, u0, {})
+        times, c = np.asarray(self.problem.output_times), self._in_range(parameters, len(u0))
         u = self.solution(self.at_nodes(u0, points), c, times[times > 0], points)
         return torch.cat([u0.double()[:, None], u], dim=1) if times[0] == 0 else u
+
+    def _in_range(self, parameters: dict[str, Any] | None, batch: int) -> dict[str, Tensor]:
+        """`tensors` of checked parameters, rounded into their range; gradients pass as if they were not."""
+        check_parameters(self.problem, self.parameter_inputs, parameters, batch)
+        c = self.tensors(parameters)
+        for key in parameters or {}:
+            value = c[key].detach()
+            c[key] = c[key] + (value.clamp(*parameter_range(self.problem, self.parameter_inputs, key)) - value)
+        return c
 
     def solution(
         self, initial: Tensor, c: dict[str, Tensor], times: np.ndarray, points: dict, **options: Any
     ) -> Tensor:
-        """Initial values at the nodes ↦ (batch, time, *points) at increasing ``times`` > 0, differentiable."""
-        num_windows = int(self.window_of(times).max()) + 1
-        windows = self.windows(initial, c, num_windows, **options)
-        return torch.cat([self.read(window, times, points) for window in windows], dim=1)
+        """Initial values at the nodes ↦ (batch, time, *points) at increasing ``times`` > 0, differentiable.
+
+        Warns of solves that did not converge.
+        """
+        fields, status = [], []
+        for window in self.windows(initial, c, int(self.window_of(times).max()) + 1, **options):
+            fields.append(self.read(window, times, points))
+            status.append(window.field.solution.status)
+        _warn_of_failures(torch.cat(status))
+        return torch.cat(fields, dim=1)
 
     def window_of(self, times: np.ndarray) -> np.ndarray:
         """Indices of the windows in which times lie; a window holds its end, not its start."""
@@ -335,7 +401,7 @@ class Surrogate(nn.Module):
 
         parts = []
         chunk = _CPU_CHUNK if self.device.type == "cpu" else 512
-        with torch.no_grad():
+        with constants():
             for first in range(0, len(good), chunk):
                 rows = good[first : first + chunk]
                 part_c = {key: value if np.ndim(value) == 0 else value[rows] for key, value in c.items()}
@@ -348,7 +414,7 @@ class Surrogate(nn.Module):
                 local = self._local(np.sort(times), index)
                 if len(local):
                     readout = self._readout(operator, local, request.points)
-                    with torch.no_grad():
+                    with constants():
                         fields.append(to_numpy(readout(nodes.double(), initial.double(), closures)))
             return _in_order(np.concatenate(fields, axis=1), times)
 
@@ -364,7 +430,7 @@ class Surrogate(nn.Module):
             trust=self.trust,
             name=self.name,
             on_failure=on_failure,
-            like_input=torch.as_tensor if is_torch else lambda array: array,
+            like_input=torch.as_tensor if is_torch else np.asarray,
         )
 
     def _predict_chunk(self, values, c, request, decomposition, solver) -> dict[str, Any]:
@@ -458,6 +524,19 @@ class Surrogate(nn.Module):
             decomposition = dataclasses.replace(default, counts=dict(counts))
         decomposition.check(self.constraint.grid)
         return decomposition
+
+
+def _warn_of_failures(status: Tensor) -> None:
+    """One warning if solves did not converge; where none was asked for there is none to converge."""
+    is_failed = (status != int(Status.CONVERGED)) & (status != int(Status.NOT_SOLVED))
+    failed = status[is_failed].tolist()
+    if failed:
+        warnings.warn(
+            f"{len(failed)} of {len(status)} solves did not converge ({Status(failed[0]).message}); predict says "
+            "which trajectories they belong to and leaves them out",
+            RuntimeWarning,
+            stacklevel=6,
+        )
 
 
 def _in_order(fields: Any, times: np.ndarray) -> Any:

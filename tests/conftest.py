@@ -28,7 +28,7 @@ TINY = {
     "residual_map": {"name": "inverse_linearised"},
     "decomposition": {"name": "joint", "counts": {"x": 2}},
     "solver": {"name": "levenberg_marquardt", "max_steps": 12, "rtol": 1e-3},
-    "trust": {"refinement": 1.5, "state_range": [0.0, 0.3]},
+    "trust": {"refinement": 1.5, "state_range": [0.0, 0.3], "threshold": 1.0},
 }
 
 TINY_ROLLOUT = {  # two windows
@@ -46,7 +46,7 @@ TINY_ROLLOUT = {  # two windows
     "residual_map": {"name": "quadrature_weights"},
     "decomposition": {"name": "joint", "counts": {}},
     "solver": {"name": "levenberg_marquardt", "max_steps": 12, "rtol": 1e-3},
-    "trust": {"refinement": 1.5, "state_range": [-6.0, 6.0]},
+    "trust": {"refinement": 1.5, "state_range": [-6.0, 6.0], "threshold": 1.0},
 }  # fmt: skip
 
 

@@ -40,7 +40,7 @@ class DecayingVortices:
         *,
         input_x=None,
         on_failure="warn",
-        like_input=lambda array: array,
+        like_input=np.asarray,
     ):
         request = check_request(self.problem, self.parameter_inputs, u0, x, times, parameters, input_x, on_failure)
         messages = check_values(self.problem, request.values, on_failure)
@@ -55,7 +55,7 @@ class DecayingVortices:
             lambda key, part: 0.01 * to_numpy(part["u"]).copy(),
             num_subproblems=num_windows,
             num_experts=1,
-            trust=Trust(state_range=(-3.0, 3.0)),
+            trust=Trust(state_range=(-3.0, 3.0), threshold=0.05),
             name="decaying-vortices",
             on_failure=on_failure,
             like_input=like_input,

@@ -251,7 +251,7 @@ def test_a_disk_that_fills_up_leaves_the_old_file(refuse, folder, good, tmp_path
     def full(*arguments, **arrays):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez_compressed", full)
+    monkeypatch.setattr(np, "savez", full)
     assert "No space left" in refuse("predict", folder, good, "--output", tmp_path / "out.npz")
     assert (tmp_path / "out.npz").read_bytes() == b"before"
 

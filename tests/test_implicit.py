@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from pihc_zoo.decomposition import Disjoint
 from pihc_zoo.objective import CollocationObjective, pointwise_partials
 from pihc_zoo.operators.linearised import Inverse, TimeBlocks
 from pihc_zoo.residual_map import RowMap
@@ -234,3 +235,87 @@ def test_unknown_gradients_are_refused(constrained):
     solve, start = constrained
     with pytest.raises(ValueError, match="'implicit' or 'envelope', not 'unrolled'"):
         solve(start, "unrolled")
+
+
+# ------------------------------------------------------------------ higher derivatives
+
+
+def test_higher_implicit_derivatives_are_those_of_unrolled_steps(build, tensors, random):
+    """Gradient, Hessian and third derivative along a direction of all tensors, against twelve unrolled Newton steps."""
+    directions = [random(*tensor.shape) for tensor in tensors]
+    w = solved(build, tensors)
+
+    def moved(s):
+        return tuple(tensor + s * direction for tensor, direction in zip(tensors, directions, strict=True))
+
+    def implicit(s):
+        return loss_of(implicit_coefficients(build, w, moved(s), torch.ones(SUBPROBLEMS, dtype=torch.bool)))
+
+    def unrolled(s):
+        objective, found = build(*moved(s)), w
+        hessian = build(*tensors).hessian(w)
+        for _ in range(12):  # each chord step makes one more derivative exact
+            rows = objective.rows(found).flatten(1)
+            full = torch.autograd.functional.jacobian(lambda w: objective.rows(w).flatten(1), found, create_graph=True)
+            jacobian = torch.stack([full[i, :, i] for i in range(SUBPROBLEMS)])
+            gradient = (jacobian.transpose(1, 2) @ rows[..., None])[..., 0] + 0.1 * found
+            found = found - torch.linalg.solve(hessian, gradient)
+        return loss_of(found)
+
+    s = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    values = [implicit(s), unrolled(s)]
+    for order in (1, 2, 3):
+        values = [torch.autograd.grad(value, s, create_graph=True)[0] for value in values]
+        assert_close(*values, rtol=1e-6, atol=1e-8, msg=lambda text, order=order: f"order {order}: {text}")
+
+
+def test_second_derivatives_through_the_constraint_are_differences_of_gradients(constrained, random):
+    solve, start = constrained
+    direction, target = start.abs().mean() * random(*start.shape), random(1)
+
+    def loss(basis):
+        field = solve(basis)
+        return (field.u - 0.1 * target).square().sum() + field.coefficients.square().sum() + field.cost.sum()
+
+    def slope(s, **options):
+        basis = start + s * direction
+        basis = basis if basis.requires_grad else basis.requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(basis), basis, **options)
+        return (gradient * direction).sum()
+
+    s = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    (second,) = torch.autograd.grad(slope(s, create_graph=True), s)
+    h = 1e-3
+    one, two = (float(slope(k * h) - slope(-k * h)) for k in (1, 2))
+    assert_close(second.item(), (8 * one - two) / (12 * h), rtol=1e-5, atol=0)
+
+
+def test_envelope_gradients_refuse_to_be_differentiated(constrained):
+    solve, start = constrained
+    basis = start.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(solve(basis, "envelope").cost.sum(), basis)
+    assert torch.isfinite(gradient).all()
+    with pytest.raises(ValueError, match='choose gradient="implicit"'):
+        torch.autograd.grad(solve(basis, "envelope").cost.sum(), basis, create_graph=True)
+
+
+@pytest.mark.parametrize("sweeps", [1, 2, 3])
+def test_derivatives_pass_all_sweeps_of_independent_experts(tiny_rollout, vorticity, random, sweeps):
+    model = tiny_rollout(solver={"max_steps": 60, "rtol": 1e-11, "atol": 0.0}).with_network_dtype(torch.float64)
+    u0, direction = torch.as_tensor(vorticity(1, 16)), random(1, 16, 16)
+    direction, c, experts = direction - direction.mean(), model.tensors({}), Disjoint({"x": 2}, sweeps=sweeps)
+
+    def loss(s):
+        field = model.constrained(u0 + s * direction, c, decomposition=experts)
+        assert (field.solution.status == Status.CONVERGED).all()
+        return field.u.square().mean()
+
+    def slope(value):
+        s = torch.tensor(value, dtype=torch.float64, requires_grad=True)
+        return torch.autograd.grad(loss(s), s)[0].item()
+
+    s, h = torch.zeros((), dtype=torch.float64, requires_grad=True), 1e-5
+    (first,) = torch.autograd.grad(loss(s), s, create_graph=True)
+    (second,) = torch.autograd.grad(first, s)
+    assert_close(first.item(), (loss(h) - loss(-h)).item() / (2 * h), rtol=1e-6, atol=0)
+    assert_close(second.item(), (slope(h) - slope(-h)) / (2 * h), rtol=1e-5, atol=0)

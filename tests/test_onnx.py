@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -155,6 +156,9 @@ def test_both_backends_predict_the_same(pairs, case, name, batch):
     for key in ("residual_field", "estimated_error_field"):
         assert getattr(got, key).shape == expected.u.shape
         assert difference(getattr(got, key), getattr(expected, key)) <= 1e-3, key
+    again = pickle.loads(pickle.dumps(got))
+    np.testing.assert_array_equal(again.estimated_error_field, got.estimated_error_field)
+    np.testing.assert_array_equal(got[-1].residual_field, got.residual_field[-1:])
 
 
 @pytest.mark.slow

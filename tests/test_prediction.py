@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pytest
 import torch
@@ -83,9 +81,13 @@ def test_wrong_positions_are_refused(options, message):
 
 def test_trust_bounds_values_of_any_number_of_axes(vortices):
     estimated = unresolved = np.zeros(3)
-    assert_array_equal(Trust(state_range=(-2.5, 2.5)).accepts(vortices, estimated, unresolved), [True] * 3)
+    assert_array_equal(
+        Trust(state_range=(-2.5, 2.5), threshold=1.0).accepts(vortices, estimated, unresolved), [True] * 3
+    )
     vortices[1, 3, 3] = 2.6
-    assert_array_equal(Trust(state_range=(-2.5, 2.5)).accepts(vortices, estimated, unresolved), [True, False, True])
+    assert_array_equal(
+        Trust(state_range=(-2.5, 2.5), threshold=1.0).accepts(vortices, estimated, unresolved), [True, False, True]
+    )
 
 
 def test_parts_are_put_together_in_the_callers_kind(vortices):
@@ -135,8 +137,7 @@ def test_raise_says_when_it_failed(vortices):
 
 
 def test_beyond_the_trained_duration_nothing_is_reliable(vortices):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with pytest.warns(RuntimeWarning, match="3 of 3 answers are not reliable; trajectory 0: predicted beyond"):
         out = predict(vortices, times=[1.0, 7.5])
     assert out.converged.all() and np.isfinite(out.u).all() and not out.is_reliable.any()
     assert out.messages == ["predicted beyond the trained duration (5): t = 7.5"] * 3
@@ -225,7 +226,8 @@ def test_saved_predictions_are_data_again(vortices, tmp_path, kind):
         h5py = pytest.importorskip("h5py")
         with np.load(path) as saved, h5py.File(tmp_path / "out.h5", "w") as file:
             for key in saved.files:
-                file[key] = saved[key]
+                if saved[key].dtype.kind != "U":  # h5py has no such text
+                    file[key] = saved[key]
         path = tmp_path / "out.h5"
     data = read_trajectories(path, NavierStokes2D())
     assert_array_equal(data.u, out.u)

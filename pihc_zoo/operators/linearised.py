@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from .constants import constants
 from .derivatives import FeatureOperator
 from .windows import Windows
 
@@ -197,16 +198,17 @@ class LinearisedOperator(nn.Module):
         device = self.space_matrix.device
         key = (windows and windows.key, device)
         if key not in self._eigensystems:
-            matrix = self.space_matrix.cpu()
-            indices = [slice(None)] if windows is None else windows.indices[self.axis_name]
-            blocks = torch.stack([matrix[i][:, i] for i in indices])
-            values, vectors = torch.linalg.eig(blocks)
-            if values.imag.abs().max() > 1e-8 * values.abs().max():
-                raise ValueError(
-                    "the space operator has complex eigenvalues on this grid; choose a lower stencil or more nodes"
-                )
-            system = values.real, vectors.real, torch.linalg.inv(vectors.real)
-            self._eigensystems[key] = tuple(part.contiguous().to(device) for part in system)
+            with constants():
+                matrix = self.space_matrix.cpu()
+                indices = [slice(None)] if windows is None else windows.indices[self.axis_name]
+                blocks = torch.stack([matrix[i][:, i] for i in indices])
+                values, vectors = torch.linalg.eig(blocks)
+                if values.imag.abs().max() > 1e-8 * values.abs().max():
+                    raise ValueError(
+                        "the space operator has complex eigenvalues on this grid; choose a lower stencil or more nodes"
+                    )
+                system = values.real, vectors.real, torch.linalg.inv(vectors.real)
+                self._eigensystems[key] = tuple(part.contiguous().to(device) for part in system)
         return self._eigensystems[key]
 
     def _time_inverse(self, eigenvalues: Tensor, c: dict[str, Tensor]) -> TimeBlocks:
@@ -231,7 +233,7 @@ class LinearisedOperator(nn.Module):
     def _time_inverse_of_batch(self, eigenvalues: Tensor, c: dict[str, Tensor]) -> TimeBlocks:
         """The same, remembered while lift, corrections and rows ask for the same parameters in turn."""
         tensors = (eigenvalues, *c.values())
-        if torch.compiler.is_exporting() or any(tensor.requires_grad for tensor in tensors):
+        if torch.compiler.is_exporting() or any(tensor.requires_grad or tensor.is_inference() for tensor in tensors):
             return self._time_inverse(eigenvalues, c)
         versions = tuple(tensor._version for tensor in tensors)
         if (
@@ -255,8 +257,9 @@ class LinearisedOperator(nn.Module):
             if key not in self._inverses:
                 while len(self._inverses) >= 8:
                     self._inverses.pop(next(iter(self._inverses)))
-                blocks = self._time_inverse(eigenvalues, c)
-                self._inverses[key] = blocks.dense()[:, 0] if windows is None else blocks
+                with constants():
+                    blocks = self._time_inverse(eigenvalues, c)
+                    self._inverses[key] = blocks.dense()[:, 0] if windows is None else blocks
             time = self._inverses[key]
             if windows is None:
                 return Inverse(time, vectors, vectors_inverse)
