@@ -1,14 +1,12 @@
-"""`pihc doctor`: what is installed, what runs, what is wrong with it (torch only if it is installed)."""
+"""What `pihc doctor` finds: what is installed, what runs, what is wrong with it (torch only if installed)."""
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import importlib.util
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,21 +31,6 @@ class Finding:
     state: Literal["ok", "note", "wrong"]
     topic: str
     text: str
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``pihc doctor`` takes no arguments."""
-
-
-def run(options: argparse.Namespace | None = None) -> int:
-    """Prints the report; 1 if something is wrong."""
-    findings = examine()
-    width = max(len(finding.topic) for finding in findings)
-    for finding in findings:
-        print(f"{finding.state:5}  {finding.topic:{width}}  {finding.text}")
-    wrong = sum(finding.state == "wrong" for finding in findings)
-    print("all well" if not wrong else f"{wrong} thing{'s' if wrong > 1 else ''} wrong")
-    return 1 if wrong else 0
 
 
 def examine() -> list[Finding]:
@@ -233,7 +216,3 @@ def _shipped() -> Iterator[Finding]:
 
 
 _CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (_packages, _torch, _onnxruntime, _hub, _shipped)
-
-
-if __name__ == "__main__":
-    sys.exit(run())

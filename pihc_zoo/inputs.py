@@ -10,7 +10,7 @@ import numpy as np
 from .grid import Axis
 from .prediction import to_numpy
 from .problems.base import Problem
-from .zoo.config import nearest
+from .text import nearest, unit_of
 
 ON_FAILURE = ("warn", "raise", "fallback")
 LONGEST_ROLL_OUT = 10  # durations of a problem that can continue
@@ -186,11 +186,6 @@ def check_times(problem: Problem, times: Any) -> np.ndarray:
         why = f" ({LONGEST_ROLL_OUT} trained durations)" if problem.can_continue else ""
         raise ValueError(f"times must lie in [0, {last:g}]{unit_of(problem.units['t'])}{why}, got {bad:g}")
     return times
-
-
-def unit_of(unit: str) -> str:
-    """ " unit" to follow a number; nothing of dimensionless quantities."""
-    return "" if unit in ("", "dimensionless") else f" {unit}"
 
 
 def check_parameters(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from .files import save_npz
+from .text import nearest
 
 _REPORT = (
     "residual",
@@ -147,8 +149,6 @@ class Prediction:
         if name not in self.diagnostics:
             if not self.diagnostics:
                 raise ValueError(f"no diagnostic {name!r}; this problem has none")
-            from .zoo.config import nearest
-
             raise ValueError(f"no diagnostic {name!r}; {nearest(name, self.diagnostics)}")
         try:
             lengths = check_periodic_grid({key: to_numpy(value) for key, value in self.points.items()}, self.periods)
@@ -194,44 +194,3 @@ class Prediction:
 def to_numpy(value: Any) -> np.ndarray:
     """A numpy array of a tensor, an array or a number."""
     return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
-
-
-def save_npz(path: str | os.PathLike, arrays: dict[str, np.ndarray]) -> Path:
-    """Writes an NPZ through a temporary file in the same folder, so that no half file remains."""
-    path = Path(path)
-    if path.suffix != ".npz":
-        path = path.with_name(path.name + ".npz")
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
-    return path
-
-
-class atomic_path:  # noqa: N801 (used like a function)
-    """Context: a temporary path beside ``path``, moved onto it when the block succeeds."""
-
-    def __init__(self, path: str | os.PathLike):
-        self.path = Path(path)
-
-    def __enter__(self) -> Path:
-        try:
-            handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", suffix=self.path.suffix, dir=self.path.parent)
-        except OSError as error:
-            raise ValueError(
-                f"cannot write {str(self.path)!r}: {error.strerror or error}; choose a writable folder that exists"
-            ) from None
-        os.close(handle)
-        self.temporary = Path(name)
-        return self.temporary
-
-    def __exit__(self, kind, value, traceback) -> None:
-        if kind is None:
-            try:
-                umask = os.umask(0)
-                os.umask(umask)
-                os.chmod(self.temporary, 0o666 & ~umask)
-                os.replace(self.temporary, self.path)
-            except OSError as error:
-                self.temporary.unlink(missing_ok=True)
-                raise ValueError(f"cannot write {str(self.path)!r}: {error.strerror or error}") from None
-        else:
-            self.temporary.unlink(missing_ok=True)

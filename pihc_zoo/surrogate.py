@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from . import config as configuration
 from .ansatz import ANSATZES, Conditions
 from .assembly import assemble
 from .constraint import ConstrainedField, HardConstraint
@@ -27,7 +28,7 @@ from .problems import PROBLEMS, Problem
 from .residual_map import RESIDUAL_MAPS
 from .solvers.levenberg_marquardt import LevenbergMarquardt
 from .status import Status
-from .zoo import config as configuration
+from .text import nearest
 
 _CPU_CHUNK = 16  # trajectories per pass on a CPU: the working set stays in cache
 
@@ -56,7 +57,7 @@ class Surrogate(nn.Module):
     Args:
         network: basis functions from input fields.
         constraint: the expert solves.
-        config: as `zoo.config` describes it; stored with the weights.
+        config: as `config` describes it; stored with the weights.
 
     Calling it, ``model(u0, parameters)``, is an ordinary differentiable call; `predict` checks its
     input, takes numpy or torch, evaluates where asked and reports what to trust.
@@ -94,9 +95,7 @@ class Surrogate(nn.Module):
         problem = configuration.build("problem", problem_class, settings)
         for key in inputs:
             if key not in problem.parameters:
-                raise configuration.ConfigError(
-                    f"problem: no parameter {key!r}; {configuration.nearest(key, problem.parameters)}"
-                )
+                raise configuration.ConfigError(f"problem: no parameter {key!r}; {nearest(key, problem.parameters)}")
         axes = {}
         for name, spec in {"t": config["grid"]["time"], **config["grid"]["space"]}.items():
             axis_class, settings = configuration.lookup("grid", spec, AXES)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pihc_zoo.learning.families import PeriodicGaussianProcess, SmoothFields
+from pihc_zoo.families import PeriodicGaussianProcess, SmoothFields
 from pihc_zoo.operators.derivatives import FeatureOperator
 from pihc_zoo.problems import DiffusionSorption
 from pihc_zoo.surrogate import Surrogate

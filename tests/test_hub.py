@@ -17,9 +17,9 @@ import safetensors.torch
 import torch
 from hub_server import HubServer
 
-from pihc_zoo.zoo import config as configuration
+from pihc_zoo import config as configuration
+from pihc_zoo.files import sha256
 from pihc_zoo.zoo.exporting import save_pretrained
-from pihc_zoo.zoo.folder import sha256
 from pihc_zoo.zoo.hub import HubError, from_pretrained
 from pihc_zoo.zoo.registry import list_models, model_info
 

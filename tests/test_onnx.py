@@ -17,7 +17,7 @@ import torch
 from conftest import TINY
 
 import pihc_zoo as pz
-from pihc_zoo.learning.families import SmoothFields, sample_parameters
+from pihc_zoo.families import SmoothFields, sample_parameters
 from pihc_zoo.status import Status
 from pihc_zoo.surrogate import Surrogate
 from pihc_zoo.zoo.registry import shipped_folder

@@ -20,7 +20,7 @@ import torch
 from pihc_zoo import evaluation
 from pihc_zoo.decomposition import Decomposition, Disjoint, Joint, Overlapping
 from pihc_zoo.evaluation.ingredients import row_of
-from pihc_zoo.prediction import atomic_path, save_npz
+from pihc_zoo.files import save_npz, write_text
 from pihc_zoo.reference import is_periodic
 from pihc_zoo.surrogate import Surrogate
 from pihc_zoo.zoo.card import PLOT_FILE
@@ -211,9 +211,7 @@ def measure(
     }
     save_folder(model, target)
     write_example(model, references, target)
-    with atomic_path(target / "metrics.json") as temporary:
-        text = json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_text(target / "metrics.json", json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return metrics
 
 

@@ -6,25 +6,18 @@ example.npz and optionally model.onnx. Weights are safetensors only; pickles are
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
 
-from . import config as configuration
+from .. import config as configuration
+from ..files import sha256
 
 CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE = "config.json", "model.safetensors", "model.safetensors.index.json"
 ONNX_FILE, METRICS_FILE, EXAMPLE_FILE, CARD_FILE = "model.onnx", "metrics.json", "example.npz", "README.md"
 SHARD_PATTERN = "model-*-of-*.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
-
-
-def sha256(path: str | os.PathLike) -> str:
-    """Hexadecimal digest of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_config(folder: Path) -> dict[str, Any]:

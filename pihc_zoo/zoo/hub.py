@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NoReturn
 
 from .. import __version__
-from .config import nearest
+from ..text import nearest
 from .folder import (
     CARD_FILE,
     CONFIG_FILE,

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from .. import config as configuration
 from ..assembly import assemble
 from ..grid import AXES, Grid
 from ..inputs import check_request, check_values
 from ..operators.finite_difference import stencil_matrix
 from ..prediction import Prediction, Trust
 from ..problems import PROBLEMS, Problem
-from . import config as configuration
+from ..text import nearest
 from .folder import ONNX_FILE, read_config
 
 _CHUNK = 8  # trajectories per run: the working set stays in cache
@@ -190,7 +191,7 @@ def create_session(path: str | os.PathLike, providers: Sequence[str] = ("CPUExec
     available = onnxruntime.get_available_providers()
     for provider in providers:
         if provider not in available:
-            raise ValueError(f"onnxruntime has no {provider!r} here; {configuration.nearest(provider, available)}")
+            raise ValueError(f"onnxruntime has no {provider!r} here; {nearest(provider, available)}")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     threads = os.environ.get("OMP_NUM_THREADS", "")

@@ -24,9 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from .. import __version__
+from ..families import sample_parameters
+from ..files import atomic_path
 from ..inputs import Request
-from ..learning.families import sample_parameters
-from ..prediction import atomic_path, to_numpy
+from ..prediction import to_numpy
 from ..status import Status
 from ..surrogate import Surrogate
 from .folder import ONNX_FILE

@@ -11,12 +11,10 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from ..prediction import atomic_path
+from ..config import ConfigError
+from ..files import atomic_path, write_text
 from ..surrogate import Surrogate
-from .config import ConfigError
-from .folder import CONFIG_FILE, INDEX_FILE, SHARD_PATTERN, WEIGHTS_FILE, check_weights, digests, read_config, sha256
-
-__all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "load_folder", "load_network", "save_folder", "sha256"]
+from .folder import CONFIG_FILE, INDEX_FILE, SHARD_PATTERN, WEIGHTS_FILE, check_weights, digests, read_config
 
 MAX_SHARD_SIZE = 5_000_000_000  # bytes; the Hub's recommendation
 
@@ -40,8 +38,7 @@ def save_folder(model: Surrogate, folder: str | os.PathLike, max_shard_size: int
     try:
         files = _write_weights(state, folder, max_shard_size)
         config["weights_sha256"] = digests(files)
-        with atomic_path(folder / CONFIG_FILE) as temporary:
-            temporary.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(folder / CONFIG_FILE, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
         hint = "free some space" if error.errno == errno.ENOSPC else "choose a writable folder"
         raise ValueError(f"cannot write {str(folder)!r}: {error.strerror or error}; {hint}") from None
@@ -68,8 +65,7 @@ def _write_weights(state: dict[str, torch.Tensor], folder: Path, max_shard_size:
         with atomic_path(folder / name) as temporary:
             safetensors.torch.save_file({key: state[key] for key in keys}, temporary, metadata={"format": "pt"})
     if index:
-        with atomic_path(folder / INDEX_FILE) as temporary:
-            temporary.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        write_text(folder / INDEX_FILE, json.dumps(index, indent=2) + "\n")
     return [folder / name for name in sorted(parts)]
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
+from pihc_zoo import config as configuration
 from pihc_zoo.decomposition import Joint
-from pihc_zoo.learning.families import PeriodicGaussianProcess
+from pihc_zoo.families import PeriodicGaussianProcess
 from pihc_zoo.problems import PROBLEMS
-from pihc_zoo.zoo import config as configuration
 from pihc_zoo.zoo.folder import self_test
 from pihc_zoo.zoo.hub import from_pretrained
 from pihc_zoo.zoo.registry import list_models, model_info, shipped_folder

@@ -1,4 +1,4 @@
-"""The versioned configuration of a surrogate: config.json (numpy only).
+"""The versioned configuration of a surrogate: config.json (standard library only).
 
 Every part is ``{"name": …, …settings}``; unknown keys raise, newer major versions are refused, older
 ones are migrated step by step.
@@ -7,11 +7,12 @@ ones are migrated step by step.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import json
 from collections.abc import Callable
 from typing import Any
+
+from .text import nearest
 
 FORMAT = "pihc_zoo"
 CONFIG_VERSION = (1, 0)
@@ -25,13 +26,6 @@ KEYS = ("format", "config_version", *PARTS, "weights_sha256")
 
 class ConfigError(ValueError):
     """A configuration that cannot be used, with what to do."""
-
-
-def nearest(name: str, known) -> str:
-    """ "; did you mean …?" for a misspelt name, or the list of known ones."""
-    names = {str(k).lower(): str(k) for k in known}
-    close = [names[key] for key in difflib.get_close_matches(str(name).lower(), names, n=3, cutoff=0.4)]
-    return f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(map(str, known))}"
 
 
 def migrate(config: dict[str, Any]) -> dict[str, Any]:
