@@ -15,13 +15,19 @@ from typing import Any
 from .text import nearest
 
 FORMAT = "pihc_zoo"
-CONFIG_VERSION = (1, 0)
+CONFIG_VERSION = (1, 1)
+
+
+def _without_digests(config: dict[str, Any]) -> dict[str, Any]:
+    """1.1 records the digests of further files; folders of 1.0 have none, and load."""
+    return {**config, "config_version": "1.1"}
+
 
 # (major, minor) of a config → function that brings it to the next version
-MIGRATIONS: dict[tuple[int, int], Callable[[dict], dict]] = {}
+MIGRATIONS: dict[tuple[int, int], Callable[[dict], dict]] = {(1, 0): _without_digests}
 
 PARTS = ("problem", "grid", "network", "ansatz", "residual_map", "decomposition", "solver", "trust")
-KEYS = ("format", "config_version", *PARTS, "weights_sha256")
+KEYS = ("format", "config_version", *PARTS, "weights_sha256", "digests")
 
 
 class ConfigError(ValueError):
@@ -65,6 +71,8 @@ def check_keys(config: dict[str, Any]) -> dict[str, Any]:
     missing = [key for key in PARTS if key not in config]
     if missing:
         raise ConfigError(f"config lacks {', '.join(map(repr, missing))}; is the file complete?")
+    if not isinstance(config.get("digests", {}), dict):
+        raise ConfigError(f"config: digests must be file → sha256, got {config['digests']!r}; export the model again")
     return config
 
 

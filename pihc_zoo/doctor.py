@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from .zoo import registry
-from .zoo.folder import check_weights, read_config
+from .zoo.folder import check_files, read_config
 
 _REQUIRED = ("torch", "numpy", "scipy", "safetensors", "huggingface_hub")
 _OPTIONAL = ("onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "matplotlib", "h5py", "Jinja2")
@@ -207,12 +207,12 @@ def _shipped() -> Iterator[Finding]:
     for name in names:
         folder = registry.shipped_folder(name)
         try:
-            files = check_weights(folder, read_config(folder))
+            files = check_files(folder, read_config(folder))
         except ValueError as error:
             yield Finding("wrong", name, f"{error}; reinstall pihc_zoo")
         else:
             size = sum(path.stat().st_size for path in files)
-            yield Finding("ok", name, f"weights verified, {size / 1e6:.1f} MB")
+            yield Finding("ok", name, f"files verified, {size / 1e6:.1f} MB")
 
 
 _CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (_packages, _torch, _onnxruntime, _hub, _shipped)

@@ -194,7 +194,7 @@ def test_older_versions_are_migrated_step_by_step(monkeypatch, tiny_config):
         config = {key: value for key, value in config.items() if key not in ("lattice", "mesh")} | {
             "grid": config["mesh"]
         }
-        return {**config, "config_version": "1.0"}
+        return {**config, "config_version": "1.1"}
 
     monkeypatch.setattr(configuration, "MIGRATIONS", {(0, 1): first, (0, 2): second})
     assert configuration.read(json.dumps(old)) == tiny_config()

@@ -30,6 +30,7 @@ def run(options: argparse.Namespace) -> int:
         check_writable(options.json)
     model = load_model(options)
     from ..evaluation import evaluate, family_of
+    from ..zoo.folder import record
     from ..zoo.registry import model_info
 
     recorded = model_info(options.model).get("metrics", {}).get("families", {})
@@ -41,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
         report["backends"] = backends
     if options.json is not None:
         write_text(options.json, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+        record(options.json.parent, options.json.name)
         print(f"\nwritten to {options.json}")
     return 0
 

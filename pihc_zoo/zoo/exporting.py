@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..files import copy_file, save_npz, write_text
 from .card import PLOT_FILE, write_card
-from .folder import EXAMPLE_FILE, METRICS_FILE, ONNX_FILE, read_config, self_test
+from .folder import EXAMPLE_FILE, METRICS_FILE, ONNX_FILE, check_file, read_config, record, self_test
 from .hub import find_folder, from_pretrained
 
 if TYPE_CHECKING:
@@ -68,15 +68,20 @@ def export(
     save_pretrained(model, to, max_shard_size)
     if source is not None and _digest(source) != model.config["weights_sha256"]:
         source = None  # fine-tuned since: figures and example are not its own
+    written = {ONNX_FILE} if onnx else set()
     if source is not None and source.resolve() != to.resolve():
         for file in (METRICS_FILE, ONNX_FILE):
-            if (source / file).is_file():
-                copy_file(source / file, to / file)
+            if (source / file).is_file() and file not in written:
+                copy_file(check_file(source, file), to / file)
+                written.add(file)
+    for file in {METRICS_FILE, ONNX_FILE} - written:
+        check_file(to, file)
     _example(model, to, source)
     if onnx:
         from .onnx_graph import export_onnx
 
         export_onnx(model, to / ONNX_FILE)
+    record(to, METRICS_FILE, EXAMPLE_FILE, ONNX_FILE)
     write_text(to / LICENSE_FILE, _license())
     write_card(to, name, load_name)
     return to

@@ -19,7 +19,7 @@ from ..operators.finite_difference import stencil_matrix
 from ..prediction import Prediction, Trust
 from ..problems import PROBLEMS, Problem
 from ..text import nearest
-from .folder import ONNX_FILE, read_config
+from .folder import ONNX_DATA_FILES, ONNX_FILE, check_file, read_config
 
 _CHUNK = 8  # trajectories per run: the working set stays in cache
 _INPUT_STENCIL = 6  # width of the interpolation of initial conditions
@@ -63,6 +63,8 @@ class OnnxSurrogate:
         path = folder / ONNX_FILE
         if not path.is_file():
             raise ValueError(f"{str(folder)!r} has no {ONNX_FILE}; make one with: pihc export {folder} --to DIR --onnx")
+        for name in (ONNX_FILE, *ONNX_DATA_FILES):
+            check_file(folder, name, self.config)
         self.session = create_session(path, providers)
         self.metadata: dict[str, str] = dict(self.session.get_modelmeta().custom_metadata_map)
         self.name = self.metadata.get("model") or folder.resolve().name

@@ -22,13 +22,11 @@ from .exporting import LICENSE_FILE, export
 from .folder import (
     CARD_FILE,
     CONFIG_FILE,
-    EXAMPLE_FILE,
     INDEX_FILE,
-    METRICS_FILE,
-    ONNX_FILE,
+    RECORDED,
     SHARD_PATTERN,
     WEIGHTS_FILE,
-    check_weights,
+    check_files,
     read_config,
 )
 from .hub import HubError, hub_errors, is_hub_id
@@ -36,8 +34,7 @@ from .hub import HubError, hub_errors, is_hub_id
 if TYPE_CHECKING:
     from ..surrogate import Surrogate
 
-_MODEL_FILES = [CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE, SHARD_PATTERN, METRICS_FILE, EXAMPLE_FILE, PLOT_FILE]
-_MODEL_FILES += [ONNX_FILE, f"{ONNX_FILE}.data", f"{ONNX_FILE}_data"]
+_MODEL_FILES = [CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE, SHARD_PATTERN, PLOT_FILE, *RECORDED]
 
 
 @dataclass(frozen=True)
@@ -90,7 +87,7 @@ def push(
         raise ValueError("a pull request has neither tag nor branch of its own; merge it, then tag it")
     if not is_hub_id(repo_id):
         raise HubError(f"expected a repository 'org/name', got {repo_id!r}; put your user name before it")
-    check_weights(folder, read_config(folder))
+    check_files(folder, read_config(folder))
     files = publishable(folder)
     if CARD_FILE in files:
         check_card((folder / CARD_FILE).read_text(encoding="utf-8"))

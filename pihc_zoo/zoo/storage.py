@@ -7,14 +7,25 @@ import errno
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
 
+from .. import config as configuration
 from ..config import ConfigError
 from ..files import atomic_path, write_text
 from ..surrogate import Surrogate
-from .folder import CONFIG_FILE, INDEX_FILE, SHARD_PATTERN, WEIGHTS_FILE, check_weights, digests, read_config
+from .folder import (
+    CONFIG_FILE,
+    INDEX_FILE,
+    SHARD_PATTERN,
+    WEIGHTS_FILE,
+    check_weights,
+    digests,
+    read_config,
+    write_config,
+)
 
 MAX_SHARD_SIZE = 5_000_000_000  # bytes; the Hub's recommendation
 
@@ -33,12 +44,16 @@ def save_folder(model: Surrogate, folder: str | os.PathLike, max_shard_size: int
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"cannot create {str(folder)!r}: {error.strerror}; choose a writable folder") from None
-    config = copy.deepcopy(model.config)
+    config = configuration.migrate(copy.deepcopy(model.config))
+    config.pop("digests", None)
+    before = _recorded(folder)
     state = {key: value.detach().cpu().contiguous() for key, value in model.network.state_dict().items()}
     try:
         files = _write_weights(state, folder, max_shard_size)
         config["weights_sha256"] = digests(files)
-        write_text(folder / CONFIG_FILE, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+        if before.get("weights_sha256") == config["weights_sha256"] and "digests" in before:
+            config["digests"] = before["digests"]  # of files that stay
+        write_config(folder, config)
     except OSError as error:
         hint = "free some space" if error.errno == errno.ENOSPC else "choose a writable folder"
         raise ValueError(f"cannot write {str(folder)!r}: {error.strerror or error}; {hint}") from None
@@ -50,6 +65,14 @@ def save_folder(model: Surrogate, folder: str | os.PathLike, max_shard_size: int
         (folder / INDEX_FILE).unlink(missing_ok=True)
     model.config = config
     return folder
+
+
+def _recorded(folder: Path) -> dict[str, Any]:
+    """The configuration that a folder holds already; {} without a usable one."""
+    try:
+        return read_config(folder)
+    except ConfigError:
+        return {}
 
 
 def _write_weights(state: dict[str, torch.Tensor], folder: Path, max_shard_size: int) -> list[Path]:
