@@ -46,8 +46,10 @@ class Trust:
     state_range: tuple[float, float] | None = None
 
     def __post_init__(self):
-        if not self.refinement >= 1 or self.krylov < 1:
-            raise ValueError(f"trust: refinement and krylov must be at least 1, got {self.refinement}, {self.krylov}")
+        if not 1 <= self.refinement <= 4 or not 1 <= self.krylov <= 64:
+            raise ValueError(
+                f"trust: refinement must lie in [1, 4] and krylov in [1, 64], got {self.refinement} and {self.krylov}"
+            )
         if self.state_range is not None and not (
             isinstance(self.state_range, list | tuple) and len(self.state_range) == 2
         ):

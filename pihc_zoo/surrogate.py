@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from .assembly import assemble
 from .constraint import ConstrainedField, HardConstraint
 from .decomposition import DECOMPOSITIONS, Decomposition
 from .estimate import Readout, error_estimator
-from .grid import AXES, Axis, Grid
+from .grid import Axis, Grid
 from .inputs import check_request, check_values
 from .networks import NETWORKS
 from .operators.derivatives import FeatureOperator, along
@@ -83,8 +83,12 @@ class Surrogate(nn.Module):
     # ------------------------------------------------------------------ construction
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Surrogate:
+    def from_config(cls, config: dict[str, Any], check_network: Callable[[nn.Module], None] | None = None) -> Surrogate:
         """Builds an untrained surrogate.
+
+        Args:
+            config: see `config`.
+            check_network: is shown the network on torch's meta device, before its weights take memory.
 
         Raises:
             ConfigError: unknown names or settings.
@@ -96,11 +100,7 @@ class Surrogate(nn.Module):
         for key in inputs:
             if key not in problem.parameters:
                 raise configuration.ConfigError(f"problem: no parameter {key!r}; {nearest(key, problem.parameters)}")
-        axes = {}
-        for name, spec in {"t": config["grid"]["time"], **config["grid"]["space"]}.items():
-            axis_class, settings = configuration.lookup("grid", spec, AXES)
-            axes[name] = configuration.build("grid", axis_class, settings)
-        grid = Grid(axes.pop("t"), axes)
+        grid = Grid.from_spec(config["grid"])
         operator = feature_operator(problem, grid)
         linearised = linearised_operator(problem, operator)
         (lift_class, ansatz_class), settings = configuration.lookup("ansatz", config["ansatz"], ANSATZES)
@@ -110,7 +110,11 @@ class Surrogate(nn.Module):
             "ansatz", ansatz_class, settings, operator=operator, lift=lift, parameter_inputs=inputs
         )
         network_class, settings = configuration.lookup("network", config["network"], NETWORKS)
-        network = configuration.build("network", network_class, settings, grid=grid, num_inputs=ansatz.num_inputs)
+        sizes = {"grid": grid, "num_inputs": ansatz.num_inputs}
+        if check_network is not None:
+            with torch.device("meta"):
+                check_network(configuration.build("network", network_class, settings, **sizes))
+        network = configuration.build("network", network_class, settings, **sizes)
         map_class, settings = configuration.lookup("residual_map", config["residual_map"], RESIDUAL_MAPS)
         residual_map = configuration.build(
             "residual_map", map_class, settings, operator=operator, linearised=linearised

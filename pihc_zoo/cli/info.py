@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from typing import Any
 
@@ -79,13 +78,12 @@ def _description(info: dict[str, Any]) -> list[str]:
 
 def _size(model: str) -> list[str]:
     """The number of trained weights, read from the headers of the files that are here."""
+    from ..zoo.folder import tensor_shapes
     from ..zoo.hub import find_folder
 
     count = 0
     for path in find_folder(model, backend="info")[0].glob("model*.safetensors"):
-        with open(path, "rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        count += sum(math.prod(entry["shape"]) for key, entry in header.items() if key != "__metadata__")
+        count += sum(map(math.prod, tensor_shapes(path).values()))
     return [f"{'weights':14}{count} numbers"] if count else []
 
 

@@ -90,6 +90,21 @@ def digests(files: list[Path]) -> str | dict[str, str]:
     return {path.name: sha256(path) for path in files}
 
 
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors of a safetensors file by name, from its header alone.
+
+    Raises:
+        ValueError: not a complete safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{str(path)!r} is not a complete safetensors file ({error})") from None
+
+
 def check_weights(folder: Path, config: dict[str, Any]) -> list[Path]:
     """The weight files of a folder, their digests compared with ``config``.
 

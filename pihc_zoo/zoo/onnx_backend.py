@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import config as configuration
 from ..assembly import assemble
-from ..grid import AXES, Grid
+from ..grid import Grid
 from ..inputs import check_request, check_values
 from ..operators.finite_difference import stencil_matrix
 from ..prediction import Prediction, Trust
@@ -54,11 +54,7 @@ class OnnxSurrogate:
                 f"{' and '.join(self.problem.output_space)}; load the model with backend='torch'"
             )
         self.trust: Trust = configuration.build("trust", Trust, self.config["trust"])
-        axes = {}
-        for name, spec in {"t": self.config["grid"]["time"], **self.config["grid"]["space"]}.items():
-            axis_class, settings = configuration.lookup("grid", spec, AXES)
-            axes[name] = configuration.build("grid", axis_class, settings)
-        self.grid = Grid(axes.pop("t"), axes)
+        self.grid = Grid.from_spec(self.config["grid"])
         self.decomposition = {"counts": {}, **self.config["decomposition"]}
         path = folder / ONNX_FILE
         if not path.is_file():

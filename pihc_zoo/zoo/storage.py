@@ -11,6 +11,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from torch import nn
 
 from .. import config as configuration
 from ..config import ConfigError
@@ -111,14 +112,16 @@ def load_folder(folder: str | os.PathLike, device="cpu", dtype: torch.dtype | No
         if twice:
             raise ValueError(f"{str(path)!r} repeats the tensor {min(twice)!r} of another shard; export it again")
         state |= part
+    source = str(folder / WEIGHTS_FILE)
     try:
-        model = Surrogate.from_config(config)
+        _check_settings(config["network"], state, source)
+        model = Surrogate.from_config(config, lambda network: _check_shapes(network, state, source))
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"{str(folder / CONFIG_FILE)!r} is incomplete or malformed ({type(error).__name__}: {error}); "
             "download or export it again"
         ) from None
-    load_network(model, state, str(folder / WEIGHTS_FILE))
+    load_network(model, state, source)
     try:
         model = model.to(device=device)
     except (RuntimeError, AssertionError) as error:
@@ -133,7 +136,25 @@ def load_network(model: Surrogate, state: dict[str, torch.Tensor], source: str) 
     Raises:
         ValueError: missing or extra keys, or other shapes.
     """
-    expected = model.network.state_dict()
+    _check_shapes(model.network, state, source)
+    model.network.load_state_dict(state, strict=True)
+
+
+def _check_settings(settings: dict[str, Any], state: dict[str, torch.Tensor], source: str) -> None:
+    """Raises ValueError for a size that exceeds the number of weights: each width, mode and layer needs one."""
+    total = sum(value.numel() for value in state.values())
+    for key, value in settings.items():
+        for size in value if isinstance(value, list) else [value]:
+            if isinstance(size, int | float) and size > total:
+                raise ValueError(
+                    f"{source} does not fit its config.json: it holds {total} numbers, {key} = {size:g} needs more; "
+                    "is it another model's file?"
+                )
+
+
+def _check_shapes(network: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
+    """Raises ValueError for missing or extra keys, or other shapes."""
+    expected = network.state_dict()
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     shapes = [key for key in expected.keys() & state.keys() if expected[key].shape != state[key].shape]
     if missing or extra or shapes:
@@ -143,4 +164,3 @@ def load_network(model: Surrogate, state: dict[str, torch.Tensor], source: str) 
             if keys
         ]
         raise ValueError(f"{source} does not fit its config.json: {'; '.join(parts)}; is it another model's file?")
-    model.network.load_state_dict(state, strict=True)
