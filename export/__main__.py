@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pihc_zoo.zoo.publish import add_export_arguments, run_export
+from pihc_zoo.cli import export as command
 
 from . import cards
 
@@ -25,8 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
             description="Write a complete model folder and push it to the Hub.",
             epilog="python -m export --cards regenerates model_cards/ and the shipped folders' README.md.",
         )
-        add_export_arguments(parser)
-        return run_export(parser.parse_args(arguments))
+        command.add_arguments(parser)
+        return command.run(parser.parse_args(arguments))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

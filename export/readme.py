@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pihc_zoo.prediction import atomic_path
+from pihc_zoo.files import write_text
+from pihc_zoo.text import percent
 from pihc_zoo.zoo.registry import list_models, model_info
 
 README = Path(__file__).parents[1] / "README.md"
@@ -17,7 +18,7 @@ BEGIN, END = "<!-- results: python -m export.readme -->", "<!-- end of results -
 
 
 def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.3f} %"
+    return percent(fraction, decimals=3)
 
 
 def _at_end(row: dict[str, Any]) -> str:
@@ -67,9 +68,7 @@ def rewritten(text: str) -> str:
 
 def main() -> int:
     """Rewrites README.md."""
-    text = rewritten(README.read_text(encoding="utf-8"))
-    with atomic_path(README) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(README, rewritten(README.read_text(encoding="utf-8")))
     return 0
 
 

@@ -25,18 +25,18 @@ _NAMES = {
     "Overlapping": "decomposition",
     "Joint": "decomposition",
     "finetune": "learning.finetune",
-    "ConfigError": "zoo.config",
+    "ConfigError": "config",
 }
 
 __all__ = ["__version__", *_NAMES]
 
 if TYPE_CHECKING:
+    from .config import ConfigError
     from .decomposition import Disjoint, Joint, Overlapping
     from .learning.finetune import finetune
     from .prediction import Prediction
     from .status import Status
     from .surrogate import Surrogate
-    from .zoo.config import ConfigError
     from .zoo.hub import from_pretrained
     from .zoo.registry import list_models, model_info
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .files import atomic_path
 from .plotting import (
     STYLE,
     axis_label,
@@ -20,7 +21,7 @@ from .plotting import (
     trajectory,
     wide_axes,
 )
-from .prediction import Prediction, atomic_path, to_numpy
+from .prediction import Prediction, to_numpy
 
 _WIDTH, _HEIGHT, _DPI = 5.4, 5.0, 80
 

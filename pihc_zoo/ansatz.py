@@ -86,6 +86,8 @@ class Ansatz(nn.Module):
                 )
         self.lift = lift
         self.parameter_inputs = tuple(parameter_inputs)
+        if not 0 <= num_corrections <= 64:
+            raise ValueError(f"num_corrections must lie in [0, 64], got {num_corrections}")
         self.num_corrections = num_corrections
         self.num_directions = max(1, num_corrections)  # the first one is an input channel
         for name, value in {

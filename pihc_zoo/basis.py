@@ -152,9 +152,7 @@ class SeparableFeatures:
         return total
 
     def _varying(self, partials: Partials, is_rate: bool) -> list[int]:
-        return [
-            j for j, p in enumerate(partials) if self.is_rate[j] == is_rate and p is not None and not _is_number(p)
-        ]
+        return [j for j, p in enumerate(partials) if self.is_rate[j] == is_rate and p is not None and not _is_number(p)]
 
     @torch.no_grad()
     def tangent(self, partials: Partials, multiplier: Tensor | None = None) -> Tensor:

@@ -278,7 +278,13 @@ class HardConstraint(nn.Module):
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (basis, *tensors)):
             if is_envelope:  # the combined field alone passes the operators
                 features = conditions.lift_features + self.operator(combined(basis, w)[:, None], homogeneous)[:, 0]
-                squares = self._rows(features[picked], conditions.c, conditions.u0, stride).to(w.dtype).flatten(1).square().sum(dim=1)
+                squares = (
+                    self._rows(features[picked], conditions.c, conditions.u0, stride)
+                    .to(w.dtype)
+                    .flatten(1)
+                    .square()
+                    .sum(dim=1)
+                )
                 cost = 0.5 * squares + 0.5 * self.ridge * w.square().sum(dim=1)
             else:
                 if gradient == "implicit" and solver.max_steps > 0:

@@ -13,7 +13,7 @@ import numpy as np
 
 from .inputs import check_field, real_array
 from .prediction_file import PARAMETER, PERIOD, REPORT, TEXTS
-from .zoo.config import nearest
+from .text import nearest
 
 
 @dataclass

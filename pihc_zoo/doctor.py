@@ -1,21 +1,19 @@
-"""`pihc doctor`: what is installed, what runs, what is wrong with it (torch only if it is installed)."""
+"""What `pihc doctor` finds: what is installed, what runs, what is wrong with it (torch only if installed)."""
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import importlib.util
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from .zoo import registry
-from .zoo.folder import check_weights, read_config
+from .zoo.folder import check_files, read_config
 
 _REQUIRED = ("torch", "numpy", "scipy", "safetensors", "huggingface_hub")
 _OPTIONAL = ("onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "matplotlib", "h5py", "Jinja2")
@@ -33,21 +31,6 @@ class Finding:
     state: Literal["ok", "note", "wrong"]
     topic: str
     text: str
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``pihc doctor`` takes no arguments."""
-
-
-def run(options: argparse.Namespace | None = None) -> int:
-    """Prints the report; 1 if something is wrong."""
-    findings = examine()
-    width = max(len(finding.topic) for finding in findings)
-    for finding in findings:
-        print(f"{finding.state:5}  {finding.topic:{width}}  {finding.text}")
-    wrong = sum(finding.state == "wrong" for finding in findings)
-    print("all well" if not wrong else f"{wrong} thing{'s' if wrong > 1 else ''} wrong")
-    return 1 if wrong else 0
 
 
 def examine() -> list[Finding]:
@@ -224,16 +207,12 @@ def _shipped() -> Iterator[Finding]:
     for name in names:
         folder = registry.shipped_folder(name)
         try:
-            files = check_weights(folder, read_config(folder))
+            files = check_files(folder, read_config(folder))
         except ValueError as error:
             yield Finding("wrong", name, f"{error}; reinstall pihc_zoo")
         else:
             size = sum(path.stat().st_size for path in files)
-            yield Finding("ok", name, f"weights verified, {size / 1e6:.1f} MB")
+            yield Finding("ok", name, f"files verified, {size / 1e6:.1f} MB")
 
 
 _CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (_packages, _torch, _onnxruntime, _hub, _shipped)
-
-
-if __name__ == "__main__":
-    sys.exit(run())

@@ -11,15 +11,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.polynomial import legendre
 
+from .config import ConfigError, build, lookup
 from .operators.finite_difference import fornberg_weights, stencil_matrix
 
 _INPUT_STENCIL = 6  # width of the interpolation of initial conditions
 _ZOOMED_NODES = 1.5  # nodes of a space axis for a shorter duration, over those for the whole one
+MAX_AXIS_NODES = 4096  # matrices along an axis are dense
+MAX_GRID_NODES = 2**24
 
 
 @dataclass(frozen=True)
@@ -213,6 +216,15 @@ class RadauAxis(Axis):
 
     num_before: ClassVar[int] = 1
 
+    def __post_init__(self):
+        if not 1 <= self.stages <= 32:
+            raise ValueError(f"a Radau element has 1 to 32 stages, got {self.stages}")
+
+    @property
+    def num_nodes(self) -> int:
+        """The number of nodes."""
+        return self.elements * self.stages
+
     @property
     def start(self) -> float:
         return 0.0
@@ -308,8 +320,8 @@ class FourierAxis(Axis):
     def __post_init__(self):
         if self.num_nodes < 4 or self.num_nodes % 2:
             raise ValueError(f"a Fourier axis needs an even number of at least 4 nodes, got {self.num_nodes}")
-        if not self.dealiasing >= 1:
-            raise ValueError(f"dealiasing must be at least 1, got {self.dealiasing}")
+        if not 1 <= self.dealiasing <= 4:
+            raise ValueError(f"dealiasing must lie in [1, 4], got {self.dealiasing}")
 
     @property
     def stop(self) -> float:
@@ -411,6 +423,25 @@ class Grid:
 
     time: Axis
     space: dict[str, Axis]
+
+    @classmethod
+    def from_spec(cls, spec: dict[str, Any]) -> Grid:
+        """The grid that a configuration describes: {"time": axis, "space": {name: axis}}.
+
+        Raises:
+            ConfigError: unknown names or settings, or more nodes than fit; none has been made then.
+        """
+        axes, total = {}, 1
+        for name, own in {"t": spec["time"], **spec["space"]}.items():
+            axis_class, settings = lookup("grid", own, AXES)
+            axes[name] = build("grid", axis_class, settings)
+            count = axes[name].num_nodes
+            if not isinstance(count, int) or not 1 <= count <= MAX_AXIS_NODES:
+                raise ConfigError(f"grid: axis {name!r} asks for {count} nodes; expected 1 to {MAX_AXIS_NODES}")
+            total *= count
+        if total > MAX_GRID_NODES:
+            raise ConfigError(f"grid: {total} nodes in all; expected at most {MAX_GRID_NODES}: take fewer per axis")
+        return cls(axes.pop("t"), axes)
 
     @property
     def axes(self) -> dict[str, Axis]:

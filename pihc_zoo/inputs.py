@@ -11,7 +11,7 @@ import numpy as np
 from .grid import Axis
 from .prediction import to_numpy
 from .problems.base import Problem
-from .zoo.config import nearest
+from .text import nearest, unit_of
 
 ON_FAILURE = ("warn", "raise", "fallback")
 _SINGLE = 1e-6  # relative rounding of values in single precision
@@ -204,11 +204,6 @@ def check_times(problem: Problem, times: Any) -> np.ndarray:
         why = f" ({LONGEST_ROLL_OUT} trained durations)" if problem.can_continue else ""
         raise ValueError(f"times must lie in [0, {last:g}]{unit_of(problem.units['t'])}{why}, got {bad:g}")
     return times
-
-
-def unit_of(unit: str) -> str:
-    """ " unit" to follow a number; nothing of dimensionless quantities."""
-    return "" if unit in ("", "dimensionless") else f" {unit}"
 
 
 def parameter_range(problem: Problem, parameter_inputs: tuple[str, ...], key: str) -> tuple[float, float]:

@@ -110,8 +110,8 @@ class IntegratedLift(Lift):
                 raise ValueError(f"the integrated lift needs periodic axes; {name!r} is bounded")
             if not 1 <= band <= axis.band:
                 raise ValueError(f"the lift's band must lie in [1, {axis.band}], the band of axis {name!r}, got {band}")
-        if steps < 2:
-            raise ValueError(f"the integrated lift needs at least 2 steps, got {steps}")
+        if not 2 <= steps <= 10_000:
+            raise ValueError(f"the integrated lift takes 2 to 10000 steps, got {steps}")
         space = {
             name: FourierAxis(2 * band + 2, axis.length, axis.start, dealiasing) for name, axis in grid.space.items()
         }

@@ -193,7 +193,9 @@ def _bands(matrix: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
     """Blocks (batch, block, x, x) of a banded matrix (batch, x, x) before, on and after its diagonal."""
     count = -(-matrix.shape[-1] // width)
     padding = count * width - matrix.shape[-1]
-    tiled = nn.functional.pad(matrix, (0, padding, 0, padding)).unflatten(2, (count, width)).unflatten(1, (count, width))
+    tiled = (
+        nn.functional.pad(matrix, (0, padding, 0, padding)).unflatten(2, (count, width)).unflatten(1, (count, width))
+    )
     result = []
     for offset in (-1, 0, 1):
         own = tiled.diagonal(offset, dim1=1, dim2=3).movedim(-1, 1)  # (batch, block, x, x)

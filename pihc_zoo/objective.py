@@ -130,7 +130,9 @@ class CollocationObjective:
         return self._map(self._parts(self.features(w)))
 
     def _parts(self, features: Tensor) -> list[Tensor]:
-        return self.residual.parts(features) if isinstance(self.residual, ProblemResidual) else [self.residual(features)]
+        return (
+            self.residual.parts(features) if isinstance(self.residual, ProblemResidual) else [self.residual(features)]
+        )
 
     def _map(self, parts: Sequence[Tensor]) -> Tensor:
         return self.row_map.apply(self.row_map.assemble(parts)[:, None])[:, 0]

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .prediction import Prediction, atomic_path, to_numpy
+from .files import atomic_path
+from .prediction import Prediction, to_numpy
+from .text import percent, shown_unit, unit_of
 
 SUFFIXES = (".png", ".pdf", ".svg")
 _NUM_PROFILES = 6
@@ -175,8 +177,7 @@ def _draw_plane(prediction: Prediction, index: int, names: list[str]) -> Any:
 
 
 def _unit(prediction: Prediction, name: str) -> str:
-    unit = prediction.units.get(name, "")
-    return "" if unit == "dimensionless" else unit
+    return shown_unit(prediction.units.get(name, ""))
 
 
 def axis_label(prediction: Prediction, name: str) -> str:
@@ -189,7 +190,7 @@ def axis_label(prediction: Prediction, name: str) -> str:
 def time_label(prediction: Prediction, time: float) -> str:
     """As in "t = 2.5 s"."""
     digits = 3 if abs(time) < 100 else 4
-    return f"t = {time:.{digits}g} {_unit(prediction, 't')}".rstrip()
+    return f"t = {time:.{digits}g}{unit_of(_unit(prediction, 't'))}"
 
 
 def snapshot_rows(rows: list[int], count: int) -> list[int]:
@@ -279,7 +280,7 @@ def report_line(prediction: Prediction, index: int) -> str:
     """Model, trajectory, estimated error and reliability in one line."""
     parts = [prediction.model or "surrogate", f"trajectory {index}"]
     estimate = float(to_numpy(prediction.estimated_error)[index])
-    parts.append(f"estimated error {_percent(estimate)}" if np.isfinite(estimate) else "no estimate")
+    parts.append(f"estimated error {percent(estimate)}" if np.isfinite(estimate) else "no estimate")
     parts.append("reliable" if to_numpy(prediction.is_reliable)[index] else "NOT reliable")
     return "   ·   ".join(parts)
 
@@ -290,10 +291,6 @@ def _headline(figure: Any, prediction: Prediction, index: int) -> None:
         title += f"\n{prediction.messages[index]}"
     is_reliable = bool(to_numpy(prediction.is_reliable)[index])
     figure.suptitle(title, fontsize=13, fontweight="bold", color="#2a2f34" if is_reliable else _SECOND)
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.2g} %" if value < 0.1 else f"{100 * value:.0f} %"
 
 
 def _map(figure: Any, axes: Any, x, y, values, title: str, colours: str, is_signed: bool, unit: str) -> None:
@@ -334,7 +331,7 @@ def _profiles(axes: Any, prediction: Prediction, name: str, x, t, u, u0) -> None
         order = np.argsort(t, kind="stable")
         axes.plot(t[order], u[order, 0], "o-" if len(t) < 40 else "-", color=_ACCENT)
         axes.set_xlabel(axis_label(prediction, "t"))
-        axes.set_title(f"{prediction.symbol} at {name} = {x[0]:.4g} {_unit(prediction, name)}".rstrip())
+        axes.set_title(f"{prediction.symbol} at {name} = {x[0]:.4g}{unit_of(_unit(prediction, name))}")
     else:
         order = np.argsort(t, kind="stable")
         spaced = np.linspace(0, 1, min(_NUM_PROFILES, len(t))) ** 2  # solutions change fast at first

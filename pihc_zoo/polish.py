@@ -5,10 +5,6 @@ On one bounded space axis; elsewhere there is nothing to polish with, and answer
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +12,6 @@ from .constraint import HardConstraint
 from .early import EarlyWindow
 from .estimate import ErrorEstimator, Estimate
 from .nodal import NodalSolver
-from .status import Status, is_converged
 
 
 class Polish(nn.Module):

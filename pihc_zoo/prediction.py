@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from .fields import LazyField, StoredField
+from .files import save_npz
 from .prediction_file import REPORT, from_arrays, to_arrays
+from .text import nearest
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,10 @@ class Trust:
     state_range: tuple[float, float] | None = None
 
     def __post_init__(self):
-        if not self.refinement >= 1 or self.krylov < 1:
-            raise ValueError(f"trust: refinement and krylov must be at least 1, got {self.refinement}, {self.krylov}")
+        if not 1 <= self.refinement <= 4 or not 1 <= self.krylov <= 64:
+            raise ValueError(
+                f"trust: refinement must lie in [1, 4] and krylov in [1, 64], got {self.refinement} and {self.krylov}"
+            )
         if self.state_range is not None and not (
             isinstance(self.state_range, list | tuple) and len(self.state_range) == 2
         ):
@@ -198,8 +201,6 @@ class Prediction:
         if name not in self.diagnostics:
             if not self.diagnostics:
                 raise ValueError(f"no diagnostic {name!r}; this problem has none")
-            from .zoo.config import nearest
-
             raise ValueError(f"no diagnostic {name!r}; {nearest(name, self.diagnostics)}")
         try:
             lengths = check_periodic_grid({key: to_numpy(value) for key, value in self.points.items()}, self.periods)
@@ -258,44 +259,3 @@ class Prediction:
 def to_numpy(value: Any) -> np.ndarray:
     """A numpy array of a tensor, an array or a number."""
     return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
-
-
-def save_npz(path: str | os.PathLike, arrays: dict[str, np.ndarray], compress: bool = True) -> Path:
-    """Writes an NPZ through a temporary file in the same folder, so that no half file remains."""
-    path = Path(path)
-    if path.suffix != ".npz":
-        path = path.with_name(path.name + ".npz")
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        (np.savez_compressed if compress else np.savez)(file, **arrays)
-    return path
-
-
-class atomic_path:  # noqa: N801 (used like a function)
-    """Context: a temporary path beside ``path``, moved onto it when the block succeeds."""
-
-    def __init__(self, path: str | os.PathLike):
-        self.path = Path(path)
-
-    def __enter__(self) -> Path:
-        try:
-            handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", suffix=self.path.suffix, dir=self.path.parent)
-        except OSError as error:
-            raise ValueError(
-                f"cannot write {str(self.path)!r}: {error.strerror or error}; choose a writable folder that exists"
-            ) from None
-        os.close(handle)
-        self.temporary = Path(name)
-        return self.temporary
-
-    def __exit__(self, kind, value, traceback) -> None:
-        if kind is None:
-            try:
-                umask = os.umask(0)
-                os.umask(umask)
-                os.chmod(self.temporary, 0o666 & ~umask)
-                os.replace(self.temporary, self.path)
-            except OSError as error:
-                self.temporary.unlink(missing_ok=True)
-                raise ValueError(f"cannot write {str(self.path)!r}: {error.strerror or error}") from None
-        else:
-            self.temporary.unlink(missing_ok=True)

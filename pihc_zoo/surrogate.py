@@ -6,19 +6,20 @@ import copy
 import dataclasses
 import inspect
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from . import config as configuration
 from .ansatz import ANSATZES, Conditions
 from .assembly import assemble
 from .constraint import ConstrainedField, HardConstraint
 from .decomposition import DECOMPOSITIONS, Decomposition
 from .estimate import Readout, error_estimator
-from .grid import AXES, Axis, Grid
+from .grid import Axis, Grid
 from .inputs import check_field, check_parameters, check_request, check_values, parameter_range
 from .networks import NETWORKS
 from .operators.constants import constants
@@ -29,8 +30,8 @@ from .problems import PROBLEMS, Problem
 from .residual_map import RESIDUAL_MAPS
 from .solvers.implicit import refuse_transforms
 from .solvers.levenberg_marquardt import LevenbergMarquardt
-from .status import is_converged
-from .zoo import config as configuration
+from .status import Status, is_converged
+from .text import nearest
 
 _CPU_CHUNK = 16  # trajectories per pass on a CPU: the working set stays in cache
 
@@ -59,7 +60,7 @@ class Surrogate(nn.Module):
     Args:
         network: basis functions from input fields.
         constraint: the expert solves.
-        config: as `zoo.config` describes it; stored with the weights.
+        config: as `config` describes it; stored with the weights.
 
     Calling it, ``model(u0, parameters)``, is an ordinary differentiable call; `predict` checks its
     input, takes numpy or torch, evaluates where asked and reports what to trust.
@@ -85,8 +86,12 @@ class Surrogate(nn.Module):
     # ------------------------------------------------------------------ construction
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Surrogate:
+    def from_config(cls, config: dict[str, Any], check_network: Callable[[nn.Module], None] | None = None) -> Surrogate:
         """Builds an untrained surrogate.
+
+        Args:
+            config: see `config`.
+            check_network: is shown the network on torch's meta device, before its weights take memory.
 
         Raises:
             ConfigError: unknown names or settings.
@@ -97,14 +102,8 @@ class Surrogate(nn.Module):
         problem = configuration.build("problem", problem_class, settings)
         for key in inputs:
             if key not in problem.parameters:
-                raise configuration.ConfigError(
-                    f"problem: no parameter {key!r}; {configuration.nearest(key, problem.parameters)}"
-                )
-        axes = {}
-        for name, spec in {"t": config["grid"]["time"], **config["grid"]["space"]}.items():
-            axis_class, settings = configuration.lookup("grid", spec, AXES)
-            axes[name] = configuration.build("grid", axis_class, settings)
-        grid = Grid(axes.pop("t"), axes)
+                raise configuration.ConfigError(f"problem: no parameter {key!r}; {nearest(key, problem.parameters)}")
+        grid = Grid.from_spec(config["grid"])
         operator = feature_operator(problem, grid)
         linearised = linearised_operator(problem, operator)
         (lift_class, ansatz_class), settings = configuration.lookup("ansatz", config["ansatz"], ANSATZES)
@@ -114,7 +113,11 @@ class Surrogate(nn.Module):
             "ansatz", ansatz_class, settings, operator=operator, lift=lift, parameter_inputs=inputs
         )
         network_class, settings = configuration.lookup("network", config["network"], NETWORKS)
-        network = configuration.build("network", network_class, settings, grid=grid, num_inputs=ansatz.num_inputs)
+        sizes = {"grid": grid, "num_inputs": ansatz.num_inputs}
+        if check_network is not None:
+            with torch.device("meta"):
+                check_network(configuration.build("network", network_class, settings, **sizes))
+        network = configuration.build("network", network_class, settings, **sizes)
         map_class, settings = configuration.lookup("residual_map", config["residual_map"], RESIDUAL_MAPS)
         residual_map = configuration.build(
             "residual_map", map_class, settings, operator=operator, linearised=linearised
@@ -528,7 +531,7 @@ class Surrogate(nn.Module):
 
 def _warn_of_failures(status: Tensor) -> None:
     """One warning if solves did not converge; where none was asked for there is none to converge."""
-    is_failed = (status != int(Status.CONVERGED)) & (status != int(Status.NOT_SOLVED))
+    is_failed = ~is_converged(status) & (status != int(Status.NOT_SOLVED))
     failed = status[is_failed].tolist()
     if failed:
         warnings.warn(

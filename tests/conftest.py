@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from pihc_zoo.learning.families import PeriodicGaussianProcess, SmoothFields
+from pihc_zoo.families import PeriodicGaussianProcess, SmoothFields
 from pihc_zoo.operators.derivatives import FeatureOperator
 from pihc_zoo.problems import DiffusionSorption
 from pihc_zoo.surrogate import Surrogate
 
 TINY = {
     "format": "pihc_zoo",
-    "config_version": "1.0",
+    "config_version": "1.1",
     "problem": {"name": "diffusion-sorption", "inputs": []},
     "grid": {
         "time": {"name": "radau", "duration": 500.0, "elements": 2, "stages": 3},
@@ -33,7 +33,7 @@ TINY = {
 
 TINY_ROLLOUT = {  # two windows
     "format": "pihc_zoo",
-    "config_version": "1.0",
+    "config_version": "1.1",
     "problem": {"name": "navier-stokes-2d", "inputs": []},
     "grid": {
         "time": {"name": "radau", "duration": 2.5, "elements": 1, "stages": 4, "grading": 1.0, "power": 1.0},

@@ -154,14 +154,14 @@ PLANES = {
 
 @pytest.mark.parametrize("kind", PLANES)
 def test_bad_planes(refuse, tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(cli, "_load", lambda options: DecayingVortices())
+    monkeypatch.setattr("pihc_zoo.cli.predict.load_model", lambda options: DecayingVortices())
     arrays, message = PLANES[kind]
     np.savez(tmp_path / "in.npz", **arrays)
     assert message in refuse("predict", "MODEL", tmp_path / "in.npz", "--output", tmp_path / "out.npz")
 
 
 def test_a_constant_vorticity_is_refused(refuse, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "_load", lambda options: DecayingVortices())
+    monkeypatch.setattr("pihc_zoo.cli.predict.load_model", lambda options: DecayingVortices())
     assert "subtract the mean" in refuse("predict", "MODEL", "--constant", 0.5, "--output", tmp_path / "out.npz")
 
 
@@ -239,7 +239,7 @@ def test_other_commands(refuse, folder, tmp_path, kind):
 
 
 def test_output_is_checked_before_anything_is_computed(refuse, folder, good, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "_load", lambda options: pytest.fail("loaded the model first"))
+    monkeypatch.setattr("pihc_zoo.cli.predict.load_model", lambda options: pytest.fail("loaded the model first"))
     for output in (tmp_path / "none" / "out.npz", tmp_path, "/proc/out.npz", good / "out.npz"):
         assert "cannot write" in refuse("predict", folder, good, "--output", output)
     assert "is the input file" in refuse("predict", folder, good, "--output", good)
@@ -314,7 +314,7 @@ def test_interrupt_is_130_and_leaves_nothing(capsys, folder, good, tmp_path, mon
     def interrupted(options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_load", interrupted)
+    monkeypatch.setattr("pihc_zoo.cli.predict.load_model", interrupted)
     assert cli.main(["predict", str(folder), str(good), "--output", str(tmp_path / "out.npz")]) == 130
     assert capsys.readouterr().err == "interrupted\n"
     assert not (tmp_path / "out.npz").exists()
@@ -330,6 +330,6 @@ def test_mistakes_of_our_own_are_not_hidden(monkeypatch, folder):
     def bug(options):
         raise TypeError("a bug")
 
-    monkeypatch.setattr(cli, "run_info", bug)
+    monkeypatch.setattr("pihc_zoo.cli.info.run", bug)
     with pytest.raises(TypeError):
         cli.main(["info", str(folder)])

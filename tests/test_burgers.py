@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pihc_zoo.learning.families import RandomWaves
+from pihc_zoo.families import RandomWaves
 from pihc_zoo.problems.burgers import Burgers
 from pihc_zoo.reference import truth_solver
 from pihc_zoo.reference.pseudo_spectral import PseudoSpectral

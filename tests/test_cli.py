@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from pihc_zoo import cli, model_info
+from pihc_zoo.cli.console import COMMANDS
+from pihc_zoo.cli.evaluate import print_comparison
 from pihc_zoo.zoo.registry import list_models
 from pihc_zoo.zoo.storage import load_folder, save_folder
 
@@ -78,9 +80,9 @@ def test_light_commands_do_not_import_torch(command):
 
 
 def test_every_command_has_help(run):
-    for name in cli.COMMANDS:
+    for name in COMMANDS:
         assert "usage: pihc" in run(name, "--help").out
-    assert all(name in run().out for name in cli.COMMANDS)
+    assert all(name in run().out for name in COMMANDS)
 
 
 def test_predict_equals_the_library(run, folder, fields, tmp_path):
@@ -230,7 +232,7 @@ def test_evaluate_uses_the_families_that_metrics_record(run, folder, monkeypatch
     (folder / "metrics.json").write_text(json.dumps({"families": {"constants": spec}}))
     seen = []
     monkeypatch.setattr(evaluation, "evaluate", lambda model, families, *rest: seen.append(families))
-    monkeypatch.setattr(cli, "print_report", lambda report: None)
+    monkeypatch.setattr("pihc_zoo.cli.evaluate.print_report", lambda report: None)
     run("evaluate", folder)
     assert seen == [{"constants": evaluation.FAMILIES["constants"](0.1, 0.2)}]
 
@@ -251,7 +253,7 @@ def test_times_and_ratios_are_said_in_words(capsys):
     ]
     for row, ratio in zip(rows, (None, 0.5, 4.0, None), strict=True):
         row |= {"ratio": ratio, "batch": 64}
-    cli.print_comparison(rows)
+    print_comparison(rows)
     out = capsys.readouterr().out
     assert "2.0 times more time than b" in out and "4.0 times less time than c" in out
     assert "d is less accurate than the surrogate: no ratio" in out

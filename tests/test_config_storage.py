@@ -12,12 +12,13 @@ import safetensors.torch
 import torch
 from numpy.testing import assert_array_equal
 
-from pihc_zoo import prediction
+from pihc_zoo import config as configuration
+from pihc_zoo import files
+from pihc_zoo.config import ConfigError
 from pihc_zoo.decomposition import DECOMPOSITIONS, Disjoint, Overlapping
 from pihc_zoo.surrogate import Surrogate
-from pihc_zoo.zoo import config as configuration
+from pihc_zoo.text import nearest
 from pihc_zoo.zoo import storage
-from pihc_zoo.zoo.config import ConfigError
 
 
 @pytest.fixture
@@ -193,7 +194,7 @@ def test_older_versions_are_migrated_step_by_step(monkeypatch, tiny_config):
         config = {key: value for key, value in config.items() if key not in ("lattice", "mesh")} | {
             "grid": config["mesh"]
         }
-        return {**config, "config_version": "1.0"}
+        return {**config, "config_version": "1.1"}
 
     monkeypatch.setattr(configuration, "MIGRATIONS", {(0, 1): first, (0, 2): second})
     assert configuration.read(json.dumps(old)) == tiny_config()
@@ -218,7 +219,7 @@ def test_unregistered_classes_cannot_be_saved():
     ("name", "expected"), [("diffusion", "'diffusion-sorption'"), ("D", "'d'"), ("zzz", "known: diffusion-sorption, d")]
 )
 def test_nearest_names_are_suggested_whatever_their_case(name, expected):
-    assert expected in configuration.nearest(name, ["diffusion-sorption", "d"])
+    assert expected in nearest(name, ["diffusion-sorption", "d"])
 
 
 # ------------------------------------------------------------------ atomic writes
@@ -253,7 +254,7 @@ def test_a_save_interrupted_between_its_files_never_passes_for_a_model(folder, t
 
 
 def test_a_failed_npz_leaves_the_old_file(tmp_path, monkeypatch):
-    path = prediction.save_npz(tmp_path / "a", {"u": np.arange(3)})
+    path = files.save_npz(tmp_path / "a", {"u": np.arange(3)})
     assert path.name == "a.npz"
 
     def broken(file, **arrays):
@@ -262,7 +263,7 @@ def test_a_failed_npz_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(np, "savez_compressed", broken)
     with pytest.raises(OSError, match="disk full"):
-        prediction.save_npz(path, {"u": np.arange(4)})
+        files.save_npz(path, {"u": np.arange(4)})
     assert_array_equal(np.load(path)["u"], np.arange(3))
     assert os.listdir(tmp_path) == ["a.npz"]
 
@@ -280,4 +281,4 @@ def test_folders_that_cannot_be_written_are_refused(model, tmp_path):
     with pytest.raises(ValueError, match=r"cannot create .*; choose a writable folder"):
         storage.save_folder(model, tmp_path / "file" / "model")
     with pytest.raises(ValueError, match=r"cannot write .*; choose a writable folder that exists"):
-        prediction.save_npz(tmp_path / "missing" / "a.npz", {"u": np.arange(3)})
+        files.save_npz(tmp_path / "missing" / "a.npz", {"u": np.arange(3)})

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from pihc_zoo import doctor
+from pihc_zoo import cli, doctor
 from pihc_zoo.zoo import registry
 
 
@@ -16,7 +16,7 @@ def wrong() -> dict[str, str]:
 
 def test_reports_and_tells_no_token(monkeypatch, capsys):
     monkeypatch.setenv("HF_TOKEN", "hf_secret_value")
-    code = doctor.run()
+    code = cli.main(["doctor"])
     out = capsys.readouterr().out
     assert code == (1 if wrong() else 0)
     assert "hf_secret_value" not in out and "present" in out
@@ -32,7 +32,7 @@ def test_damaged_weights_are_found(monkeypatch, tmp_path, capsys):
     path = tmp_path / name / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\0\0")
     assert "damaged" in wrong()[name]
-    assert doctor.run() == 1 and "wrong" in capsys.readouterr().out
+    assert cli.main(["doctor"]) == 1 and "wrong" in capsys.readouterr().out
     shutil.rmtree(tmp_path / name)
     assert "reinstall" in wrong()["shipped models"]
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from pihc_zoo import evaluation
-from pihc_zoo.learning.families import FAMILIES, OUT_OF_FAMILY, RandomSines
+from pihc_zoo.config import ConfigError
+from pihc_zoo.families import FAMILIES, OUT_OF_FAMILY, RandomSines
 from pihc_zoo.reference import baselines
-from pihc_zoo.zoo.config import ConfigError
 from training import references as training_references
 
 

@@ -10,8 +10,8 @@ from numpy.testing import assert_allclose
 
 from pihc_zoo import evaluation
 from pihc_zoo.evaluation import rollouts
-from pihc_zoo.learning.families import FAMILIES, PeriodicGaussianProcess
-from pihc_zoo.learning.families import out_of_family as other_families
+from pihc_zoo.families import FAMILIES, PeriodicGaussianProcess
+from pihc_zoo.families import out_of_family as other_families
 from pihc_zoo.reference import baselines, truth_solver
 from pihc_zoo.zoo import card
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from export.__main__ import main
+from pihc_zoo import model_info
+from pihc_zoo.files import sha256
 from pihc_zoo.zoo.exporting import export, save_pretrained
-from pihc_zoo.zoo.folder import self_test
+from pihc_zoo.zoo.folder import record, self_test
 from pihc_zoo.zoo.hub import from_pretrained
 
 COMPLETE = {"config.json", "model.safetensors", "README.md", "example.npz", "LICENSE"}
@@ -57,16 +59,72 @@ def test_verify_catches_other_weights(measured, tiny_model, tmp_path):
     out = export(measured, tmp_path / "out")
     other = export(tiny_model(seed=5), tmp_path / "other")
     (out / "example.npz").write_bytes((other / "example.npz").read_bytes())
+    with pytest.raises(ValueError, match=r"example\.npz' is damaged or was changed"):
+        from_pretrained(out, verify=True)
+    record(out, "example.npz")
     with pytest.raises(ValueError, match=r"does not reproduce its example\.npz"):
         from_pretrained(out, verify=True)
     with np.load(out / "example.npz") as file:
         arrays = dict(file)
     np.savez(out / "example.npz", **{**arrays, "u": np.array([object()])})
+    record(out, "example.npz")
     with pytest.raises(ValueError, match="not a usable example"):
         from_pretrained(out, verify=True)
     (out / "example.npz").unlink()
     with pytest.raises(ValueError, match="no example"):
         from_pretrained(out, verify=True)
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+READERS = {
+    "model.safetensors": from_pretrained,
+    "example.npz": lambda folder: from_pretrained(folder, verify=True),
+    "metrics.json": model_info,
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_file_with_one_byte_flipped_is_refused_by_name(measured, tmp_path, name):
+    out = export(measured, tmp_path / "out")
+    READERS[name](out)
+    _flip(out / name)
+    with pytest.raises(ValueError, match=f"{name}' is damaged or was changed.*download it again.*export it again"):
+        READERS[name](out)
+
+
+def test_a_damaged_file_is_neither_copied_nor_blessed(measured, tmp_path):
+    out = export(measured, tmp_path / "out")
+    _flip(out / "metrics.json")
+    for target in (out, tmp_path / "other"):
+        with pytest.raises(ValueError, match=r"metrics\.json' is damaged"):
+            export(out, target)
+    (out / "metrics.json").unlink()  # the remedy that the message names
+    export(out, out)
+    assert "metrics.json" not in json.loads((out / "config.json").read_text())["digests"]
+
+
+def test_digests_follow_the_files(measured, tmp_path, tiny_model):
+    out = export(measured, tmp_path / "out")
+    digests = json.loads((out / "config.json").read_text())["digests"]
+    assert digests == {name: sha256(out / name) for name in ("example.npz", "metrics.json")}
+    save_pretrained(from_pretrained(out), out)
+    assert json.loads((out / "config.json").read_text())["digests"] == digests, "the same weights: files stay"
+    save_pretrained(tiny_model(seed=4), out)
+    assert "digests" not in json.loads((out / "config.json").read_text())
+
+
+def test_folders_without_digests_load(measured, tmp_path):
+    out = export(measured, tmp_path / "out")
+    config = json.loads((out / "config.json").read_text())
+    del config["digests"]
+    (out / "config.json").write_text(json.dumps({**config, "config_version": "1.0"}))
+    assert from_pretrained(out, verify=True).config["config_version"] == "1.1"
+    assert model_info(out)["metrics"]["description"] == "a test"
 
 
 def test_a_card_written_by_hand_stays(measured, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from pihc_zoo.learning.families import (
+from pihc_zoo.families import (
     FAMILIES,
     Constants,
     PeriodicGaussianProcess,

@@ -17,9 +17,9 @@ import safetensors.torch
 import torch
 from hub_server import HubServer
 
-from pihc_zoo.zoo import config as configuration
-from pihc_zoo.zoo.exporting import save_pretrained
-from pihc_zoo.zoo.folder import sha256
+from pihc_zoo import config as configuration
+from pihc_zoo.files import sha256
+from pihc_zoo.zoo.exporting import export, save_pretrained
 from pihc_zoo.zoo.hub import HubError, from_pretrained
 from pihc_zoo.zoo.registry import list_models, model_info
 
@@ -150,6 +150,30 @@ def test_push_then_load_elsewhere_is_the_same_model(hub, client, tmp_path, field
     assert answer == {"name": "me/tiny", "info": ["config", "name"]}
     expected = model.predict(u0, times=[250.0, 500.0]).u
     np.testing.assert_allclose(np.load(tmp_path / "u.npz")["u"], expected, rtol=1e-7)
+
+
+def test_a_damaged_file_is_not_pushed_and_one_damaged_on_its_way_not_read(hub, client, tmp_path, tiny_model):
+    folder = export(tiny_model(), tmp_path / "tiny")
+    write = "(folder / 'example.npz').write_bytes((folder / 'example.npz').read_bytes()[:-1] + b'x')"
+    answer = client(
+        f"""
+        from pathlib import Path
+        from pihc_zoo.zoo.publish import push
+        folder = Path({str(folder)!r})
+        push(folder, "me/tiny", tag="v1")
+        answer["same"] = pz.model_info("me/tiny")["config"] == pz.model_info(str(folder))["config"]
+        answer["served"] = refused(pz.from_pretrained, "me/tiny", verify=True)
+        {write}
+        answer["pushed"] = refused(push, folder, "me/tiny", tag="v2")
+        """
+    )
+    assert answer["same"] and answer["served"] == "not refused"
+    assert is_helpful(answer["pushed"], "example.npz", "damaged or was changed")
+    assert hub.repositories["me/tiny"].tags.keys() == {"v1"}
+    files = hub.repositories["me/tiny"].commits[hub.repositories["me/tiny"].tags["v1"]]
+    hub.add("me/spoilt", {**files, "example.npz": files["example.npz"][:-1] + b"x"})
+    answer = client('answer["line"] = refused(pz.from_pretrained, "me/spoilt", verify=True)')
+    assert is_helpful(answer["line"], "example.npz", "damaged or was changed", "force_download=True")
 
 
 def test_push_is_idempotent_and_never_moves_a_tag(hub, client, folder, tiny_model, tmp_path):

@@ -30,7 +30,10 @@ def test_importing_the_package_imports_nothing_heavy():
     assert loaded("import pihc_zoo; dir(pihc_zoo)") == set()
 
 
-@pytest.mark.parametrize("module", ["zoo.config", "zoo.registry", "prediction", "status", "inputs", "grid", "problems"])
+LIGHT = ("text", "files", "config", "families", "zoo.registry", "prediction", "status", "inputs", "grid", "problems")
+
+
+@pytest.mark.parametrize("module", LIGHT)
 def test_rooms_that_serve_every_backend_do_not_import_torch(module):
     assert "torch" not in loaded(f"import pihc_zoo.{module}")
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from pihc_zoo.learning.families import Constants, PeriodicGaussianProcess
+from pihc_zoo.families import Constants, PeriodicGaussianProcess
 from pihc_zoo.reference import truth_solver
 from pihc_zoo.zoo.folder import self_test
 from pihc_zoo.zoo.storage import save_folder

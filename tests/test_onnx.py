@@ -18,7 +18,7 @@ import torch
 from conftest import TINY
 
 import pihc_zoo as pz
-from pihc_zoo.learning.families import SmoothFields, sample_parameters
+from pihc_zoo.families import SmoothFields, sample_parameters
 from pihc_zoo.status import Status
 from pihc_zoo.surrogate import Surrogate
 from pihc_zoo.zoo.registry import shipped_folder
@@ -357,6 +357,9 @@ def test_unusable_files_are_refused(folders, tmp_path):
         OnnxSurrogate(folder)
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "model.onnx").write_bytes((folder / "model.onnx").read_bytes()[:5000])
+    with pytest.raises(ValueError, match="damaged or was changed"):
+        OnnxSurrogate(folder)
+    (folder / "config.json").write_text(json.dumps({**config, "digests": {}}))
     with pytest.raises(ValueError, match="download or export it again"):
         OnnxSurrogate(folder)
     (folder / "model.onnx").unlink()
@@ -364,6 +367,34 @@ def test_unusable_files_are_refused(folders, tmp_path):
         OnnxSurrogate(folder)
     with pytest.raises(ValueError, match="no 'NoProvider' here"):
         OnnxSurrogate(folders[MODELS[0]], providers=["NoProvider"])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def scale_a_weight(path):
+    import onnx
+
+    graph = onnx.load(path)
+    largest = max(graph.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    values = onnx.numpy_helper.to_array(largest)
+    largest.CopyFrom(onnx.numpy_helper.from_array(1.5 * values, largest.name))
+    onnx.save_model(graph, path)
+
+
+@pytest.mark.parametrize("change", [flip, scale_a_weight], ids=lambda change: change.__name__)
+def test_a_changed_graph_is_refused_by_name(folders, tmp_path, change):
+    folder = shutil.copytree(folders[MODELS[0]], tmp_path / "model")
+    pz.from_pretrained(folder, backend="onnx")
+    change(folder / "model.onnx")
+    with pytest.raises(ValueError, match=r"model\.onnx.*damaged or was changed.*export it again"):
+        pz.from_pretrained(folder, backend="onnx")
+    onnx_graph.record(folder, "model.onnx")  # what an export does
+    config = json.loads((folder / "config.json").read_text())
+    assert set(config["digests"]) >= {"model.onnx"}
 
 
 def test_a_graph_that_differs_is_not_written(folders, pairs, tmp_path, monkeypatch):

@@ -334,7 +334,7 @@ def run(capsys, tmp_path, monkeypatch, vortices):
 
     def call(*options, failure_times=None, **arrays):
         np.savez(tmp_path / "in.npz", **{"u0": vortices, **arrays})
-        monkeypatch.setattr(cli, "_load", lambda options: DecayingVortices(failure_times))
+        monkeypatch.setattr("pihc_zoo.cli.predict.load_model", lambda options: DecayingVortices(failure_times))
         command = ["predict", "MODEL", tmp_path / "in.npz", "--output", tmp_path / "out.npz", *options]
         code = cli.main([str(word) for word in command])
         return code, *capsys.readouterr()

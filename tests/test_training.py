@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch.testing import assert_close
 
-from pihc_zoo.learning.families import PeriodicGaussianProcess, SmoothFields
+from pihc_zoo.families import PeriodicGaussianProcess, SmoothFields
 from pihc_zoo.learning.objective import residual_loss
 from pihc_zoo.status import Status
 from pihc_zoo.surrogate import Surrogate

@@ -67,4 +67,4 @@ def test_installed_alone_it_predicts_offline(wheel, tmp_path):
 
     with np.load(elsewhere / "out.npz") as file:
         assert np.isfinite(file["u"]).all() and file["u"].shape == (2, 101, 1024)
-    assert "all well" in run(sys.executable, "-m", "pihc_zoo.doctor", cwd=elsewhere, **environment)
+    assert "all well" in run(sys.executable, "-m", "pihc_zoo.cli", "doctor", cwd=elsewhere, **environment)

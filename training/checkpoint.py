@@ -10,7 +10,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from pihc_zoo.prediction import atomic_path
+from pihc_zoo.files import atomic_path
 
 
 def save(

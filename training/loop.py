@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from pihc_zoo.learning.families import sample_parameters
+from pihc_zoo.families import sample_parameters
 from pihc_zoo.learning.objective import residual_loss
 from pihc_zoo.learning.replay import ReplayPool
 from pihc_zoo.learning.step import cosine_rate, take_step

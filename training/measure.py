@@ -20,11 +20,11 @@ import torch
 from pihc_zoo import evaluation
 from pihc_zoo.decomposition import Decomposition, Disjoint, Joint, Overlapping
 from pihc_zoo.evaluation.ingredients import row_of
-from pihc_zoo.prediction import atomic_path, save_npz
+from pihc_zoo.files import save_npz, write_text
 from pihc_zoo.reference import is_periodic
 from pihc_zoo.surrogate import Surrogate
 from pihc_zoo.zoo.card import PLOT_FILE
-from pihc_zoo.zoo.folder import read_metrics
+from pihc_zoo.zoo.folder import EXAMPLE_FILE, METRICS_FILE, read_metrics, record
 from pihc_zoo.zoo.storage import load_folder, load_network, save_folder
 
 from . import recipe as recipes
@@ -150,7 +150,7 @@ def write_example(model: Surrogate, references: evaluation.ReferenceSet, target:
     u = prediction.u[:, every]
     arrays = {"u0": example.u0, **prediction.points, "t": prediction.t[every]}
     arrays["u"] = u.astype(np.float32) if is_large else u
-    save_npz(target / "example.npz", arrays | {f"parameter_{k}": v for k, v in example.parameters.items()})
+    save_npz(target / EXAMPLE_FILE, arrays | {f"parameter_{k}": v for k, v in example.parameters.items()})
     if importlib.util.find_spec("matplotlib"):
         prediction.plot(len(example) - 1, target / PLOT_FILE)
 
@@ -211,9 +211,8 @@ def measure(
     }
     save_folder(model, target)
     write_example(model, references, target)
-    with atomic_path(target / "metrics.json") as temporary:
-        text = json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_text(target / METRICS_FILE, json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    record(target, METRICS_FILE, EXAMPLE_FILE)
     return metrics
 
 

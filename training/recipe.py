@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pihc_zoo.learning.families import FAMILIES, Family
-from pihc_zoo.zoo import config as configuration
+from pihc_zoo import config as configuration
+from pihc_zoo.families import FAMILIES, Family
+from pihc_zoo.text import nearest
 
 FOLDER = Path(__file__).parent / "recipes"
 _OWN = ("name", "description", "training", "family", "test_families", "test_parameters", "ablations")
@@ -72,7 +73,7 @@ def load(name: str, overrides: dict[str, Any] | None = None) -> Recipe:
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not path.is_file():
         known = sorted(p.stem for p in FOLDER.glob("*.toml"))
-        raise ValueError(f"no recipe {name!r}; {configuration.nearest(name, known)}")
+        raise ValueError(f"no recipe {name!r}; {nearest(name, known)}")
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:

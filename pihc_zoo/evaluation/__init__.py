@@ -5,7 +5,7 @@ points, dimensionless; times are milliseconds per trajectory on one CPU thread (
 on the problem's native output grid and back in host memory.
 """
 
-from ..learning.families import FAMILIES
+from ..families import FAMILIES
 from .classical import benchmark, cheapest, compare, compare_backends
 from .clocks import environment, one_thread, peak_memory, timing, timings
 from .ingredients import accuracy, default_batch, ladder, unsolved, untrained

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ..config import describe
 from ..decomposition import DECOMPOSITIONS, Joint
 from ..prediction import to_numpy
 from ..reference import Baseline, baselines
-from ..zoo.config import describe
 from .clocks import per_trajectory, timings
 from .ingredients import accuracy, default_batch, row_of
 from .references import ReferenceSet, relative_error

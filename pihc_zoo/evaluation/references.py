@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ..learning.families import FAMILIES, Family, out_of_family
-from ..learning.families import sample_parameters as _sample_parameters
-from ..prediction import atomic_path, save_npz, to_numpy
+from ..config import build, describe, lookup
+from ..families import FAMILIES, Family, out_of_family
+from ..families import sample_parameters as _sample_parameters
+from ..files import atomic_path, save_npz
+from ..prediction import to_numpy
 from ..reference import TRUTH_NODES, is_periodic, truth_solver
-from ..zoo.config import build, describe, lookup
 
 _TRUTH_BATCH = 8  # trajectories a pass of a batched truth solver
 LEAST_SCALE = 1e-2  # of a trajectory's root mean square: what has decayed below is not divided by

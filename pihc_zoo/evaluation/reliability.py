@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..learning.families import FAMILIES, sample_parameters
-from ..learning.families import out_of_family as _names
+from ..families import FAMILIES, sample_parameters
+from ..families import out_of_family as _names
 from ..prediction import to_numpy
 from .references import ReferenceSet, relative_error
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..learning.families import FAMILIES, Family
+from ..config import describe
+from ..families import FAMILIES, Family
 from ..prediction import to_numpy
 from ..reference import is_periodic
-from ..zoo.config import describe
 from .classical import benchmark, compare
 from .clocks import environment, peak_memory
 from .ingredients import default_batch, ladder, summary

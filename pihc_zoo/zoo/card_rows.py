@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-_NONE = "–"
+from ..text import NONE, number, percent
+
 _PERCENT = ("error_mean", "error_max", "mean", "median", "max", "end_mean", "end_max")
 _PLAIN = ("name", "note", "decomposition", "experts", "max_steps", "batch", "seed", "minutes", "ms", "count")
 _PLAIN += ("points", "window", "t", "steps", "parameter")
@@ -49,22 +50,7 @@ def errors(row: dict[str, Any]) -> dict[str, str]:
 def cell(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}: {part}" for key, part in value.items())
-    return number(value) if isinstance(value, float) else _NONE if value is None else str(value).replace("|", "\\|")
-
-
-def percent(value: Any) -> str:
-    return _NONE if value is None or not np.isfinite(value) else f"{number(100 * value, 2)} %"
-
-
-def number(value: Any, digits: int = 3) -> str:
-    if value is None:
-        return _NONE
-    value = float(value)
-    text = f"{value:.{digits}g}" if abs(value) < 1e4 else f"{value:.4g}"
-    if "e" in text and 100 <= abs(value) < 1e6:
-        text = f"{value:.0f}"
-    mantissa, separator, exponent = text.partition("e")
-    return f"{mantissa}e{int(exponent)}" if separator else mantissa
+    return number(value) if isinstance(value, float) else NONE if value is None else str(value).replace("|", "\\|")
 
 
 def words(key: str) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
-import shutil
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..prediction import atomic_path
+from ..files import copy_file, save_npz, write_text
 from .card import PLOT_FILE, write_card
-from .folder import EXAMPLE_FILE, METRICS_FILE, ONNX_FILE, read_config, self_test
+from .folder import EXAMPLE_FILE, METRICS_FILE, ONNX_FILE, check_file, read_config, record, self_test
 from .hub import find_folder, from_pretrained
 
 if TYPE_CHECKING:
@@ -69,16 +68,21 @@ def export(
     save_pretrained(model, to, max_shard_size)
     if source is not None and _digest(source) != model.config["weights_sha256"]:
         source = None  # fine-tuned since: figures and example are not its own
+    written = {ONNX_FILE} if onnx else set()
     if source is not None and source.resolve() != to.resolve():
         for file in (METRICS_FILE, ONNX_FILE):
-            if (source / file).is_file():
-                _copy(source / file, to / file)
+            if (source / file).is_file() and file not in written:
+                copy_file(check_file(source, file), to / file)
+                written.add(file)
+    for file in {METRICS_FILE, ONNX_FILE} - written:
+        check_file(to, file)
     _example(model, to, source)
     if onnx:
         from .onnx_graph import export_onnx
 
         export_onnx(model, to / ONNX_FILE)
-    _write(to / LICENSE_FILE, _license())
+    record(to, METRICS_FILE, EXAMPLE_FILE, ONNX_FILE)
+    write_text(to / LICENSE_FILE, _license())
     write_card(to, name, load_name)
     return to
 
@@ -88,16 +92,6 @@ def _digest(folder: Path) -> Any:
         return read_config(Path(folder)).get("weights_sha256")
     except (ValueError, OSError):
         return None
-
-
-def _copy(source: Path, target: Path) -> None:
-    with atomic_path(target) as temporary:
-        shutil.copyfile(source, temporary)
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def _license() -> str:
@@ -121,9 +115,9 @@ def _example(model: Surrogate, to: Path, source: Path | None) -> None:
         except ValueError:
             continue
         if folder != to:
-            _copy(folder / EXAMPLE_FILE, to / EXAMPLE_FILE)
+            copy_file(folder / EXAMPLE_FILE, to / EXAMPLE_FILE)
             if (folder / PLOT_FILE).is_file():
-                _copy(folder / PLOT_FILE, to / PLOT_FILE)
+                copy_file(folder / PLOT_FILE, to / PLOT_FILE)
         break
     else:
         (to / PLOT_FILE).unlink(missing_ok=True)
@@ -149,7 +143,7 @@ def write_example(model: Surrogate, path: Path, u0: Any = None) -> Path:
     """
     import numpy as np
 
-    from ..prediction import save_npz, to_numpy
+    from ..prediction import to_numpy
 
     problem = model.problem
     axes = list(problem.output_space.values())

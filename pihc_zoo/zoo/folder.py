@@ -2,29 +2,26 @@
 
 A folder holds config.json, model.safetensors (or shards and their index), README.md, metrics.json,
 example.npz and optionally model.onnx. Weights are safetensors only; pickles are refused unopened.
+config.json holds the sha256 of the weights and, from version 1.1 on, of each further file that was
+recorded when it was written; a file is compared with it before it is read.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
 
-from . import config as configuration
+from .. import config as configuration
+from ..files import sha256, write_text
 
 CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE = "config.json", "model.safetensors", "model.safetensors.index.json"
 ONNX_FILE, METRICS_FILE, EXAMPLE_FILE, CARD_FILE = "model.onnx", "metrics.json", "example.npz", "README.md"
 SHARD_PATTERN = "model-*-of-*.safetensors"
+ONNX_DATA_FILES = (f"{ONNX_FILE}.data", f"{ONNX_FILE}_data")
+RECORDED = (ONNX_FILE, *ONNX_DATA_FILES, METRICS_FILE, EXAMPLE_FILE)  # beside the weights
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
-
-
-def sha256(path: str | os.PathLike) -> str:
-    """Hexadecimal digest of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -93,6 +90,21 @@ def digests(files: list[Path]) -> str | dict[str, str]:
     return {path.name: sha256(path) for path in files}
 
 
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors of a safetensors file by name, from its header alone.
+
+    Raises:
+        ValueError: not a complete safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{str(path)!r} is not a complete safetensors file ({error})") from None
+
+
 def check_weights(folder: Path, config: dict[str, Any]) -> list[Path]:
     """The weight files of a folder, their digests compared with ``config``.
 
@@ -111,22 +123,72 @@ def check_weights(folder: Path, config: dict[str, Any]) -> list[Path]:
         if isinstance(found, dict) and isinstance(expected, dict):
             name = next((n for n in found if found[n] != expected.get(n)), next(iter(expected)))
             got, want = found.get(name, "no file"), expected.get(name, "no such shard")
-        raise ValueError(
-            f"{str(folder / name)!r} is damaged or was changed: sha256 {str(got)[:12]}…, expected {str(want)[:12]}…; "
-            "download it again (force_download=True) or export it again"
-        )
+        raise ValueError(_damaged(folder / name, got, want))
     return files
+
+
+def _damaged(path: Path, got: Any, want: Any) -> str:
+    return (
+        f"{str(path)!r} is damaged or was changed: sha256 {str(got)[:12]}…, expected {str(want)[:12]}…; "
+        "download it again (force_download=True) or export it again"
+    )
+
+
+def write_config(folder: Path, config: dict[str, Any]) -> None:
+    """Writes config.json, whole or not at all."""
+    write_text(folder / CONFIG_FILE, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+
+
+def record(folder: Path, *names: str) -> None:
+    """Stores the digests of files that were just written in the folder's config.json, where it has one."""
+    names = tuple(name for name in names if name in RECORDED)
+    if not names or not (folder / CONFIG_FILE).is_file():
+        return
+    config = read_config(folder)
+    recorded = {name: digest for name, digest in config.get("digests", {}).items() if name not in names}
+    recorded |= {name: sha256(folder / name) for name in names if (folder / name).is_file()}
+    write_config(folder, {**config, "digests": dict(sorted(recorded.items()))})
+
+
+def check_file(folder: Path, name: str, config: dict[str, Any] | None = None) -> Path:
+    """The path of one of the `RECORDED` files, its digest compared where config.json holds one.
+
+    Raises:
+        ValueError: damaged or changed.
+    """
+    path = folder / name
+    expected = (read_config(folder) if config is None else config).get("digests", {}).get(name)
+    if expected is not None and path.is_file():
+        try:
+            found = sha256(path)
+        except OSError as error:
+            raise ValueError(f"cannot read {str(path)!r}: {error.strerror}; check its permissions") from None
+        if found != expected:
+            raise ValueError(f"{_damaged(path, found, expected)}, or delete it")
+    return path
+
+
+def check_files(folder: Path, config: dict[str, Any]) -> list[Path]:
+    """`check_weights`, and every other recorded file that is there.
+
+    Raises:
+        ValueError: missing weights, or a file that is damaged or was changed.
+    """
+    for name in RECORDED:
+        check_file(folder, name, config)
+    return check_weights(folder, config)
 
 
 def read_metrics(folder: Path) -> dict[str, Any] | None:
     """metrics.json, or None where there is none.
 
     Raises:
-        ValueError: it is not a JSON object.
+        ValueError: it is damaged, was changed, or is not a JSON object.
     """
     path = folder / METRICS_FILE
     if not path.is_file():
         return None
+    check_file(folder, METRICS_FILE)
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -144,11 +206,11 @@ def self_test(model: Any, folder: Path, tolerance: float = 1e-4) -> float:
         tolerance: largest difference that passes.
 
     Raises:
-        ValueError: no example, or the model does not reproduce it.
+        ValueError: no example, a damaged one, or the model does not reproduce it.
     """
     import numpy as np
 
-    path = folder / EXAMPLE_FILE
+    path = check_file(folder, EXAMPLE_FILE)
     if not path.is_file():
         raise ValueError(f"{str(folder)!r} has no example.npz to verify against; load it with verify=False")
     try:

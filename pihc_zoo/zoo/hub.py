@@ -15,13 +15,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NoReturn
 
 from .. import __version__
-from .config import nearest
+from ..text import nearest
 from .folder import (
     CARD_FILE,
     CONFIG_FILE,
     EXAMPLE_FILE,
     INDEX_FILE,
     METRICS_FILE,
+    ONNX_DATA_FILES,
     ONNX_FILE,
     PICKLES,
     SHARD_PATTERN,
@@ -36,7 +37,7 @@ _SMALL = [METRICS_FILE, EXAMPLE_FILE]
 _FILES = {
     "torch": [WEIGHTS_FILE, INDEX_FILE, SHARD_PATTERN, *_SMALL],
     "info": _SMALL,
-    "onnx": [ONNX_FILE, f"{ONNX_FILE}.data", f"{ONNX_FILE}_data", *_SMALL],
+    "onnx": [ONNX_FILE, *ONNX_DATA_FILES, *_SMALL],
 }
 
 

@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from .. import config as configuration
 from ..assembly import assemble
-from ..grid import AXES, Grid
+from ..grid import Grid
 from ..inputs import check_request, check_values
 from ..operators.finite_difference import stencil_matrix
 from ..prediction import Prediction, Trust
 from ..problems import PROBLEMS, Problem
-from . import config as configuration
-from .folder import ONNX_FILE, read_config
+from ..text import nearest
+from .folder import ONNX_DATA_FILES, ONNX_FILE, check_file, read_config
 
 _CHUNK = 8  # trajectories per run: the working set stays in cache
 _INPUT_STENCIL = 6  # width of the interpolation of initial conditions
@@ -53,15 +54,13 @@ class OnnxSurrogate:
                 f"{' and '.join(self.problem.output_space)}; load the model with backend='torch'"
             )
         self.trust: Trust = configuration.build("trust", Trust, self.config["trust"])
-        axes = {}
-        for name, spec in {"t": self.config["grid"]["time"], **self.config["grid"]["space"]}.items():
-            axis_class, settings = configuration.lookup("grid", spec, AXES)
-            axes[name] = configuration.build("grid", axis_class, settings)
-        self.grid = Grid(axes.pop("t"), axes)
+        self.grid = Grid.from_spec(self.config["grid"])
         self.decomposition = {"counts": {}, **self.config["decomposition"]}
         path = folder / ONNX_FILE
         if not path.is_file():
             raise ValueError(f"{str(folder)!r} has no {ONNX_FILE}; make one with: pihc export {folder} --to DIR --onnx")
+        for name in (ONNX_FILE, *ONNX_DATA_FILES):
+            check_file(folder, name, self.config)
         self.session = create_session(path, providers)
         self.metadata: dict[str, str] = dict(self.session.get_modelmeta().custom_metadata_map)
         self.name = self.metadata.get("model") or folder.resolve().name
@@ -190,7 +189,7 @@ def create_session(path: str | os.PathLike, providers: Sequence[str] = ("CPUExec
     available = onnxruntime.get_available_providers()
     for provider in providers:
         if provider not in available:
-            raise ValueError(f"onnxruntime has no {provider!r} here; {configuration.nearest(provider, available)}")
+            raise ValueError(f"onnxruntime has no {provider!r} here; {nearest(provider, available)}")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     threads = os.environ.get("OMP_NUM_THREADS", "")

@@ -24,12 +24,13 @@ import torch
 from torch import Tensor, nn
 
 from .. import __version__
+from ..families import sample_parameters
+from ..files import atomic_path
 from ..inputs import Request
-from ..learning.families import sample_parameters
-from ..prediction import atomic_path, to_numpy
+from ..prediction import to_numpy
 from ..status import Status, is_converged
 from ..surrogate import Surrogate
-from .folder import ONNX_FILE
+from .folder import ONNX_FILE, record
 
 OPSET = 20
 PARITY = 1e-5  # relative L2 difference to eager mode that an export may have
@@ -138,6 +139,7 @@ def export_onnx(model: Surrogate, path: str | os.PathLike, max_steps: int | None
     with atomic_path(path) as temporary:
         onnx.save_model(graph, str(temporary))
         check_parity(temporary, pipeline)
+    record(path.parent, path.name)
     return path
 
 

@@ -1,4 +1,4 @@
-"""Pushing a model folder to the Hub; the commands `pihc export` and `pihc push`.
+"""Pushing a model folder to the Hub.
 
 A push is one commit, so a push that breaks off leaves every older revision as it was and can be
 repeated; what has not changed is not sent again. A tag is set only after what the Hub serves has
@@ -7,7 +7,6 @@ been downloaded and compared, and is never moved.
 
 from __future__ import annotations
 
-import argparse
 import fnmatch
 import hashlib
 import os
@@ -17,28 +16,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from .card import PLOT_FILE, card_name, check_card, is_generated, write_card
+from ..files import sha256
+from .card import PLOT_FILE, check_card, is_generated
 from .exporting import LICENSE_FILE, export
 from .folder import (
     CARD_FILE,
     CONFIG_FILE,
-    EXAMPLE_FILE,
     INDEX_FILE,
-    METRICS_FILE,
-    ONNX_FILE,
+    RECORDED,
     SHARD_PATTERN,
     WEIGHTS_FILE,
-    check_weights,
+    check_files,
     read_config,
-    sha256,
 )
 from .hub import HubError, hub_errors, is_hub_id
 
 if TYPE_CHECKING:
     from ..surrogate import Surrogate
 
-_MODEL_FILES = [CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE, SHARD_PATTERN, METRICS_FILE, EXAMPLE_FILE, PLOT_FILE]
-_MODEL_FILES += [ONNX_FILE, f"{ONNX_FILE}.data", f"{ONNX_FILE}_data"]
+_MODEL_FILES = [CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE, SHARD_PATTERN, PLOT_FILE, *RECORDED]
 
 
 @dataclass(frozen=True)
@@ -91,8 +87,8 @@ def push(
         raise ValueError("a pull request has neither tag nor branch of its own; merge it, then tag it")
     if not is_hub_id(repo_id):
         raise HubError(f"expected a repository 'org/name', got {repo_id!r}; put your user name before it")
-    check_weights(folder, read_config(folder))
-    files = _publishable(folder)
+    check_files(folder, read_config(folder))
+    files = publishable(folder)
     if CARD_FILE in files:
         check_card((folder / CARD_FILE).read_text(encoding="utf-8"))
     from huggingface_hub import HfApi, get_token
@@ -151,7 +147,8 @@ def push_to_hub(model: Surrogate, repo_id: str, **options: Any) -> str:
         return push(folder, repo_id, **options).url
 
 
-def _publishable(folder: Path) -> list[str]:
+def publishable(folder: Path) -> list[str]:
+    """Names of the files of a model folder that a push sends."""
     patterns = [*_MODEL_FILES, CARD_FILE, LICENSE_FILE]
     return sorted(p.name for p in folder.iterdir() if any(fnmatch.fnmatch(p.name, pattern) for pattern in patterns))
 
@@ -203,63 +200,3 @@ def _compare(repo_id: str, commit: str, folder: Path, files: list[str], token: s
         for name in files:
             if not (served / name).is_file() or sha256(served / name) != sha256(folder / name):
                 raise HubError(f"{repo_id!r} serves another {name} than was sent (commit {commit[:8]}); push again")
-
-
-# ---------------------------------------------------------------------- command line
-
-
-def add_export_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``pihc export``."""
-    parser.add_argument("model", help="shipped model, local folder or Hub id")
-    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to write")
-    parser.add_argument("--onnx", action="store_true", help="also write model.onnx, the whole pipeline")
-    parser.add_argument("--push", metavar="ORG/NAME", help="push the folder to the Hub")
-    _add_hub_arguments(parser)
-
-
-def run_export(options: argparse.Namespace) -> int:
-    """``pihc export``: writes the folder, pushes it if asked to."""
-    folder = export(options.model, options.to, onnx=options.onnx, load_name=options.push)
-    print(f"{folder}: {', '.join(_publishable(folder))}")
-    return _push_folder(folder, options.push, options) if options.push else 0
-
-
-def add_push_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``pihc push``."""
-    parser.add_argument("model", help="an exported folder, or a shipped model")
-    parser.add_argument("repo_id", metavar="ORG/NAME", help="repository on the Hub; created if it does not exist")
-    _add_hub_arguments(parser)
-
-
-def run_push(options: argparse.Namespace) -> int:
-    """``pihc push``: a complete folder as it is; anything else is exported first."""
-    folder = Path(options.model)
-    if (folder / CARD_FILE).is_file():
-        write_card(folder, card_name(folder), load_name=options.repo_id)
-        return _push_folder(folder, options.repo_id, options)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = export(options.model, Path(temporary) / Path(options.model).name, load_name=options.repo_id)
-        return _push_folder(folder, options.repo_id, options)
-
-
-def _add_hub_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--revision", metavar="TAG", help="tag of the pushed commit, e.g. v1.0")
-    parser.add_argument("--branch", help="branch to commit to")
-    parser.add_argument("--private", action="store_true", default=None, help="make a new repository private")
-    parser.add_argument("--create-pr", action="store_true", help="open a pull request")
-    parser.add_argument("--message", help="first line of the commit")
-
-
-def _push_folder(folder: Path, repo_id: str, options: argparse.Namespace) -> int:
-    result = push(
-        folder,
-        repo_id,
-        private=options.private,
-        branch=options.branch,
-        create_pr=options.create_pr,
-        tag=options.revision,
-        commit_message=options.message,
-    )
-    done = "pushed and verified" if result.is_new else "already there, verified"
-    print(f"{result.url}: {done}" + (f", tagged {result.tag}" if result.tag else ""))
-    return 0

@@ -6,7 +6,7 @@ import fnmatch
 from pathlib import Path
 from typing import Any
 
-from .config import nearest
+from ..text import nearest
 from .folder import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE, read_config, read_metrics
 
 WEIGHTS = Path(__file__).parent / "weights"

@@ -7,16 +7,26 @@ import errno
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
+from torch import nn
 
-from ..prediction import atomic_path
+from .. import config as configuration
+from ..config import ConfigError
+from ..files import atomic_path, write_text
 from ..surrogate import Surrogate
-from .config import ConfigError
-from .folder import CONFIG_FILE, INDEX_FILE, SHARD_PATTERN, WEIGHTS_FILE, check_weights, digests, read_config, sha256
-
-__all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "load_folder", "load_network", "save_folder", "sha256"]
+from .folder import (
+    CONFIG_FILE,
+    INDEX_FILE,
+    SHARD_PATTERN,
+    WEIGHTS_FILE,
+    check_weights,
+    digests,
+    read_config,
+    write_config,
+)
 
 MAX_SHARD_SIZE = 5_000_000_000  # bytes; the Hub's recommendation
 
@@ -35,13 +45,16 @@ def save_folder(model: Surrogate, folder: str | os.PathLike, max_shard_size: int
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"cannot create {str(folder)!r}: {error.strerror}; choose a writable folder") from None
-    config = copy.deepcopy(model.config)
+    config = configuration.migrate(copy.deepcopy(model.config))
+    config.pop("digests", None)
+    before = _recorded(folder)
     state = {key: value.detach().cpu().contiguous() for key, value in model.network.state_dict().items()}
     try:
         files = _write_weights(state, folder, max_shard_size)
         config["weights_sha256"] = digests(files)
-        with atomic_path(folder / CONFIG_FILE) as temporary:
-            temporary.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        if before.get("weights_sha256") == config["weights_sha256"] and "digests" in before:
+            config["digests"] = before["digests"]  # of files that stay
+        write_config(folder, config)
     except OSError as error:
         hint = "free some space" if error.errno == errno.ENOSPC else "choose a writable folder"
         raise ValueError(f"cannot write {str(folder)!r}: {error.strerror or error}; {hint}") from None
@@ -53,6 +66,14 @@ def save_folder(model: Surrogate, folder: str | os.PathLike, max_shard_size: int
         (folder / INDEX_FILE).unlink(missing_ok=True)
     model.config = config
     return folder
+
+
+def _recorded(folder: Path) -> dict[str, Any]:
+    """The configuration that a folder holds already; {} without a usable one."""
+    try:
+        return read_config(folder)
+    except ConfigError:
+        return {}
 
 
 def _write_weights(state: dict[str, torch.Tensor], folder: Path, max_shard_size: int) -> list[Path]:
@@ -68,8 +89,7 @@ def _write_weights(state: dict[str, torch.Tensor], folder: Path, max_shard_size:
         with atomic_path(folder / name) as temporary:
             safetensors.torch.save_file({key: state[key] for key in keys}, temporary, metadata={"format": "pt"})
     if index:
-        with atomic_path(folder / INDEX_FILE) as temporary:
-            temporary.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        write_text(folder / INDEX_FILE, json.dumps(index, indent=2) + "\n")
     return [folder / name for name in sorted(parts)]
 
 
@@ -92,14 +112,16 @@ def load_folder(folder: str | os.PathLike, device="cpu", dtype: torch.dtype | No
         if twice:
             raise ValueError(f"{str(path)!r} repeats the tensor {min(twice)!r} of another shard; export it again")
         state |= part
+    source = str(folder / WEIGHTS_FILE)
     try:
-        model = Surrogate.from_config(config)
+        _check_settings(config["network"], state, source)
+        model = Surrogate.from_config(config, lambda network: _check_shapes(network, state, source))
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"{str(folder / CONFIG_FILE)!r} is incomplete or malformed ({type(error).__name__}: {error}); "
             "download or export it again"
         ) from None
-    load_network(model, state, str(folder / WEIGHTS_FILE))
+    load_network(model, state, source)
     try:
         model = model.to(device=device)
     except (RuntimeError, AssertionError) as error:
@@ -114,7 +136,25 @@ def load_network(model: Surrogate, state: dict[str, torch.Tensor], source: str) 
     Raises:
         ValueError: missing or extra keys, or other shapes.
     """
-    expected = model.network.state_dict()
+    _check_shapes(model.network, state, source)
+    model.network.load_state_dict(state, strict=True)
+
+
+def _check_settings(settings: dict[str, Any], state: dict[str, torch.Tensor], source: str) -> None:
+    """Raises ValueError for a size that exceeds the number of weights: each width, mode and layer needs one."""
+    total = sum(value.numel() for value in state.values())
+    for key, value in settings.items():
+        for size in value if isinstance(value, list) else [value]:
+            if isinstance(size, int | float) and size > total:
+                raise ValueError(
+                    f"{source} does not fit its config.json: it holds {total} numbers, {key} = {size:g} needs more; "
+                    "is it another model's file?"
+                )
+
+
+def _check_shapes(network: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
+    """Raises ValueError for missing or extra keys, or other shapes."""
+    expected = network.state_dict()
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     shapes = [key for key in expected.keys() & state.keys() if expected[key].shape != state[key].shape]
     if missing or extra or shapes:
@@ -124,4 +164,3 @@ def load_network(model: Surrogate, state: dict[str, torch.Tensor], source: str) 
             if keys
         ]
         raise ValueError(f"{source} does not fit its config.json: {'; '.join(parts)}; is it another model's file?")
-    model.network.load_state_dict(state, strict=True)

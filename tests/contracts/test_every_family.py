@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from pihc_zoo.grid import FourierAxis, GradedAxis
-from pihc_zoo.learning.families import (
+from pihc_zoo.families import (
     FAMILIES,
     OUT_OF_FAMILY,
     PERIODIC_OUT_OF_FAMILY,
@@ -16,6 +15,7 @@ from pihc_zoo.learning.families import (
     WhiteNoise,
     out_of_family,
 )
+from pihc_zoo.grid import FourierAxis, GradedAxis
 
 X = (np.arange(256) + 0.5) / 256
 Y = (np.arange(96) + 0.25) / 96

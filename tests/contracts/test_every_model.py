@@ -9,11 +9,11 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
+from pihc_zoo import config as configuration
 from pihc_zoo.decomposition import Joint
-from pihc_zoo.learning.families import PeriodicGaussianProcess
+from pihc_zoo.families import PeriodicGaussianProcess
 from pihc_zoo.problems import PROBLEMS
-from pihc_zoo.zoo import config as configuration
-from pihc_zoo.zoo.folder import self_test
+from pihc_zoo.zoo.folder import RECORDED, check_files, self_test
 from pihc_zoo.zoo.hub import from_pretrained
 from pihc_zoo.zoo.registry import list_models, model_info, shipped_folder
 
@@ -51,6 +51,14 @@ def test_the_folder_is_complete_and_small(model):
     config = configuration.read((folder / "config.json").read_text(encoding="utf-8"))
     assert config["config_version"] == "{}.{}".format(*configuration.CONFIG_VERSION)
     assert sum(path.stat().st_size for path in folder.glob("*.safetensors")) < LARGEST
+
+
+def test_every_file_that_is_read_has_its_digest(model):
+    """After `training.measure`, or ``record(folder, *RECORDED)``."""
+    folder = shipped_folder(model.name)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert set(config["digests"]) == {name for name in RECORDED if (folder / name).is_file()}
+    check_files(folder, config)
 
 
 def test_a_card_comes_with_the_figures_it_prints(model):

@@ -10,6 +10,7 @@ import torch
 from numpy.testing import assert_allclose
 from torch.testing import assert_close
 
+from pihc_zoo import config as configuration
 from pihc_zoo.ansatz import ANSATZES
 from pihc_zoo.decomposition import DECOMPOSITIONS, Decomposition
 from pihc_zoo.grid import AXES, Axis, FourierAxis, GradedAxis, Grid, RadauAxis
@@ -17,7 +18,6 @@ from pihc_zoo.lifts import LIFTS, Lift
 from pihc_zoo.networks import NETWORKS, BasisNetwork
 from pihc_zoo.residual_map import RESIDUAL_MAPS, ResidualMap
 from pihc_zoo.status import Status
-from pihc_zoo.zoo import config as configuration
 
 TABLES = {
     "axis": (AXES, Axis),

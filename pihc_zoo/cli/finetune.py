@@ -1,4 +1,4 @@
-"""``pihc finetune``: fine-tuning from the command line."""
+"""``pihc finetune``: tunes a model on your own data."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Fine-tunes and writes the model folder."""
+    from ..learning.finetune import finetune
     from ..zoo.hub import from_pretrained
-    from .finetune import finetune
 
     model = from_pretrained(options.model, device=options.device)
     finetune(

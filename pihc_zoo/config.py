@@ -1,4 +1,4 @@
-"""The versioned configuration of a surrogate: config.json (numpy only).
+"""The versioned configuration of a surrogate: config.json (standard library only).
 
 Every part is ``{"name": …, …settings}``; unknown keys raise, newer major versions are refused, older
 ones are migrated step by step.
@@ -7,31 +7,31 @@ ones are migrated step by step.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import json
 from collections.abc import Callable
 from typing import Any
 
+from .text import nearest
+
 FORMAT = "pihc_zoo"
-CONFIG_VERSION = (1, 0)
+CONFIG_VERSION = (1, 1)
+
+
+def _without_digests(config: dict[str, Any]) -> dict[str, Any]:
+    """1.1 records the digests of further files; folders of 1.0 have none, and load."""
+    return {**config, "config_version": "1.1"}
+
 
 # (major, minor) of a config → function that brings it to the next version
-MIGRATIONS: dict[tuple[int, int], Callable[[dict], dict]] = {}
+MIGRATIONS: dict[tuple[int, int], Callable[[dict], dict]] = {(1, 0): _without_digests}
 
 PARTS = ("problem", "grid", "network", "ansatz", "residual_map", "decomposition", "solver", "trust")
-KEYS = ("format", "config_version", *PARTS, "weights_sha256")
+KEYS = ("format", "config_version", *PARTS, "weights_sha256", "digests")
 
 
 class ConfigError(ValueError):
     """A configuration that cannot be used, with what to do."""
-
-
-def nearest(name: str, known) -> str:
-    """ "; did you mean …?" for a misspelt name, or the list of known ones."""
-    names = {str(k).lower(): str(k) for k in known}
-    close = [names[key] for key in difflib.get_close_matches(str(name).lower(), names, n=3, cutoff=0.4)]
-    return f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(map(str, known))}"
 
 
 def migrate(config: dict[str, Any]) -> dict[str, Any]:
@@ -71,6 +71,8 @@ def check_keys(config: dict[str, Any]) -> dict[str, Any]:
     missing = [key for key in PARTS if key not in config]
     if missing:
         raise ConfigError(f"config lacks {', '.join(map(repr, missing))}; is the file complete?")
+    if not isinstance(config.get("digests", {}), dict):
+        raise ConfigError(f"config: digests must be file → sha256, got {config['digests']!r}; export the model again")
     return config
 
 

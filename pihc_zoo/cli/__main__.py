@@ -1,0 +1,7 @@
+"""python -m pihc_zoo.cli, as ``pihc``."""
+
+import sys
+
+from .console import main
+
+sys.exit(main())

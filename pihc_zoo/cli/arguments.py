@@ -1,0 +1,69 @@
+"""Arguments that commands share, and their types."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from typing import Any
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """--device."""
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
+
+
+def load_model(options: argparse.Namespace) -> Any:
+    """The model that the options name."""
+    from ..zoo.hub import from_pretrained
+
+    return from_pretrained(options.model, device=options.device, backend=getattr(options, "backend", "torch"))
+
+
+def positive(text: str) -> int:
+    """A positive integer."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive integer, got {text!r}")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """Zero or a positive integer."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected zero or a positive integer, got {text!r}")
+    return int(text)
+
+
+def number(text: str) -> float:
+    """A number."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}") from None
+
+
+def names(text: str) -> list[str]:
+    """Names with commas between them."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def expert_counts(text: str) -> int | dict[str, int]:
+    """A number of experts, or numbers by axis such as x=2,y=2."""
+    if "=" not in text:
+        return positive(text)
+    pairs = [part.partition("=") for part in text.split(",")]
+    if any(not axis.strip() for axis, _, _ in pairs):
+        raise argparse.ArgumentTypeError(f"expected counts by axis such as x=2,y=2, got {text!r}")
+    return {axis.strip(): positive(count.strip()) for axis, _, count in pairs}
+
+
+def assignment(text: str) -> tuple[str, float]:
+    """NAME=NUMBER.
+
+    Raises:
+        ValueError: something else.
+    """
+    key, separator, value = text.partition("=")
+    with contextlib.suppress(ValueError):
+        if key and separator:
+            return key.strip(), float(value)
+    raise ValueError(f"--set expects NAME=NUMBER, for example D=3e-4; got {text!r}")

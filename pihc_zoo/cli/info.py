@@ -1,0 +1,121 @@
+"""``pihc info``: equation, domain, conditions, parameters, numerics and measured figures of a model."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import Any
+
+from ..text import NONE, percent, unit_of
+from .printing import plain_equation, table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``pihc info``."""
+    parser.add_argument("model", help="name, folder or Hub id")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints equation, domain, conditions, parameters, numerics and measured figures."""
+    from ..zoo.registry import model_info
+
+    info = model_info(options.model)
+    try:
+        text = "\n".join([*_description(info), *_size(options.model), *_figures(info.get("metrics", {}))])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"config.json or metrics.json of {options.model!r} is incomplete or malformed "
+            f"({type(error).__name__}: {error}); download or export it again"
+        ) from None
+    print(text)
+    return 0
+
+
+def _description(info: dict[str, Any]) -> list[str]:
+    from ..config import build, lookup
+    from ..problems import PROBLEMS
+
+    config = info["config"]
+    cls, settings = lookup("problem", config["problem"], PROBLEMS)
+    inputs = settings.pop("inputs", ())
+    problem = build("problem", cls, settings)
+    lines = [f"{info['name']}: {problem.title}", "", f"equation    {plain_equation(problem.equation)}"]
+    units = {key: unit_of(unit) for key, unit in problem.units.items()}
+    spans = []
+    for name, axis in problem.output_space.items():
+        closed = " (periodic)" if axis.is_periodic else ""
+        spans.append(f"{name} from {axis.start:g} to {axis.stop:g}{units.get(name, '')}{closed}")
+    lines.append(f"domain      {', '.join(spans)}, t from 0 to {problem.duration:g}{units.get('t', '')}")
+    if problem.can_continue:
+        lines.append("            later times by continuing from the end state, marked unreliable")
+    for name, walls in problem.walls(problem.defaults()).items():
+        for side, wall in zip(("left", "right"), walls, strict=True):
+            lines.append(f"            {side} wall: {_condition(wall, name)}")
+    axes = problem.output_space.values()
+    is_own = all(axis.is_periodic for axis in axes)
+    points = "the input's own grid" if is_own else f"{' × '.join(str(len(axis.nodes)) for axis in axes)} points"
+    lines.append(f"output      {points} × {len(problem.output_times)} times, unless others are asked for")
+    low, high = config["trust"].get("state_range", problem.state_range)
+    lines.append(
+        f"input       u0 with values from {low:g} to {high:g}{units.get('u', '')}; others are marked unreliable"
+    )
+    rows = [["parameter", "default", "range", "unit", "meaning"]]
+    for key, p in problem.parameters.items():
+        span = f"{p.low:g} … {p.high:g}" if key in inputs else "fixed"
+        rows.append([key, f"{p.default:g}", span, p.unit, p.description])
+    lines += ["", table(rows), ""]
+    grid = config["grid"]
+    parts = {"time grid": grid["time"], **{f"{name} grid": axis for name, axis in grid["space"].items()}}
+    parts |= {"experts": config["decomposition"]}
+    parts |= {key.replace("_", " "): config[key] for key in ("network", "ansatz", "residual_map", "solver")}
+    threshold = config["trust"].get("threshold")
+    return [
+        *lines,
+        *(f"{label:14}{_settings(part)}" for label, part in parts.items()),
+        f"{'reliable':14}" + (f"estimated error at most {percent(threshold)}" if threshold else "not calibrated"),
+    ]
+
+
+def _size(model: str) -> list[str]:
+    """The number of trained weights, read from the headers of the files that are here."""
+    from ..zoo.folder import tensor_shapes
+    from ..zoo.hub import find_folder
+
+    count = 0
+    for path in find_folder(model, backend="info")[0].glob("model*.safetensors"):
+        count += sum(map(math.prod, tensor_shapes(path).values()))
+    return [f"{'weights':14}{count} numbers"] if count else []
+
+
+def _figures(metrics: dict[str, Any]) -> list[str]:
+    if not metrics.get("results"):
+        return ["", "not measured yet; run: pihc evaluate MODEL"]
+    rows = [["initial conditions", "mean", "median", "max", "count"]]
+    for family, row in metrics["results"].items():
+        rows.append(
+            [family, *(percent(row.get(key)) for key in ("mean", "median", "max")), str(row.get("count", NONE))]
+        )
+    lines = ["", "relative L2 error against converged solutions", table(rows)]
+    if metrics.get("compare"):
+        rows = [["solver", "mean error", "ms per trajectory"]]
+        rows += [[row["name"], percent(row["error_mean"]), f"{row['ms']:.2f}"] for row in metrics["compare"]]
+        lines += ["", f"time at equal error, {metrics.get('hardware', 'one CPU thread')}", table(rows)]
+    return lines
+
+
+def _settings(part: dict[str, Any]) -> str:
+    parts = []
+    for key, value in part.items():
+        if isinstance(value, dict):
+            parts.append(f"{key}: {_settings(value)}" if value else f"{key}: none")
+        else:
+            parts.append(str(value) if key == "name" else f"{key} = {value}")
+    return ("; " if any(isinstance(value, dict) for value in part.values()) else ", ").join(parts)
+
+
+def _condition(wall: Any, axis: str) -> str:
+    terms = []
+    for factor, symbol in ((wall.value, "u"), (wall.slope, f"u_{axis}")):
+        if factor:
+            terms.append(symbol if factor == 1 else f"{factor:g} {symbol}")
+    return f"{' + '.join(terms)} = {wall.target:g}"

@@ -1,0 +1,232 @@
+"""``pihc predict``: solves for initial conditions, writes an NPZ, figures and animations."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from ..files import check_writable
+from ..text import nearest, percent, unit_of
+from .arguments import add_device, assignment, expert_counts, load_model, names, number, positive, seed
+from .printing import warn
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``pihc predict``."""
+    parser.epilog = (
+        "INPUT holds u0 (batch, *space) or (*space), and optionally positions of u0 by the name of the axis (x, …), "
+        "t (output times) and parameter_<name>. The output holds u0, the positions, t, u (batch, time, *space), the "
+        "parameters and the trust report."
+    )
+    parser.add_argument("model", help="name, folder or Hub id")
+    parser.add_argument("input", nargs="?", type=Path, metavar="INPUT", help="NPZ or HDF5 file with u0")
+    source = parser.add_argument_group("instead of INPUT")
+    source.add_argument("--constant", type=number, metavar="U0", help="one constant initial condition")
+    source.add_argument("--sample", type=positive, metavar="N", help="N random initial conditions")
+    source.add_argument("--family", help="family of --sample (default random_sines)")
+    source.add_argument("--seed", type=seed, default=0, help="seed of --sample")
+    parser.add_argument("--output", type=Path, required=True, metavar="NPZ", help="file to write")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="figure to write (.png, .pdf or .svg)")
+    parser.add_argument("--animate", type=Path, metavar="GIF", help="animation to write (.gif)")
+    parser.add_argument(
+        "--threads",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="CPU threads (default 1: small solves do not gain from more)",
+    )
+    parser.add_argument("--index", type=int, default=0, help="trajectory in figure and animation (default 0)")
+    parser.add_argument(
+        "--save-diagnostics",
+        type=names,
+        default=[],
+        metavar="NAME,NAME",
+        help="further fields for the NPZ, e.g. velocity_x,velocity_y",
+    )
+    parser.add_argument("--compress", action="store_true", help="a smaller NPZ, at many times the time to write it")
+    parser.add_argument("--times", type=number, nargs="+", metavar="T", help="output times")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="physical parameter, e.g. D=3e-4"
+    )
+    parser.add_argument("--experts", type=expert_counts, metavar="K", help="number of experts, or by axis: x=2,y=2")
+    parser.add_argument("--decomposition", choices=("joint", "overlapping", "disjoint"), help="how experts share")
+    parser.add_argument("--max-steps", type=positive, metavar="N", help="steps of the solver at most")
+    parser.add_argument(
+        "--on-failure",
+        choices=("raise", "warn", "fallback"),
+        default="raise",
+        help="a failed trajectory stops all (default), is NaN, or is solved classically",
+    )
+    parser.add_argument("--backend", choices=("torch", "onnx"), default="torch")
+    add_device(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Predicts, writes the NPZ and prints a summary."""
+    check_writable(options.output)
+    output = (
+        options.output if options.output.suffix == ".npz" else options.output.with_name(options.output.name + ".npz")
+    )
+    check_writable(output)
+    if options.plot is not None:
+        from ..plotting import check_suffix, require_matplotlib
+
+        check_writable(check_suffix(options.plot))
+        require_matplotlib()
+    if options.animate is not None:
+        from ..animation import check_gif
+
+        check_writable(check_gif(options.animate))
+        if options.times is not None and len(options.times) < 2:
+            raise ValueError(f"--animate needs at least two times, got --times {options.times[0]:g}")
+    given = [name for name in ("input", "constant", "sample") if getattr(options, name) is not None]
+    if len(given) != 1:
+        came = " and ".join(name if name == "input" else f"--{name}" for name in given) or "none"
+        raise ValueError(f"expected one of INPUT, --constant and --sample, got {came}; see: pihc predict --help")
+    if options.input is not None:
+        if options.input.exists() and output.exists() and options.input.samefile(output):
+            raise ValueError(f"the output {str(output)!r} is the input file; choose another name")
+        arrays = _read_input(options.input)
+    overrides = dict(assignment(text) for text in options.set)
+    model = load_model(options)
+    if options.backend == "torch":
+        import torch
+
+        torch.set_num_threads(options.threads)
+    if options.save_diagnostics:
+        _check_diagnostics(options.save_diagnostics, model.problem)
+    if options.input is None:
+        u0, arguments = _made_input(options, model), {"parameters": {}}
+    else:
+        u0, arguments = _arguments(options.input, arrays, model.problem)
+    arguments["parameters"] |= overrides
+    if options.times is not None:
+        arguments["times"] = options.times
+    batch = len(u0) if u0.ndim == 1 + len(model.problem.output_space) else 1
+    if (options.plot is not None or options.animate is not None) and not 0 <= options.index < batch:
+        raise ValueError(f"--index {options.index}: there are {batch} trajectories, counted from 0")
+    if options.experts is not None or options.decomposition is not None:
+        arguments["experts"] = _experts(options, model)
+    if options.max_steps is not None:
+        arguments["max_steps"] = options.max_steps
+    begin = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the summary says it
+        prediction = model.predict(u0, on_failure=options.on_failure, **arguments)
+    seconds = time.perf_counter() - begin
+    if options.animate is not None:
+        prediction.animate(options.index, options.animate)
+    if options.plot is not None:
+        prediction.plot(options.index, options.plot)
+    prediction.save(output, options.save_diagnostics, compress=options.compress)
+    print_prediction(prediction, seconds)
+    print("written to " + " and ".join(str(path) for path in (output, options.plot, options.animate) if path))
+    return 0
+
+
+def _read_input(path: Path) -> dict[str, Any]:
+    """The arrays of a file, u0 among them."""
+    from ..data import read_arrays
+
+    arrays = read_arrays(path)
+    if "u0" not in arrays:
+        raise ValueError(
+            f"{str(path)!r} has no array u0 (it has: {', '.join(sorted(arrays)) or 'none'}); "
+            "expected u0 with the shape (batch, *space)"
+        )
+    return arrays
+
+
+def _arguments(path: Path, arrays: dict[str, Any], problem: Any) -> tuple[Any, dict[str, Any]]:
+    """u0 and the arguments of ``predict`` that the arrays of a file hold."""
+    from ..data import check_names
+
+    check_names(arrays, problem)
+    axes = problem.output_space
+    known = [key for key in arrays if key in ("u0", "t", *axes) or key.startswith("parameter_")]
+    for key in known:
+        if arrays[key].dtype.kind not in "fiub":
+            raise ValueError(f"{key} in {str(path)!r} must be real numbers, got the type {arrays[key].dtype}")
+    arguments: dict[str, Any] = {"parameters": {}}
+    positions = {key: arrays[key] for key in axes if key in arrays}
+    if positions:
+        arguments["input_x"] = positions
+    if "t" in arrays:
+        arguments["times"] = arrays["t"]
+    for key in known:
+        if key.startswith("parameter_"):
+            arguments["parameters"][key.removeprefix("parameter_")] = arrays[key]
+    return arrays["u0"], arguments
+
+
+def _made_input(options: argparse.Namespace, model: Any) -> Any:
+    """u0 of --constant or --sample on the native grid."""
+    import numpy as np
+
+    positions = {name: axis.nodes for name, axis in model.problem.output_space.items()}
+    if options.constant is not None:
+        return np.full((1, *map(len, positions.values())), options.constant)
+    from ..evaluation import default_families, family_of
+
+    family = family_of(options.family, model) if options.family else next(iter(default_families(model).values()))
+    return family.sample(options.sample, list(positions.values()), np.random.default_rng(options.seed))
+
+
+def _check_diagnostics(names: list[str], problem: Any) -> None:
+    """Raises ValueError where the problem has no such further field."""
+    for name in names:
+        if name not in problem.diagnostics:
+            remedy = nearest(name, problem.diagnostics) if problem.diagnostics else "this problem has none"
+            raise ValueError(f"--save-diagnostics: no field {name!r}; {remedy}")
+
+
+def _experts(options: argparse.Namespace, model: Any) -> Any:
+    if options.backend == "onnx":
+        raise ValueError("an ONNX model has its decomposition built in; leave --experts out or use --backend torch")
+    from ..decomposition import DECOMPOSITIONS
+
+    default = model.constraint.decomposition
+    counts = dict(default.counts) if options.experts is None else options.experts
+    counts = counts if isinstance(counts, dict) else {model.problem.default_axis: counts}
+    return type(default)(counts) if options.decomposition is None else DECOMPOSITIONS[options.decomposition](counts)
+
+
+def print_prediction(prediction: Any, seconds: float) -> None:
+    import numpy as np
+
+    from ..prediction import to_numpy
+
+    count = len(prediction.u)
+    converged = to_numpy(prediction.converged).reshape(count, -1).all(axis=1)
+    reliable, estimates = to_numpy(prediction.is_reliable), to_numpy(prediction.estimated_error)
+    known = estimates[np.isfinite(estimates)]
+    noun = "trajectory" if count == 1 else "trajectories"
+    print(f"{prediction.model}: {count} {noun} in {seconds:.3f} s ({1e3 * seconds / count:.1f} ms each)")
+    if len(known):
+        print(f"estimated error: mean {percent(known.mean())}, max {percent(known.max())}")
+    print(f"converged: {int(converged.sum())} of {count}; reliable: {int(reliable.sum())} of {count}")
+    stopped = to_numpy(prediction.failure_time)
+    is_failed = ~converged | np.isfinite(stopped)
+    failed = np.flatnonzero(is_failed)
+    if len(failed):
+        is_missing = ~np.isfinite(to_numpy(prediction.u)).reshape(count, -1).all(axis=1)
+        replaced = np.array(["replaced by the classical solver" in message for message in prediction.messages])
+        print(
+            f"failed: {len(failed)}, of which {replaced.sum()} replaced by the classical solver, {is_missing.sum()} NaN"
+        )
+        unit = unit_of(prediction.units.get("t", ""))
+        for i in np.flatnonzero(np.isfinite(stopped) & ~replaced)[:8]:
+            print(f"trajectory {i} failed at t = {stopped[i]:.3g}{unit}: its values are NaN from then on")
+        warn(f"trajectory {failed[0]}: {prediction.messages[failed[0]]}")
+    doubtful = np.flatnonzero(~is_failed & ~reliable)
+    kinds: dict[str, list[int]] = {}  # the same reasons, whatever their figures
+    for i in doubtful:
+        kinds.setdefault(re.sub(r"[\d.e+-]+", "0", prediction.messages[i]), []).append(i)
+    for rows in kinds.values():
+        numbers = ", ".join(map(str, rows[:8])) + (" …" if len(rows) > 8 else "")
+        is_one = len({prediction.messages[i] for i in rows}) == 1
+        warn(f"not reliable: {numbers}; {'' if is_one else f'trajectory {rows[0]}: '}{prediction.messages[rows[0]]}")

@@ -1,0 +1,82 @@
+"""Families of initial conditions (numpy only): random fields at any positions on one or several axes.
+
+The same draw evaluated on two grids is the same field.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .base import Family, sample_parameters
+from .bounded import (
+    BoundedFamily,
+    Constants,
+    GaussianProcess,
+    HighPlateaus,
+    NarrowPulses,
+    RandomSines,
+    ShortWaves,
+    SmoothFields,
+    SquareWaves,
+    WhiteNoise,
+)
+from .periodic import (
+    PeriodicGaussianProcess,
+    PeriodicNoise,
+    PeriodicShortWaves,
+    PeriodicSquareWaves,
+    PeriodicStrongFields,
+    RandomWaves,
+)
+
+__all__ = [
+    "FAMILIES",
+    "OUT_OF_FAMILY",
+    "PERIODIC_OUT_OF_FAMILY",
+    "BoundedFamily",
+    "Constants",
+    "Family",
+    "GaussianProcess",
+    "HighPlateaus",
+    "NarrowPulses",
+    "PeriodicGaussianProcess",
+    "PeriodicNoise",
+    "PeriodicShortWaves",
+    "PeriodicSquareWaves",
+    "PeriodicStrongFields",
+    "RandomSines",
+    "RandomWaves",
+    "ShortWaves",
+    "SmoothFields",
+    "SquareWaves",
+    "WhiteNoise",
+    "out_of_family",
+    "sample_parameters",
+]
+
+FAMILIES: dict[str, type[Family]] = {
+    "constants": Constants,
+    "smooth_fields": SmoothFields,
+    "gaussian_process": GaussianProcess,
+    "random_sines": RandomSines,
+    "square_waves": SquareWaves,
+    "narrow_pulses": NarrowPulses,
+    "white_noise": WhiteNoise,
+    "short_waves": ShortWaves,
+    "high_plateaus": HighPlateaus,
+    "periodic_gaussian_process": PeriodicGaussianProcess,
+    "random_waves": RandomWaves,
+    "periodic_square_waves": PeriodicSquareWaves,
+    "periodic_noise": PeriodicNoise,
+    "periodic_short_waves": PeriodicShortWaves,
+    "periodic_strong_fields": PeriodicStrongFields,
+}
+OUT_OF_FAMILY = ("square_waves", "narrow_pulses", "white_noise", "short_waves", "high_plateaus")
+PERIODIC_OUT_OF_FAMILY = ("periodic_square_waves", "periodic_noise", "periodic_short_waves", "periodic_strong_fields")
+
+
+def out_of_family(space: dict[str, Any]) -> tuple[str, ...]:
+    """Names of the sets that no model of a problem on the axes ``space`` was trained for."""
+    is_periodic = all(axis.is_periodic for axis in space.values())
+    names = PERIODIC_OUT_OF_FAMILY if is_periodic else OUT_OF_FAMILY
+    return tuple(name for name in names if len(space) in FAMILIES[name].num_axes)

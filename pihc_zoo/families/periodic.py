@@ -1,0 +1,179 @@
+"""Families of period 1 along every axis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from .base import Family
+
+
+@dataclass(frozen=True)
+class PeriodicGaussianProcess(Family):
+    """Gaussian process of zero mean with the kernel exp(−2 Σ_j (sin(π d_j)/2)² / l²), the constant mode removed.
+
+    d_j is the distance along axis j, of period 1. The kernel is a product over axes of
+    exp(−z (1 − cos 2πd)), z = 1/(4l²) = e^{−z} (I₀(z) + 2 Σ_k I_k(z) cos 2πkd), so that the modes 1,
+    √2 cos 2πkx, √2 sin 2πkx of an axis are independent with the variances e^{−z} I_k(z).
+
+    Args:
+        length_scale: l, dimensionless; over short distances the kernel is a squared exponential of
+            length l/π periods.
+        shortest, longest: where given, each field's own l is log-uniform between them.
+        scale: factor of all values.
+
+    Source: C. E. Rasmussen, C. K. I. Williams, "Gaussian Processes for Machine Learning" (2006), 4.2.3,
+    for the periodic kernel; M. Abramowitz, I. A. Stegun (1964), 9.6.34, for its series.
+    """
+
+    length_scale: float = 0.8
+    shortest: float | None = None
+    longest: float | None = None
+    scale: float = 1.0
+
+    num_axes: ClassVar[tuple[int, ...]] = (1, 2, 3)
+    is_periodic: ClassVar[bool] = True
+
+    def __post_init__(self):
+        if (self.shortest is None) != (self.longest is None):
+            raise ValueError("shortest and longest length scale come together: give both or neither")
+        if min(self.range) <= 0 or self.range[0] > self.range[1]:
+            raise ValueError(f"length scales must be positive and increasing, got {self.range}")
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Shortest and longest length scale."""
+        if self.shortest is None or self.longest is None:
+            return self.length_scale, self.length_scale
+        return self.shortest, self.longest
+
+    @cached_property
+    def band(self) -> int:
+        """Highest wave number drawn; those beyond it have less than 1e-12 of the deviation."""
+        deviations = _deviations(self.range[0], np.arange(513))
+        return max(1, int(np.flatnonzero(deviations > 1e-12 * deviations[0])[-1]))
+
+    def draw(self, count, axes, rng):
+        k = np.arange(1, self.band + 1)
+        matrices = []
+        for positions in axes:
+            angle = 2 * np.pi * np.outer(positions, k)
+            one = np.ones((len(positions), 1))
+            matrices.append(np.concatenate([one, np.sqrt(2) * np.cos(angle), np.sqrt(2) * np.sin(angle)], axis=1))
+        numbers = np.concatenate([[0], k, k])
+        shortest, longest = self.range
+        fields = []
+        for _ in range(count):
+            length = self.length_scale
+            if self.shortest is not None:
+                length = np.exp(rng.uniform(np.log(shortest), np.log(longest)))
+            field = self.scale * rng.standard_normal((len(numbers),) * len(axes))
+            field[(0,) * len(axes)] = 0.0
+            deviations = _deviations(length, numbers)
+            for matrix in matrices:  # each turn takes the first axis and puts it last
+                field = np.moveaxis(field, 0, -1) @ (matrix * deviations).T
+            fields.append(field)
+        return np.stack(fields)
+
+
+def _deviations(length: float, numbers: np.ndarray) -> np.ndarray:
+    """Standard deviations of the modes with the wave ``numbers`` along one axis."""
+    from scipy.special import ive
+
+    return np.sqrt(ive(numbers, 1 / (4 * length**2)))
+
+
+@dataclass(frozen=True)
+class RandomWaves(Family):
+    """Σ_i A_i sin(2π k_i x + φ_i), A_i uniform in [0, 1], k_i integers in 1..highest, φ_i uniform.
+
+    PDEBench's initial fields of advection and Burgers' equation; deviation: without their random
+    windows and absolute values, so that fields are smooth.
+
+    Source: M. Takamoto et al., "PDEBench" (NeurIPS 2022), arXiv:2210.07182, appendix D.
+    """
+
+    num_waves: int = 2
+    highest: int = 8
+    scale: float = 1.0
+
+    is_periodic: ClassVar[bool] = True
+
+    def draw(self, count, axes, rng):
+        (positions,) = axes
+        fields = []
+        for _ in range(count):
+            amplitudes = self.scale * rng.uniform(0, 1, self.num_waves)
+            numbers = rng.integers(1, self.highest + 1, self.num_waves)
+            phases = rng.uniform(0, 2 * np.pi, self.num_waves)
+            fields.append(np.sin(2 * np.pi * np.outer(positions, numbers) + phases) @ amplitudes)
+        return np.stack(fields)
+
+
+# Out-of-family sets, for calibrating and testing the trust report. Their means are zero, as far as the grid can tell.
+
+
+@dataclass(frozen=True)
+class PeriodicSquareWaves(Family):
+    """Checkerboards of the values ±scale with 1, 2 or 4 periods along each axis."""
+
+    scale: float = 1.0
+
+    num_axes: ClassVar[tuple[int, ...]] = (1, 2, 3)
+    is_periodic: ClassVar[bool] = True
+
+    def draw(self, count, axes, rng):
+        fields = []
+        for _ in range(count):
+            field = np.full((), self.scale)
+            for positions in axes:
+                wave = np.sin(2 * np.pi * rng.choice((1, 2, 4)) * positions + rng.uniform(0, 2 * np.pi))
+                field = field[..., None] * np.where(wave < 0, -1.0, 1.0)
+            fields.append(field)
+        return np.stack(fields)
+
+
+@dataclass(frozen=True)
+class PeriodicNoise(Family):
+    """Independent normal values at every point, of deviation ``scale``, their mean subtracted."""
+
+    scale: float = 1.0
+
+    num_axes: ClassVar[tuple[int, ...]] = (1, 2, 3)
+    is_periodic: ClassVar[bool] = True
+
+    def draw(self, count, axes, rng):
+        fields = self.scale * rng.standard_normal((count, *(len(own) for own in axes)))
+        return fields - fields.mean(axis=tuple(range(1, fields.ndim)), keepdims=True)
+
+
+@dataclass(frozen=True)
+class PeriodicShortWaves(Family):
+    """scale · sin(2π k·x + φ), each component of k an integer between ±lowest and ±highest."""
+
+    lowest: int = 24
+    highest: int = 30
+    scale: float = 1.0
+
+    num_axes: ClassVar[tuple[int, ...]] = (1, 2, 3)
+    is_periodic: ClassVar[bool] = True
+
+    def draw(self, count, axes, rng):
+        fields = []
+        for _ in range(count):
+            phase = np.full((), rng.uniform(0, 2 * np.pi))
+            for positions in axes:
+                k = rng.integers(self.lowest, self.highest + 1) * rng.choice((-1, 1))
+                phase = phase[..., None] + 2 * np.pi * k * positions
+            fields.append(self.scale * np.sin(phase))
+        return np.stack(fields)
+
+
+@dataclass(frozen=True)
+class PeriodicStrongFields(PeriodicGaussianProcess):
+    """The periodic Gaussian process with five times the amplitude."""
+
+    scale: float = 5.0
