@@ -8,6 +8,7 @@ import json
 import os
 from pathlib import Path
 
+import safetensors
 import safetensors.torch
 import torch
 
@@ -42,6 +43,8 @@ def save_folder(model: Surrogate, folder: str | os.PathLike, max_shard_size: int
         config["weights_sha256"] = digests(files)
         with atomic_path(folder / CONFIG_FILE) as temporary:
             temporary.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except safetensors.SafetensorError as error:  # what it makes of a full disk
+        raise ValueError(f"cannot write {str(folder)!r}: {error}; free some space") from None
     except OSError as error:
         hint = "free some space" if error.errno == errno.ENOSPC else "choose a writable folder"
         raise ValueError(f"cannot write {str(folder)!r}: {error.strerror or error}; {hint}") from None
