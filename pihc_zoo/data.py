@@ -12,6 +12,10 @@ from typing import Any
 import numpy as np
 
 from .inputs import check_field
+from .prediction import REPORT, to_numpy
+from .zoo.config import nearest
+
+SAME_START = 0.01  # relative L2 distance of u at t = 0 from u0, beyond which they are not one trajectory
 
 
 @dataclass
@@ -76,29 +80,78 @@ def read_trajectories(source: str | os.PathLike | dict[str, Any], problem) -> Tr
     """Trajectories of ``problem`` from a file or a mapping.
 
     Keys: u0 (batch, *space); optionally u (batch, time, *space), positions by axis name, which default to the grid
-    that the shape of u0 implies, t, which defaults to the problem's output times, and parameter_<name>.
+    that the shape of u0 implies, t, which defaults to the problem's output times, and parameter_<name>. What
+    `Prediction.save` writes beside these is passed over.
 
     Raises:
-        ValueError: missing keys or shapes that do not agree.
+        ValueError: missing or unknown keys, shapes that do not agree, values that are not real numbers.
     """
+    if not isinstance(source, dict | str | os.PathLike):
+        raise ValueError(f"data must be a path or a mapping with the key 'u0', got {type(source).__name__}")
     arrays = source if isinstance(source, dict) else read_arrays(source)
+    axes = problem.output_space
     if "u0" not in arrays:
         raise ValueError(f"data must have the key 'u0', got {', '.join(sorted(arrays)) or 'nothing'}")
-    axes = problem.output_space
-    u0 = np.asarray(arrays["u0"], dtype=np.float64)
+    known = ("u0", "u", "t", *axes, *(f"parameter_{key}" for key in problem.parameters))
+    for key in arrays:
+        if key not in (*known, *REPORT, *problem.diagnostics) and not key.startswith("parameter_"):
+            raise ValueError(f"data have the unknown key {key!r}; {nearest(key, known)}")
+    u0 = _real(arrays, "u0")
     u0 = u0[None] if u0.ndim == len(axes) else u0
-    points = check_field(problem, u0, {key: arrays[key] for key in axes if key in arrays}, np.shape(arrays["u0"]))
-    t = np.asarray(arrays.get("t", problem.output_times), dtype=np.float64)
-    u = None
-    if "u" in arrays:
-        u = np.asarray(arrays["u"], dtype=np.float64)
-        expected = (len(u0), len(t), *u0.shape[1:])
-        if u.shape != expected:
-            raise ValueError(f"u must have the shape {expected} of (u0, t, {', '.join(axes)}), got {u.shape}")
-        if not np.isfinite(u).all():
-            raise ValueError("u has values that are not finite; leave those trajectories out")
+    points = check_field(problem, u0, {key: _real(arrays, key) for key in axes if key in arrays}, u0.shape)
+    t = np.atleast_1d(_real(arrays, "t")) if "t" in arrays else problem.output_times
+    u = _real(arrays, "u") if "u" in arrays else None
     parameters = {}
-    for key, value in arrays.items():
+    for key in arrays:
         if key.startswith("parameter_"):
-            parameters[key.removeprefix("parameter_")] = np.broadcast_to(np.asarray(value, float), (len(u0),)).copy()
+            value = _real(arrays, key)
+            if value.shape not in ((), (1,), (len(u0),)):
+                raise ValueError(f"{key} must be a number or have the shape ({len(u0)},), got {value.shape}")
+            parameters[key.removeprefix("parameter_")] = np.broadcast_to(value, (len(u0),)).copy()
     return Trajectories(u0, points, t, u, parameters)
+
+
+def _real(arrays: dict[str, Any], key: str) -> np.ndarray:
+    """The array ``key`` in float64."""
+    values = np.asarray(to_numpy(arrays[key]))
+    if values.dtype.kind not in "fiub":
+        raise ValueError(f"{key} must be real numbers, got the type {values.dtype}")
+    return values.astype(np.float64)
+
+
+def check_solutions(data: Trajectories) -> None:
+    """Checks that the solutions are of these initial conditions, at these times.
+
+    Raises:
+        ValueError: times that do not increase, another shape, values that are not finite, no time after the start,
+            a trajectory of zeros, or one that does not start at its initial condition.
+    """
+    t, u = data.t, data.u
+    if t.ndim != 1 or (np.diff(t) <= 0).any():
+        raise ValueError("t must be one row of strictly increasing times; sort t, and u with it")
+    if u is None:
+        return
+    expected = (len(data.u0), len(t), *data.u0.shape[1:])
+    if u.shape != expected:
+        raise ValueError(f"u must have the shape {expected} of (u0, t, {', '.join(data.points)}), got {u.shape}")
+    if t[-1] <= 0:
+        raise ValueError("u has no time after the start (t = 0 only): there is nothing to learn from; add later times")
+    is_bad = ~np.isfinite(u).reshape(len(u), -1).all(axis=1)
+    if is_bad.any():
+        raise ValueError(
+            f"u has values that are not finite in {is_bad.sum()} of {len(u)} trajectories, the first is "
+            f"{np.argmax(is_bad)}; leave those trajectories out"
+        )
+    size = np.linalg.norm(u.reshape(len(u), -1), axis=1) / np.sqrt(len(t))  # of a snapshot, on average
+    if (size == 0).any():
+        raise ValueError(f"trajectory {np.argmin(size)} of u is zero at all times: it has no relative error")
+    if t[0] == 0:
+        start = np.linalg.norm((u[:, 0] - data.u0).reshape(len(u), -1), axis=1)
+        distance = start / np.maximum(size, np.linalg.norm(data.u0.reshape(len(u), -1), axis=1))
+        far = np.flatnonzero(~(distance <= SAME_START))
+        if len(far):
+            worst = far[np.argmax(distance[far])]
+            raise ValueError(
+                f"u does not start at u0: at t = 0 {len(far)} of {len(u)} trajectories differ from u0, trajectory "
+                f"{worst} by {100 * distance[worst]:.3g} %; is u in another order or unit, or on another grid?"
+            )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-_REPORT = (
+REPORT = (  # what `Prediction.save` writes beside the solution
     "residual",
     "estimated_error",
     "unresolved",
@@ -175,7 +175,7 @@ class Prediction:
         arrays = {"u0": self.u0, **self.points, "t": self.t, "u": self.u}
         arrays |= {name: self.diagnostic(name) for name in diagnostics}
         arrays |= {f"parameter_{key}": value for key, value in self.parameters.items()}
-        arrays |= {key: getattr(self, key) for key in _REPORT}
+        arrays |= {key: getattr(self, key) for key in REPORT}
         return save_npz(path, {key: to_numpy(value) for key, value in arrays.items()})
 
     def plot(self, index: int = 0, path: str | os.PathLike | None = None):
