@@ -15,6 +15,8 @@ from .inputs import check_field, real_array
 from .prediction_file import PARAMETER, PERIOD, REPORT, TEXTS
 from .text import nearest
 
+SAME_START = 0.01  # relative L2 distance of u at t = 0 from u0, beyond which they are not one trajectory
+
 
 @dataclass
 class Trajectories:
@@ -96,33 +98,67 @@ def read_trajectories(source: str | os.PathLike | dict[str, Any], problem) -> Tr
     """Trajectories of ``problem`` from a file or a mapping.
 
     Keys: u0 (batch, *space); optionally u (batch, time, *space), positions by axis name, which default to the grid
-    that the shape of u0 implies, t, which defaults to the problem's output times, and parameter_<name>.
+    that the shape of u0 implies, t, which defaults to the problem's output times, and parameter_<name>. What
+    `Prediction.save` writes beside these is passed over.
 
     Raises:
-        ValueError: missing or unknown keys, or shapes that do not agree.
+        ValueError: missing or unknown keys, shapes that do not agree, values that are not real numbers.
     """
+    if not isinstance(source, dict | str | os.PathLike):
+        raise ValueError(f"data must be a path or a mapping with the key 'u0', got {type(source).__name__}")
     arrays = source if isinstance(source, dict) else read_arrays(source)
+    axes = problem.output_space
     if "u0" not in arrays:
         raise ValueError(f"data must have the key 'u0', got {', '.join(sorted(arrays)) or 'nothing'}")
     check_names(arrays, problem)
-    axes = problem.output_space
     u0 = real_array(arrays["u0"], "u0")
     u0 = u0[None] if u0.ndim == len(axes) else u0
     points = check_field(problem, u0, {key: arrays[key] for key in axes if key in arrays}, np.shape(arrays["u0"]))
-    t = real_array(arrays.get("t", problem.output_times), "t")
-    u = None
-    if "u" in arrays:
-        u = real_array(arrays["u"], "u")
-        expected = (len(u0), len(t), *u0.shape[1:])
-        if u.shape != expected:
-            raise ValueError(f"u must have the shape {expected} of (u0, t, {', '.join(axes)}), got {u.shape}")
-        if not np.isfinite(u).all():
-            raise ValueError("u has values that are not finite; leave those trajectories out")
+    t = np.atleast_1d(real_array(arrays.get("t", problem.output_times), "t"))
+    u = real_array(arrays["u"], "u") if "u" in arrays else None
     parameters = {}
     for key, value in arrays.items():
         if key.startswith(PARAMETER):
             value = real_array(value, key)
-            if value.shape not in ((), (len(u0),)):
+            if value.shape not in ((), (1,), (len(u0),)):
                 raise ValueError(f"{key} must be a number or have the shape ({len(u0)},), got {value.shape}")
             parameters[key.removeprefix(PARAMETER)] = np.broadcast_to(value, (len(u0),)).copy()
     return Trajectories(u0, points, t, u, parameters)
+
+
+def check_solutions(data: Trajectories) -> None:
+    """Checks that the solutions are of these initial conditions, at these times.
+
+    Raises:
+        ValueError: times that do not increase, another shape, values that are not finite, no time after the start,
+            a trajectory of zeros, or one that does not start at its initial condition.
+    """
+    t, u = data.t, data.u
+    if t.ndim != 1 or (np.diff(t) <= 0).any():
+        raise ValueError("t must be one row of strictly increasing times; sort t, and u with it")
+    if u is None:
+        return
+    expected = (len(data.u0), len(t), *data.u0.shape[1:])
+    if u.shape != expected:
+        raise ValueError(f"u must have the shape {expected} of (u0, t, {', '.join(data.points)}), got {u.shape}")
+    if t[-1] <= 0:
+        raise ValueError("u has no time after the start (t = 0 only): there is nothing to learn from; add later times")
+    is_bad = ~np.isfinite(u).reshape(len(u), -1).all(axis=1)
+    if is_bad.any():
+        raise ValueError(
+            f"u has values that are not finite in {is_bad.sum()} of {len(u)} trajectories, the first is "
+            f"{np.argmax(is_bad)}; leave those trajectories out"
+        )
+    size = np.linalg.norm(u.reshape(len(u), -1), axis=1) / np.sqrt(len(t))  # of a snapshot, on average
+    if (size == 0).any():
+        raise ValueError(f"trajectory {np.argmin(size)} of u is zero at all times: it has no relative error")
+    if t[0] == 0:
+        start = np.linalg.norm((u[:, 0] - data.u0).reshape(len(u), -1), axis=1)
+        distance = start / np.maximum(size, np.linalg.norm(data.u0.reshape(len(u), -1), axis=1))
+        far = np.flatnonzero(~(distance <= SAME_START))
+        if len(far):
+            worst = far[np.argmax(distance[far])]
+            raise ValueError(
+                f"u does not start at u0: at t = 0 {len(far)} of {len(u)} trajectories differ from u0, trajectory "
+                f"{worst} by {100 * distance[worst]:.3g} %; is u in another order or unit, or on another grid?"
+            )

@@ -74,9 +74,10 @@ class EarlyWindow(nn.Module):
         return Estimate(error, cells, u, before, initial, self.weights, self.grid), closures
 
     def _of_cells(self, u: Tensor, initial: Tensor, closures: dict[str, Closure]) -> Tensor:
-        """(batch, time, x) what second differences on the native cells make of it: of the size t · h²/12 · ∂⁴u/∂x⁴ · rate.
+        """(batch, time, x) by about how much second differences on the native cells change the field.
 
-        A layer u = f(x / √t) of u_t = a u_xx makes that a t h²/12 u_xxxx = h²/12 · t ∂(u_t)/∂x² = h²/12 · ∂²(t u_t)/∂x².
+        To leading order they add a h²/12 u_xxxx to u_t = a u_xx. Over a time t, in which a layer grew as f(x / √t),
+        that makes t h²/12 a u_xxxx = h²/12 (t u_t)_xx.
         """
         matrix = self.operator.matrix(self.axis_name, 2)
         rate = along(self.operator.close_time(u[:, None], initial[:, None]), self.operator.matrix("t", 1), 2)[:, 0]

@@ -71,6 +71,7 @@ class Surrogate(nn.Module):
         self.network, self.constraint, self.config = network, constraint, config
         self.problem: Problem = constraint.problem
         self.name = ""
+        self.history: Any = None  # of fine-tuning, see `learning.history`
         self.trust: Trust = configuration.build("trust", Trust, config["trust"])
         self.estimator = error_estimator(self.problem, constraint.operator, self.trust).to(constraint.precision)
         windows = self.problem.duration / constraint.grid.time.stop

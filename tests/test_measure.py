@@ -97,3 +97,58 @@ def test_recipes_may_name_test_parameters_and_ablations(tmp_path):
     assert recipe.test_parameters == {"thin": {"D": 1e-4}}
     assert recipe.ablations == {"PI-HC": {"solver": {"max_steps": 3}}}
     assert json.dumps(recipe.config)
+
+
+@pytest.fixture
+def cheap_measurement(monkeypatch, tmp_path, tiny_model):
+    """Measuring without its work: what remains is where it writes; the shipped weights are a folder of ours."""
+    model = tiny_model(solver={"max_steps": 40})
+    save_folder(model, tmp_path / "runs" / "tiny" / "model")
+    row = {"mean": 0.01, "max": 0.02, "count": 2}
+    results = {"results": {"same": row}, "experts": [], "environment": {"device": "cpu"}}
+    x = model.problem.output_space["x"].nodes
+    u0 = np.full((2, len(x)), 0.1)
+    references = measure.evaluation.ReferenceSet(u0, {}, np.repeat(u0[:, None], 101, axis=1))
+    monkeypatch.setattr(measure, "calibrate", lambda model, *arguments: model)
+    monkeypatch.setattr(measure, "expert_table", lambda *arguments: [])
+    monkeypatch.setattr(measure.evaluation, "evaluate", lambda *arguments, **options: results)
+    monkeypatch.setattr(measure.evaluation, "reference_set", lambda *arguments, **options: references)
+    monkeypatch.setattr(measure, "WEIGHTS", tmp_path / "weights", raising=False)
+    monkeypatch.setattr(measure, "__file__", str(tmp_path / "checkout" / "training" / "measure.py"))
+    monkeypatch.chdir(tmp_path)
+    return ["diffusion-sorption.general", str(tmp_path / "runs" / "tiny" / "model"), "--ablation-seconds", "0"]
+
+
+def written(folder):
+    return {path.relative_to(folder).parts[0] for path in folder.rglob("config.json")}
+
+
+def test_measuring_writes_only_where_it_is_told_to(cheap_measurement, tmp_path, capsys):
+    assert measure.main(cheap_measurement) == 0
+    said = capsys.readouterr().out
+    assert "same: mean 1.0000 %, max 2.0000 % of 2" in said and "--to FOLDER" in said
+    assert written(tmp_path) == {"runs"}  # the model that was measured
+    assert measure.main([*cheap_measurement, "--to", "finished"]) == 0
+    assert written(tmp_path) == {"runs", "finished"}
+    assert {"metrics.json", "example.npz"} <= {path.name for path in (tmp_path / "finished").iterdir()}
+    assert measure.main([*cheap_measurement, "--to", "shipped"]) == 0
+    assert (tmp_path / "weights" / "diffusion-sorption.general" / "metrics.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (["--to", "/proc/x"], "cannot write '/proc/x'"),
+        (["--count", "0"], "expected an integer of at least 1"),
+        (["--bogus"], "unrecognized arguments"),
+    ],
+)
+def test_measurements_that_cannot_be_kept_are_one_line(cheap_measurement, change, text, capsys):
+    assert measure.main([*cheap_measurement, *change]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and text in error
+
+
+def test_a_model_of_another_problem_is_not_measured(cheap_measurement, capsys):
+    assert measure.main(["burgers-1d.viscous", *cheap_measurement[1:]]) == 2
+    assert "is a model of diffusion-sorption" in capsys.readouterr().err

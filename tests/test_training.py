@@ -89,7 +89,7 @@ def interrupt(monkeypatch):
 
 def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(recipe, tmp_path, interrupt, monkeypatch):
     straight = loop.train(recipe(), tmp_path / "straight", None, quiet=True)
-    interrupt(5)  # the last checkpoint is that of step 3
+    interrupt(5)  # between two lines of the log
     with pytest.raises(KeyboardInterrupt):
         loop.train(recipe(), tmp_path / "broken", None, quiet=True)
     monkeypatch.undo()
@@ -325,3 +325,74 @@ def test_the_command_line_trains_writes_a_model_and_refuses_in_one_line(tmp_path
     assert command.main(["diffusion-sorption.generl", *options]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: no recipe") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        (["--output", "/proc/x"], "cannot write '/proc/x'"),
+        (["--set", "training.steps=0"], "training: steps must be an integer of at least 1, got 0"),
+        (["--set", "training.steps=many"], "training: steps must be an integer of at least 1, got 'many'"),
+        (["--set", "training.validate_every=0"], "training: validate_every must be an integer of at least 1"),
+        (["--set", "training.learning_rate=-1"], "training: learning_rate must be a positive number"),
+        (["--set", "training.loss=rms"], "training: loss must be 'log' or 'mean'"),
+        (["--set", "training=5"], "'training' must be a table"),
+        (["--set", "name.x=5"], "cannot set 'name.x'"),
+        (["--set", "netwrok.width=4"], "unknown key 'netwrok'; did you mean 'network'"),
+        (["--set", "network.widht=4"], "network: unknown setting 'widht'"),
+        (["--set", "family=constants"], "'family' must be a table"),
+        (["--set", "family={name = 'periodic_gaussian_process', scal = 1}"], "family: unknown setting 'scal'"),
+        (["--set", "test_parameters.thin.D=1e-4"], "test_parameters.thin: 'D' is no input of this model"),
+        (["--set", "grid=5"], "'grid' must be a table"),
+        (["--references", "-1"], "expected an integer of at least 0"),
+        (["--threads", "0"], "expected an integer of at least 1"),
+        (["--device", "abacus"], "cannot use device 'abacus'"),
+        (["--bogus"], "unrecognized arguments: --bogus"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line_before_any_work(option, text, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("training.references.build", lambda *arguments, **options: pytest.fail("work was begun"))
+    assert command.main(["diffusion-sorption.general", "--device", "cpu", *option]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and text in error
+
+
+@pytest.mark.parametrize("missing", ["name", "family", "test_families"])
+def test_a_recipe_that_lacks_a_part_is_refused(tmp_path, missing):
+    lines = (recipes.FOLDER / "diffusion-sorption.general.toml").read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if not line.startswith((f"{missing} =", f"[{missing}]"))]
+    if missing == "test_families":
+        kept = [line for line in kept if not line.startswith(("random_sines", "gaussian_process", "constants"))]
+    (tmp_path / "own.toml").write_text("\n".join(kept), encoding="utf-8")
+    with pytest.raises(ValueError, match=f"own.toml lacks '{missing}'"):
+        recipes.load(str(tmp_path / "own.toml"))
+
+
+@pytest.mark.parametrize("held", ["metrics.jsonl", "model", "config.json"])
+def test_a_folder_of_another_run_is_refused_and_stays(recipe, tmp_path, held):
+    if held == "model":
+        (tmp_path / held).mkdir()
+    else:
+        (tmp_path / held).write_text("mine", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"holds another run, or a model .*; choose another --output or delete it"):
+        loop.train(recipe({"steps": 1}), tmp_path, None, quiet=True)
+    assert [path.name for path in tmp_path.iterdir()] == [held]
+
+
+def test_another_recipe_is_refused_before_references_are_made(recipe, tmp_path, capsys, monkeypatch):
+    loop.train(recipe({"steps": 1}), tmp_path, None, quiet=True)
+    monkeypatch.setattr("training.references.build", lambda *arguments, **options: pytest.fail("work was begun"))
+    assert command.main(["diffusion-sorption.general", "--device", "cpu", "--output", str(tmp_path)]) == 2
+    assert "is of another recipe" in capsys.readouterr().err
+
+
+def test_a_line_of_the_log_that_was_cut_is_dropped(recipe, tmp_path, interrupt, monkeypatch):
+    interrupt(4)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(recipe(), tmp_path, None, quiet=True)
+    monkeypatch.undo()
+    with open(tmp_path / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write('{"step": 4, "lo')
+    loop.train(recipe(), tmp_path, None, quiet=True)
+    assert [r["step"] for r in lines(tmp_path)] == [3, 6]

@@ -1,7 +1,9 @@
-"""python -m training.measure RECIPE MODEL_FOLDER [--to FOLDER]: calibrate, measure, write metrics.json.
+"""python -m training.measure RECIPE MODEL_FOLDER [--to FOLDER]: calibrate, measure, print the figures.
 
-It calibrates the trust threshold on one seed, measures everything that a model card shows on
-another, adds example.npz for self-tests, and writes the finished model folder.
+It calibrates the trust threshold on one seed and measures everything that a model card shows on
+another. With --to it writes the finished model folder, example.npz for self-tests included; without,
+nothing but caches of references in runs/. ``--to shipped`` is for maintainers: it replaces the weights
+of that name in this checkout.
 """
 
 from __future__ import annotations
@@ -21,15 +23,19 @@ from pihc_zoo import evaluation
 from pihc_zoo.decomposition import Decomposition, Disjoint, Joint, Overlapping
 from pihc_zoo.evaluation.ingredients import row_of
 from pihc_zoo.files import save_npz, write_text
+from pihc_zoo.learning.checkpoint import open_folder
 from pihc_zoo.reference import is_periodic
 from pihc_zoo.surrogate import Surrogate
 from pihc_zoo.zoo.card import PLOT_FILE
 from pihc_zoo.zoo.folder import EXAMPLE_FILE, METRICS_FILE, read_metrics, record
+from pihc_zoo.zoo.registry import WEIGHTS
 from pihc_zoo.zoo.storage import load_folder, load_network, save_folder
 
 from . import recipe as recipes
 from .ablation import ablation, settings
+from .console import Parser, guarded, integer
 
+SHIPPED = "shipped"  # the word for the weights in this checkout
 CALIBRATION_SEED, TEST_SEED = 101, 0
 FALSE_ALARMS = 0.01  # share of in-family trajectories above a threshold, per test family
 SINGLE = 1e-6  # of an initial condition is lost where it was stored in single precision
@@ -156,11 +162,22 @@ def write_example(model: Surrogate, references: evaluation.ReferenceSet, target:
 
 
 def measure(
-    name: str, source: Path, target: Path, seconds: float, seeds: int, count: int | None, sizes: list[int] | None = None
+    name: str,
+    source: Path,
+    target: Path | None,
+    seconds: float,
+    seeds: int,
+    count: int | None,
+    sizes: list[int] | None = None,
 ) -> dict[str, Any]:
-    """Calibrates and measures the model in ``source``; writes the finished folder to ``target``."""
+    """Calibrates and measures the model in ``source``; writes the finished folder to ``target``, if there is one."""
     recipe = recipes.load(name)
     model = load_folder(source)
+    wanted, found = recipe.config["problem"]["name"], model.problem.name
+    if wanted != found:
+        raise ValueError(f"{str(source)!r} is a model of {found}, but the recipe {recipe.name!r} of {wanted}")
+    if target is not None:
+        open_folder(target)
     model.name = recipe.name
     is_roll_out = model.num_windows > 1
     count = count or (32 if is_roll_out else 48)
@@ -200,7 +217,7 @@ def measure(
         output = Path("runs") / "ablation" / recipe.name
         rows = ablation(name, settings(recipe, model), references, seconds, seeds, output)
     else:
-        rows = (read_metrics(target) or {}).get("training_ablation", [])
+        rows = ((target and read_metrics(target)) or {}).get("training_ablation", [])
     most = evaluation.default_batch(model)
     metrics = {
         **results,
@@ -209,6 +226,8 @@ def measure(
         "benchmark": results["experts"],
         "training_ablation": rows,
     }
+    if target is None:
+        return metrics
     save_folder(model, target)
     write_example(model, references, target)
     write_text(target / METRICS_FILE, json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
@@ -218,32 +237,49 @@ def measure(
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; errors are one line and exit code 2."""
-    parser = argparse.ArgumentParser(prog="python -m training.measure", description=__doc__.splitlines()[0])
+    return guarded(lambda: _run(_parser().parse_args(arguments)), "run the same command again")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="python -m training.measure", description="Calibrate and measure a trained model.")
     parser.add_argument("recipe")
     parser.add_argument("source", type=Path, help="folder of the trained model, runs/…/model")
-    parser.add_argument("--to", type=Path, help="finished folder (default: the shipped weights)")
+    parser.add_argument(
+        "--to",
+        metavar="FOLDER",
+        help=f"write the finished folder there; '{SHIPPED}' replaces the weights of that name in this checkout "
+        "(default: print the figures only)",
+    )
     parser.add_argument(
         "--ablation-seconds", type=float, default=30.0, help="training time of each setting (0: keep earlier rows)"
     )
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--count", type=int, help="initial conditions per test family (default 48, of roll-outs 32)")
+    parser.add_argument("--seeds", type=integer(1), default=3)
     parser.add_argument(
-        "--sizes", type=int, nargs="+", help="periodic axes: points per axis (default: native, twice, four times)"
+        "--count", type=integer(1), help="initial conditions per test family (default 48, of roll-outs 32)"
     )
-    options = parser.parse_args(arguments)
+    parser.add_argument(
+        "--sizes",
+        type=integer(2),
+        nargs="+",
+        help="periodic axes: points per axis (default: native, two and four times it)",
+    )
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
-    try:
-        name = options.recipe
-        target = options.to or Path(__file__).parents[1] / "pihc_zoo" / "zoo" / "weights" / recipes.load(name).name
-        metrics = measure(
-            name, options.source, target, options.ablation_seconds, options.seeds, options.count, options.sizes
-        )
-        for family, row in metrics["results"].items():
-            print(f"{family}: mean {100 * row['mean']:.4f} %, max {100 * row['max']:.4f} % of {row['count']}")
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    name, target = options.recipe, options.to and Path(options.to)
+    if options.to == SHIPPED:
+        target = WEIGHTS / recipes.load(name).name
+    metrics = measure(
+        name, options.source, target, options.ablation_seconds, options.seeds, options.count, options.sizes
+    )
+    for family, row in metrics["results"].items():
+        print(f"{family}: mean {100 * row['mean']:.4f} %, max {100 * row['max']:.4f} % of {row['count']}")
+    if target is None:
+        print("nothing was written; to keep model and figures, run it with --to FOLDER")
+    else:
+        print(f"finished folder written to {target}")
 
 
 if __name__ == "__main__":

@@ -44,6 +44,20 @@ class Training:
     pool: int = 256
     restart: float = 0.05
 
+    def __post_init__(self):
+        for name, least in (("steps", 1), ("batch", 1), ("validate_every", 1), ("pool", 1), ("seed", 0), ("warmup", 0)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise ValueError(f"training: {name} must be an integer of at least {least}, got {value!r}")
+        for name in ("learning_rate", "clip"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not 0 < value < float("inf"):
+                raise ValueError(f"training: {name} must be a positive number, got {value!r}")
+        if type(self.restart) not in (int, float) or not 0 <= self.restart <= 1:
+            raise ValueError(f"training: restart must be a probability, got {self.restart!r}")
+        if self.loss not in ("log", "mean"):
+            raise ValueError(f"training: loss must be 'log' or 'mean', not {self.loss!r}")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -68,7 +82,7 @@ def load(name: str, overrides: dict[str, Any] | None = None) -> Recipe:
     """Reads ``recipes/<name>.toml`` (or a path), with dotted overrides such as training.steps.
 
     Raises:
-        ValueError: no such recipe, unknown keys.
+        ValueError: no such recipe, unknown or missing keys, settings of the wrong kind.
     """
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not path.is_file():
@@ -83,7 +97,20 @@ def load(name: str, overrides: dict[str, Any] | None = None) -> Recipe:
         target = data
         for parent in parents:
             target = target.setdefault(parent, {})
+            if not isinstance(target, dict):
+                raise ValueError(f"cannot set {key!r}: {parent!r} is not a table of the recipe")
         target[last] = value
+    for key in data:
+        if key not in (*_OWN, *configuration.PARTS):
+            raise ValueError(
+                f"{path.name} has the unknown key {key!r}; {configuration.nearest(key, (*_OWN, *configuration.PARTS))}"
+            )
+    missing = [key for key in ("name", "family", "test_families") if not data.get(key)]
+    if missing:
+        raise ValueError(f"{path.name} lacks {', '.join(map(repr, missing))}; compare training/recipes/")
+    for key in (*_OWN[2:], *configuration.PARTS):
+        if key in data and not isinstance(data[key], dict):
+            raise ValueError(f"{path.name}: {key!r} must be a table, got {data[key]!r}")
     own = {key: data.pop(key) for key in _OWN if key in data}
     config = {"format": configuration.FORMAT, "config_version": "{}.{}".format(*configuration.CONFIG_VERSION), **data}
     configuration.check_keys(config)
@@ -99,6 +126,8 @@ def load(name: str, overrides: dict[str, Any] | None = None) -> Recipe:
     )
 
 
-def _family(spec: dict[str, Any]) -> Family:
+def _family(spec: Any) -> Family:
+    if not isinstance(spec, dict):
+        raise ValueError(f"a family must be a table with its name, got {spec!r}")
     cls, settings = configuration.lookup("family", spec, FAMILIES)
     return configuration.build("family", cls, settings)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ..config import build, describe, lookup
 from ..families import FAMILIES, Family, out_of_family
 from ..families import sample_parameters as _sample_parameters
 from ..files import atomic_path, save_npz
 from ..prediction import to_numpy
+from ..progress import progress
 from ..reference import TRUTH_NODES, is_periodic, truth_solver
 
 _TRUTH_BATCH = 8  # trajectories a pass of a batched truth solver
@@ -120,6 +120,7 @@ def reference_set(
     cache: Path | None = None,
     num_points: int | None = None,
     fixed: dict[str, float] | None = None,
+    quiet: bool = False,
 ) -> ReferenceSet:
     """Draws ``count`` initial conditions, and parameters ``inputs``, and solves them to convergence.
 
@@ -132,6 +133,7 @@ def reference_set(
         cache: an NPZ that is read if it holds these very draws, and written otherwise; large solutions
             are in float32, that is to 6e-8, with or without it.
         fixed: values of some of the parameters ``inputs``, in place of drawn ones.
+        quiet: show no progress.
     """
     u0, parameters = _draw(problem, family, inputs, count, seed, num_points)
     parameters |= {key: np.full(count, float(value)) for key, value in (fixed or {}).items()}
@@ -141,8 +143,8 @@ def reference_set(
     solve = truth_solver(problem)
     size = _TRUTH_BATCH if is_periodic(problem) else 1
     is_large = u0.size * len(problem.output_times) > _LARGE
-    parts = []
-    for first in tqdm(range(0, count, size), desc="references", leave=False, disable=None):
+    parts, firsts = [], range(0, count, size)
+    for first in progress(firsts, "references", total=len(firsts), quiet=quiet, leave=False):
         rows = slice(first, first + size)
         own = {key: value[rows] for key, value in parameters.items()}
         if is_periodic(problem):

@@ -25,8 +25,9 @@ def take_step(loss: Tensor, optimiser: torch.optim.Optimizer, rate: float, clip:
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(parameters, clip)
-    if not torch.isfinite(loss) or not torch.isfinite(norm):
+    value = float(loss.detach())
+    if not math.isfinite(value) or not torch.isfinite(norm):
         raise FloatingPointError(
-            f"loss {float(loss):g} with gradient norm {float(norm):g}; weights are unchanged: lower the learning rate"
+            f"loss {value:g} with gradient norm {float(norm):g}; weights are unchanged: lower the learning rate"
         )
     optimiser.step()

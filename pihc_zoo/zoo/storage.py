@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import nn
@@ -55,6 +56,8 @@ def save_folder(model: Surrogate, folder: str | os.PathLike, max_shard_size: int
         if before.get("weights_sha256") == config["weights_sha256"] and "digests" in before:
             config["digests"] = before["digests"]  # of files that stay
         write_config(folder, config)
+    except safetensors.SafetensorError as error:  # what it makes of a full disk
+        raise ValueError(f"cannot write {str(folder)!r}: {error}; free some space") from None
     except OSError as error:
         hint = "free some space" if error.errno == errno.ENOSPC else "choose a writable folder"
         raise ValueError(f"cannot write {str(folder)!r}: {error.strerror or error}; {hint}") from None
