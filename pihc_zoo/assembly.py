@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from .answer import Answer
 from .fields import LazyField
 from .inputs import Request
-from .prediction import Prediction, Trust, to_numpy
+from .prediction import Prediction, Trust
 from .problems.base import Problem
 from .status import Status, is_converged
 
@@ -19,8 +20,7 @@ def assemble(
     problem: Problem,
     request: Request,
     messages: list[str | None],
-    parts: Sequence[dict[str, Any]],
-    read_field: Callable[[str, dict[str, Any]], np.ndarray],
+    answers: Sequence[Answer],
     *,
     num_subproblems: int,
     num_experts: int,
@@ -29,14 +29,12 @@ def assemble(
     on_failure: str,
     like_input: Callable[[np.ndarray], Any] = np.asarray,
 ) -> Prediction:
-    """Puts parts together, marks failed trajectories and says what to trust.
+    """Puts answers together, marks failed trajectories and says what to trust.
 
     Args:
         problem, request, on_failure: of the call.
         messages: per trajectory, what is wrong with its input; None where it was computed.
-        parts: results of the computed trajectories in order, by the names of `Prediction`; failure_time (n,) may
-            be left out.
-        read_field: "residual" or "estimated_error" and a part ↦ that field at the output points.
+        answers: of the computed trajectories, in order.
         num_subproblems: solves per trajectory, of all time windows, the first window's first.
         num_experts: of the decomposition.
         trust: bounds of what the model may be trusted for.
@@ -61,30 +59,28 @@ def assemble(
         return out
 
     def gathered(key: str, fill: float, shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
-        return spread([to_numpy(part[key]) for part in parts], fill, shape, dtype)
+        return spread([getattr(answer, key) for answer in answers], fill, shape, dtype)
 
-    firsts = np.cumsum([0, *(len(part["status"]) for part in parts)])  # of good trajectories, by part
+    firsts = np.cumsum([0, *map(len, answers)])  # of good trajectories, by answer
 
     def field_map(key: str) -> LazyField:
         def read(rows: np.ndarray) -> np.ndarray:
             fields = np.full((len(rows), *request.shape), np.nan)
             place = np.where(is_good[rows], np.cumsum(is_good)[rows] - 1, -1)  # among good trajectories
-            for part, first, stop in zip(parts, firsts, firsts[1:], strict=False):
+            for answer, first, stop in zip(answers, firsts, firsts[1:], strict=False):
                 is_here = (place >= first) & (place < stop)
                 if is_here.any():
-                    fields[is_here] = read_field(key, part)[place[is_here] - first]
+                    fields[is_here] = answer.read_field(key)[place[is_here] - first]
             return _cut(fields, times, failure_time[rows])
 
         return LazyField(read, np.arange(batch), like_input)
 
-    num_coefficients = parts[0]["coefficients"].shape[-1] if parts else 0
+    num_coefficients = answers[0].coefficients.shape[-1] if answers else 0
     u = gathered("u", np.nan, request.shape)
     status = gathered("status", int(Status.BAD_INPUT), (num_subproblems,), np.int64)
     estimated = gathered("estimated_error", np.nan, ())
     converged = is_converged(status)
-    failure_time = spread(
-        [to_numpy(part.get("failure_time", np.full(len(part["u"]), np.nan))) for part in parts], np.nan, (), np.float64
-    )
+    failure_time = gathered("failure_time", np.nan, ())
     has_stopped = np.isfinite(failure_time)
     for i in good:
         failed = np.flatnonzero(~converged[i])
@@ -125,6 +121,7 @@ def assemble(
         converged=like_input(converged),
         iterations=like_input(gathered("iterations", 0, (num_subproblems,), np.int64)),
         is_reliable=like_input(is_reliable),
+        is_polished=like_input(gathered("is_polished", False, (), bool)),
         failure_time=like_input(failure_time),
         messages=[message or "" for message in messages],
         model=name,

@@ -71,7 +71,8 @@ class EarlyWindow(nn.Module):
         error = torch.where((is_coarse & is_fine)[:, None, None], error, torch.nan)
         before = torch.zeros_like(initial)
         cells = self._of_cells(u, initial, closures)
-        return Estimate(error, cells, u, before, initial, self.weights, self.grid), closures
+        homogeneous = {name: closure.homogeneous() for name, closure in closures.items()}
+        return Estimate(error, cells, u, before, initial, self.weights, self.operator, homogeneous), closures
 
     def _of_cells(self, u: Tensor, initial: Tensor, closures: dict[str, Closure]) -> Tensor:
         """(batch, time, x) by about how much second differences on the native cells change the field.

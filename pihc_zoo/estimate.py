@@ -50,10 +50,21 @@ class Readout(nn.Module):
             self.register_buffer(
                 f"to_{name}", torch.as_tensor(grid.space[name].interpolation(values)), persistent=False
             )
+            if grid.space[name].is_periodic:
+                self.register_buffer(f"analysis_{name}", torch.as_tensor(grid.space[name].analysis()), persistent=False)
+                self.register_buffer(f"at_{name}", torch.as_tensor(grid.space[name].modes(values)), persistent=False)
 
-    def forward(self, u: Tensor, initial: Tensor, closures: dict[str, Closure]) -> Tensor:
-        """(batch, time, *space) and its initial values (batch, *space) ↦ (batch, m, *points)."""
+    def forward(
+        self, u: Tensor, initial: Tensor, closures: dict[str, Closure], shift: dict[str, Tensor] | None = None
+    ) -> Tensor:
+        """(batch, time, *space) and its initial values (batch, *space) ↦ (batch, m, *points).
+
+        Args:
+            shift: by periodic axis (batch, m) how far the field is moved along it at each time.
+        """
         operator = self.operator
+        if shift:
+            return self._shifted(u, initial, shift)
         u = operator.close_time(u[:, None], initial[:, None])
         names = operator.space_names
         for name in names:
@@ -62,6 +73,27 @@ class Readout(nn.Module):
         flat = u[:, 0].flatten(2)  # (batch, closed time, points)
         parts = [self.to_times[rows, nodes] @ flat[:, nodes] for rows, nodes in self.runs]
         return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).unflatten(2, u.shape[3:])
+
+    def _shifted(self, u: Tensor, initial: Tensor, shift: dict[str, Tensor]) -> Tensor:
+        """Through the modes of periodic axes: cos k(x − s) and sin k(x − s) by those of x."""
+        names = self.operator.space_names
+        closed = self.operator.close_time(u[:, None], initial[:, None])[:, 0]
+        u = (self.to_times @ closed.flatten(2)).unflatten(2, closed.shape[2:])  # (batch, m, *space)
+        for name in names:
+            dim = names.index(name) - len(names)
+            axis = self.operator.grid.space[name]
+            band = axis.band
+            modes = along(u, getattr(self, f"analysis_{name}"), dim).movedim(dim, -1)
+            mean, cosines, sines = modes.split([1, band, band], dim=-1)
+            if name in shift:
+                k = torch.as_tensor(axis.wave_numbers[1 : band + 1], dtype=u.dtype, device=u.device)
+                angle = shift[name][..., None] * k
+                angle = angle.reshape(*angle.shape[:2], *[1] * (modes.dim() - 3), band)
+                cos, sin = angle.cos(), angle.sin()
+                cosines, sines = cosines * cos - sines * sin, cosines * sin + sines * cos
+            modes = torch.cat([mean, cosines, sines], dim=-1).movedim(-1, dim)
+            u = along(modes, getattr(self, f"at_{name}"), dim)
+        return u
 
 
 def _runs(matrix: np.ndarray) -> list[tuple[slice, slice]]:
@@ -86,7 +118,7 @@ class Estimate:
         error_before, u_before: (batch, *space) both at the window's start.
         weights: (time, *space) square roots of quadrature weights, zero at times that the problem's own output
             does not cover.
-        grid: where they live.
+        operator: features on the grid where they live; ``closures`` its walls for errors.
     """
 
     error: Tensor
@@ -95,7 +127,8 @@ class Estimate:
     error_before: Tensor
     u_before: Tensor
     weights: Tensor
-    grid: Grid
+    operator: FeatureOperator | PeriodicFeatureOperator
+    closures: dict[str, Closure]
 
     def squares(self) -> tuple[Tensor, Tensor]:
         """(batch,) sums of squares of error and field over the problem's own output, by quadrature."""
@@ -104,16 +137,16 @@ class Estimate:
         return error + sum(rest), u
 
     def squares_at(self, times: np.ndarray) -> tuple[Tensor, Tensor]:
-        """(batch,) sums over ``times``, counted from the window's start, of mean squares over space."""
-        matrix = torch.as_tensor(self.grid.time.interpolation(times), dtype=self.u.dtype, device=self.u.device)
+        """(batch, m) mean squares over space of error and field at ``times`` (m,), counted from the window's start."""
+        matrix = torch.as_tensor(self.operator.grid.time.interpolation(times), dtype=self.u.dtype, device=self.u.device)
         weights = torch.ones(())
-        for axis in self.grid.space.values():
+        for axis in self.operator.grid.space.values():
             weights = weights[..., None] * torch.as_tensor(axis.weights / axis.weights.sum())
         weights = weights.to(self.u).sqrt().flatten()
 
         def total(field: Tensor, before: Tensor) -> Tensor:
             closed = torch.cat([before[:, None], field], dim=1).flatten(2) * weights
-            return (matrix @ closed).flatten(1).square().sum(dim=1)
+            return (matrix @ closed).square().sum(dim=2)
 
         error = total(self.error, self.error_before)
         if self.unexplained is not None:
@@ -192,7 +225,8 @@ class ErrorEstimator(nn.Module):
             torch.zeros_like(fine_initial),
             fine_initial,
             self.covered_weights,
-            self.grid,
+            self.fine,
+            homogeneous,
         )
 
 
@@ -265,7 +299,7 @@ class DefectEstimator(nn.Module):
         missed = self._refined(missed) * self.linearised.row_scale.reshape(-1, *[1] * (missed.dim() - 2))
         inverse = self.linearised.inverse(conditions.c, fine.shape[0])
         error = carried[:, None] + inverse.apply((self.growth * rows + missed)[:, None])[:, 0]
-        return Estimate(error, None, fine, carried, before, self.weights, self.grid)
+        return Estimate(error, None, fine, carried, before, self.weights, self.fine, {})
 
 
 def error_estimator(problem: Problem, operator, trust: Trust) -> ErrorEstimator | DefectEstimator:

@@ -27,6 +27,7 @@ class Request:
         input_points, points: positions of the input and of the output by axis name, in the order of dimensions.
         times: (m,) output times.
         c: parameters, numbers or (batch,) arrays, defaults filled in.
+        has_own_times, has_own_points: whether the caller asked for these, in place of the default output.
     """
 
     values: np.ndarray
@@ -34,6 +35,13 @@ class Request:
     points: dict[str, np.ndarray]
     times: np.ndarray
     c: dict[str, Any]
+    has_own_times: bool = False
+    has_own_points: bool = False
+
+    @property
+    def is_default(self) -> bool:
+        """Whether the default output is asked for."""
+        return not (self.has_own_times or self.has_own_points)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -79,9 +87,11 @@ def check_request(
             points[name] = check_positions(outputs[name], name if isinstance(x, dict) else "x", axis)
         else:
             points[name] = input_points[name] if axis.is_periodic else axis.nodes
+    has_own_times = times is not None and not np.array_equal(times, problem.output_times)
     times = check_times(problem, times)
     c = check_parameters(problem, parameter_inputs, parameters, len(values))
-    return Request(values, input_points, points, times, c)
+    has_own_points = any(name in outputs and not np.array_equal(points[name], axes[name].nodes) for name in axes)
+    return Request(values, input_points, points, times, c, has_own_times, has_own_points)
 
 
 def real_array(value: Any, name: str) -> np.ndarray:

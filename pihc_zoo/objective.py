@@ -70,7 +70,10 @@ class ProblemResidual:
             duals = [self.problem.residual(fields, c)]
         else:
             still = {name: Dual(torch.zeros_like(features[:, 0])) for name in self.names if name not in fields}
-            duals = [self.problem.residual({**fields, **still}, c), self.problem.storage(fields, c) - self.initial]
+            duals = [
+                self.problem.residual({**fields, **still}, c),
+                self.problem.storage(fields, c) - Dual(self.initial),
+            ]
         number = features.new_ones([1] * (features.dim() - 1))
 
         def tensor(partial: Any) -> Tensor | None:

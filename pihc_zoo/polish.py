@@ -5,13 +5,18 @@ On one bounded space axis; elsewhere there is nothing to polish with, and answer
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from .constraint import HardConstraint
 from .early import EarlyWindow
-from .estimate import ErrorEstimator, Estimate
 from .nodal import NodalSolver
+
+if TYPE_CHECKING:
+    from .inference import Pass
+    from .surrogate import Surrogate
 
 
 class Polish(nn.Module):
@@ -33,28 +38,22 @@ class Polish(nn.Module):
         is_suitable = len(space) == 1 and not space[0].is_periodic and constraint.precision == torch.float64
         return Polish(constraint) if is_suitable and constraint.grid.can_zoom else None
 
-    def improve(
-        self,
-        constraint: HardConstraint,
-        estimator: ErrorEstimator,
-        rows: Tensor,
-        initial: Tensor,
-        fine_initial: Tensor,
-        c: dict[str, Tensor],
-    ) -> tuple[Tensor, Tensor, Tensor, Estimate]:
+    def improve(self, model: Surrogate, rows: Tensor, found: Pass, c: dict[str, Tensor]):
         """Solves for all nodal values of the trajectories ``rows``.
 
         Args:
-            constraint, estimator: of the surrogate.
+            model: the surrogate.
             rows: (n,) indices into the batch.
-            initial, fine_initial: (batch, x) initial values at the nodes and at the estimator's.
+            found: what experts found.
             c: parameters, tensors of shape () or (batch,).
 
         Returns:
-            (n,) whether there is a solution, (n, time, x) its values, the mapped residual they leave, and their
-            estimated error.
+            (n, time, x) values; (n,) whether they solve the problem; the mapped residual they leave, in the unit of
+            u; their estimated error; the closures of the walls.
         """
+        constraint, initial = model.constraint, found.initial[rows]
         c = {key: value[rows] if value.dim() else value for key, value in c.items()}
-        conditions = constraint.conditions(initial[rows], c)
-        u, is_solved = self.nodal(initial[rows], conditions.closures, c)
-        return is_solved, u, constraint.rows(u, conditions), estimator(u, conditions, fine_initial[rows])
+        conditions = constraint.conditions(initial, c)
+        u, is_solved = self.nodal(initial, conditions.closures, c)
+        residual = constraint.rows(u, conditions) / constraint.residual_map.weights
+        return u, is_solved, residual, model.estimator(u, conditions, found.fine_initial[rows]), conditions.closures

@@ -13,7 +13,7 @@ import numpy as np
 from .fields import LazyField, StoredField
 from .files import save_npz
 from .prediction_file import REPORT, from_arrays, to_arrays
-from .text import nearest
+from .text import nearest, percent
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class Trust:
                 )
         if self.unresolved is not None and not unresolved <= self.unresolved:
             reasons.append(
-                f"{_percent(unresolved)} of the initial condition is finer than the model's grid, "
-                f"above its bound of {_percent(self.unresolved)}"
+                f"{percent(unresolved, digits=3)} of the initial condition is finer than the model's grid, "
+                f"above its bound of {percent(self.unresolved, digits=3)}"
             )
         if estimated_error is None:
             return reasons
@@ -79,14 +79,10 @@ class Trust:
             reasons.append("the model has no calibrated threshold of the estimated error")
         elif estimated_error > self.threshold:
             reasons.append(
-                f"estimated error {_percent(estimated_error)} is above the model's threshold of "
-                f"{_percent(self.threshold)}"
+                f"estimated error {percent(estimated_error, digits=3)} is above the model's threshold of "
+                f"{percent(self.threshold, digits=3)}"
             )
         return reasons
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.3g} %"
 
 
 @dataclass(repr=False)
@@ -112,6 +108,7 @@ class Prediction:
         unresolved: (batch,) relative L2 part of the initial condition that the model's grid does not
             carry, dimensionless.
         is_reliable: (batch,) converged, no reason of `Trust.reasons`, and all times within the trained duration.
+        is_polished: (batch,) whether Newton's method for all nodal values went on from the experts' answer.
         failure_time: (batch,) time from which on a roll-out has no values; NaN if it has all, or none.
         units: physical units of u and the coordinates by name.
         symbol: the literature's letter for u.
@@ -134,6 +131,7 @@ class Prediction:
     converged: Any
     iterations: Any
     is_reliable: Any
+    is_polished: Any
     failure_time: Any
     messages: list[str]
     model: str = ""

@@ -25,6 +25,7 @@ REPORT = (
     "converged",
     "iterations",
     "is_reliable",
+    "is_polished",
     "failure_time",
     "coefficients",
 )

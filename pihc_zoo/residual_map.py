@@ -40,14 +40,16 @@ class RowMap:
 
     def assemble(self, parts: Sequence[Tensor]) -> Tensor:
         """ρ of its parts (subproblem, ..., time, *collocation): the second, a storage, is differentiated in time."""
-        return parts[0] if len(parts) == 1 else parts[0] + self._in_time(self.rate, parts[1])
+        if len(parts) == 1:
+            return parts[0]
+        return parts[0] + (self.rate @ parts[1].flatten(-self.num_space)).view_as(parts[1])
 
     def disassemble(self, pulled: Tensor) -> list[Tensor]:
         """The transpose of `assemble`."""
-        return [pulled] if self.rate is None else [pulled, self._in_time(self.rate.T, pulled)]
-
-    def _in_time(self, matrix: Tensor, fields: Tensor) -> Tensor:
-        return (matrix @ fields.flatten(-self.num_space)).view_as(fields)
+        if self.rate is None:
+            return [pulled]
+        by_point = pulled.flatten(-self.num_space).transpose(-1, -2)
+        return [pulled, (by_point @ self.rate).transpose(-1, -2).reshape(pulled.shape)]
 
     @property
     def multiplier(self) -> Tensor | None:

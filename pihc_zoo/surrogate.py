@@ -20,12 +20,14 @@ from .constraint import ConstrainedField, HardConstraint
 from .decomposition import DECOMPOSITIONS, Decomposition
 from .estimate import Readout, error_estimator
 from .grid import Axis, Grid
+from .inference import Inference
 from .inputs import check_field, check_parameters, check_request, check_values, parameter_range
 from .networks import NETWORKS
 from .operators.constants import constants
 from .operators.derivatives import FeatureOperator, along
 from .operators.tables import feature_operator, linearised_operator
-from .prediction import Prediction, Trust, to_numpy
+from .polish import Polish
+from .prediction import Prediction, Trust
 from .problems import PROBLEMS, Problem
 from .residual_map import RESIDUAL_MAPS
 from .solvers.implicit import refuse_transforms
@@ -37,6 +39,28 @@ _CPU_CHUNK = 16  # trajectories per pass on a CPU: the working set stays in cach
 
 
 @dataclasses.dataclass
+class Frame:
+    """A frame that moves, in which the problem is the same, see `Problem.moving_frame`.
+
+    Attributes:
+        velocity: (batch,) by axis name.
+        offset: (batch,) what u is less in it.
+    """
+
+    velocity: dict[str, Tensor]
+    offset: Tensor
+
+    def like(self, field: Tensor) -> Tensor:
+        """The offset, broadcasting against a field (batch, ...)."""
+        return self.offset.to(field.dtype).reshape(-1, *[1] * (field.dim() - 1))
+
+    def shift(self, times: np.ndarray) -> dict[str, Tensor]:
+        """(batch, time) how far it has moved along each axis."""
+        t = torch.as_tensor(times, dtype=self.offset.dtype, device=self.offset.device)
+        return {name: velocity[:, None] * t for name, velocity in self.velocity.items()}
+
+
+@dataclasses.dataclass
 class Window:
     """One time window of a roll-out.
 
@@ -45,6 +69,7 @@ class Window:
         initial: (batch, *space) state at its start, float64.
         conditions, field: of the constraint.
         u: (batch, time, *space) the field in float64.
+        frame: the moving frame that all of these are given in, if any.
     """
 
     index: int
@@ -52,6 +77,7 @@ class Window:
     conditions: Conditions
     field: ConstrainedField
     u: Tensor
+    frame: Frame | None = None
 
 
 class Surrogate(nn.Module):
@@ -81,6 +107,7 @@ class Surrogate(nn.Module):
                 f"{self.problem.duration:g} into equal windows"
             )
         self.num_windows = max(1, round(windows))
+        self.polish = Polish.of(constraint)
         self._interpolations: dict = {}
         self._readouts: dict = {}
 
@@ -202,7 +229,12 @@ class Surrogate(nn.Module):
             u = along(u, self._interpolations[key], i - len(axes))
         return u
 
-    def _readout(self, operator: FeatureOperator, times: np.ndarray, points: dict[str, np.ndarray]) -> Readout:
+    def resampled(self, u: Tensor, source: dict[str, np.ndarray], target: dict[str, np.ndarray]) -> Tensor:
+        """(batch, *source) values of any field ↦ (batch, *target)."""
+        return self._resampled(u, self.problem.output_space, "resampling", source, target)
+
+    def readout(self, operator: FeatureOperator, times: np.ndarray, points: dict[str, np.ndarray]) -> Readout:
+        """Reads a field at the nodes of ``operator`` at ``times`` and ``points``; the latest ones are kept."""
         key = (id(operator), times.tobytes(), *(p.tobytes() for p in points.values()), self.device)
         if key not in self._readouts:
             while len(self._readouts) >= 32:
@@ -244,15 +276,19 @@ class Surrogate(nn.Module):
             num_windows: default: as many as the problem's duration has.
             options: of `constrained`.
         """
-        state = initial.double()
+        state, moving = initial.double(), self.problem.moving_frame(initial.double())
+        frame = None if moving is None else Frame(*moving)
+        if frame is not None:
+            state = state - frame.like(state)
+        mean = state.flatten(1).mean(dim=1)[:, None]
         for k in range(self.num_windows if num_windows is None else num_windows):
             conditions = self.constraint.conditions(state, c)
             field = self.constraint(self.basis(conditions), conditions, **options)
             u = field.u.double()
             if self.problem.conserves_mean:  # float32 rounds it
-                excess = u.flatten(2).mean(dim=2) - initial.double().flatten(1).mean(dim=1)[:, None]
+                excess = u.flatten(2).mean(dim=2) - mean
                 u = u - excess.reshape(*excess.shape, *[1] * (u.dim() - 2))
-            yield Window(k, state, conditions, field, u)
+            yield Window(k, state, conditions, field, u, frame)
             state = u[:, -1]
 
     def basis(self, conditions) -> Tensor:
@@ -326,18 +362,22 @@ class Surrogate(nn.Module):
         """Indices of the windows in which times lie; a window holds its end, not its start."""
         return np.maximum(np.ceil(times / self.constraint.grid.time.stop - 1e-9).astype(int) - 1, 0)
 
-    def _local(self, times: np.ndarray, index: int) -> np.ndarray:
+    def local_times(self, times: np.ndarray, index: int) -> np.ndarray:
         """The times of a window, counted from its start."""
         length = self.constraint.grid.time.stop
         return np.minimum(times[self.window_of(times) == index] - index * length, length)
 
     def read(self, window: Window, times: np.ndarray, points: dict[str, np.ndarray]) -> Tensor:
         """(batch, time, *points) values at those of ``times`` > 0 that lie in the window."""
-        local = self._local(times[times > 0], window.index)
+        times = times[times > 0]
+        local, times = self.local_times(times, window.index), times[self.window_of(times) == window.index]
         if not len(local):
             return window.u.new_zeros(window.u.shape[0], 0, *(len(part) for part in points.values()))
-        readout = self._readout(self.constraint.operator, local, points)
-        return readout(window.u, window.initial, window.conditions.closures)
+        readout = self.readout(self.constraint.operator, local, points)
+        if window.frame is None:
+            return readout(window.u, window.initial, window.conditions.closures)
+        values = readout(window.u, window.initial, window.conditions.closures, window.frame.shift(times))
+        return values + window.frame.like(values)
 
     # ------------------------------------------------------------------ saving
 
@@ -371,6 +411,7 @@ class Surrogate(nn.Module):
         experts: int | dict[str, int] | Decomposition | None = None,
         max_steps: int | None = None,
         rtol: float | None = None,
+        polish: bool | None = None,
         on_failure: str = "warn",
     ) -> Prediction:
         """Solves for new initial conditions.
@@ -385,6 +426,10 @@ class Surrogate(nn.Module):
             input_x: positions of u0, as ``x``; default the grid that its shape implies.
             experts: number of experts along the default axis, counts by axis, or a Decomposition.
             max_steps, rtol: override the solver's.
+            polish: on one bounded axis, go on by Newton's method for all nodal values where solves fail or the
+                estimated error is above the model's threshold, and solve for times before the first default output
+                time on grids of their own (``is_polished`` says where it did). Default: unless the solver's
+                settings are overridden.
             on_failure: "warn" (failed trajectories are NaN), "raise", or "fallback" (the classical
                 solver, said in ``messages``).
 
@@ -395,7 +440,7 @@ class Surrogate(nn.Module):
         """
         is_torch = isinstance(u0, Tensor)
         request = check_request(self.problem, self.parameter_inputs, u0, x, times, parameters, input_x, on_failure)
-        values, times, c = request.values, request.times, request.c
+        values, c = request.values, request.c
         decomposition = self._decomposition(experts)
         changes = {key: value for key, value in {"max_steps": max_steps, "rtol": rtol}.items() if value is not None}
         solver = dataclasses.replace(self.constraint.solver, **changes)
@@ -403,33 +448,22 @@ class Surrogate(nn.Module):
         messages = check_values(self.problem, values, on_failure)
         good = np.flatnonzero([not message for message in messages])
 
-        parts = []
+        if polish is None:
+            polish = max_steps is None and rtol is None
+        inference = Inference(self, request, decomposition, solver, polish)
+        answers = []
         chunk = _CPU_CHUNK if self.device.type == "cpu" else 512
         with constants():
             for first in range(0, len(good), chunk):
                 rows = good[first : first + chunk]
                 part_c = {key: value if np.ndim(value) == 0 else value[rows] for key, value in c.items()}
-                parts.append(self._predict_chunk(values[rows], part_c, request, decomposition, solver))
-
-        def read_field(key: str, part: dict[str, Any]) -> np.ndarray:
-            fields = []
-            for index, (nodes, initial, operator, part_c) in enumerate(part[f"{key}_nodes"]):
-                closures = {n: closure.homogeneous() for n, closure in operator.closures(part_c).items()}
-                local = self._local(np.sort(times), index)
-                if len(local):
-                    readout = self._readout(operator, local, request.points)
-                    with constants():
-                        fields.append(to_numpy(readout(nodes.double(), initial.double(), closures)))
-            return _in_order(np.concatenate(fields, axis=1), times)
-
+                answers.append(inference.answer(values[rows], part_c))
         return assemble(
             self.problem,
             request,
             messages,
-            parts,
-            read_field,
-            num_subproblems=(int(self.window_of(times).max()) + 1)
-            * (1 if decomposition.is_joint else decomposition.num_experts),
+            answers,
+            num_subproblems=inference.num_windows * (1 if decomposition.is_joint else decomposition.num_experts),
             num_experts=decomposition.num_experts,
             trust=self.trust,
             name=self.name,
@@ -437,77 +471,7 @@ class Surrogate(nn.Module):
             like_input=torch.as_tensor if is_torch else np.asarray,
         )
 
-    def _predict_chunk(self, values, c, request, decomposition, solver) -> dict[str, Any]:
-        """Results of one pass by the names of `assemble`; fields at nodes per window, for `read_field`."""
-        constraint, estimator, times = self.constraint, self.estimator, np.sort(request.times)
-        u0, c = torch.as_tensor(values, device=self.device), self.tensors(c)
-        initial = self.at_nodes(u0, request.input_points)
-        fine_initial = self.at_nodes(u0, request.input_points, estimator.grid).to(constraint.precision)
-        weights, psi = constraint.residual_map.weights, constraint.partition(decomposition)
-        fields, coefficients, status, iterations = [], [], [], []
-        sums: list[Tensor] = []  # per window: squares of u, of rows by expert, of error and of u on the fine grid
-        nodes: dict[str, list] = {"u_nodes": [], "residual_nodes": [], "estimated_error_nodes": []}
-        carried = None
-        at_start = np.flatnonzero(times == 0)
-        if len(at_start):
-            start = u0
-            if any(not np.array_equal(request.points[n], request.input_points[n]) for n in request.points):
-                start = self._resampled(
-                    u0, self.problem.output_space, "resampling", request.input_points, request.points
-                )
-            fields.append(start[:, None].expand(-1, len(at_start), *start.shape[1:]))
-        num_windows = int(self.window_of(times).max()) + 1
-        answer, filled = None, len(at_start)
-        if num_windows > 1:  # filled window by window: one copy less
-            answer = u0.new_empty(u0.shape[0], *request.shape)
-            answer[:, :filled] = start[:, None] if filled else 0.0
-        for window in self.windows(initial, c, num_windows, decomposition=decomposition, solver=solver):
-            field, conditions = window.field, window.conditions
-            local = self.read(window, times, request.points)
-            if answer is None:
-                fields.append(local)
-            else:
-                answer[:, filled : filled + local.shape[1]] = local
-                filled += local.shape[1]
-            rows = constraint.rows(field.u, conditions) if field.rows is None else field.rows
-            error, error_size, fine_size = estimator(field.u, conditions, fine_initial, carried, rows / weights)
-            sums.append(
-                torch.cat(
-                    [
-                        (field.u * weights).flatten(1).square().sum(dim=1, keepdim=True),
-                        error_size[:, None],
-                        fine_size[:, None],
-                        (rows[:, None].square() * psi).flatten(2).sum(dim=2),
-                    ],
-                    dim=1,
-                ).double()
-            )
-            before = torch.zeros_like(fine_initial) if carried is None else carried
-            carried = error[:, -1]
-            coefficients.append(field.coefficients)
-            status.append(field.solution.status.reshape(u0.shape[0], -1))
-            iterations.append(field.solution.iterations.reshape(u0.shape[0], -1))
-            nodes["u_nodes"].append((window.u, window.initial, constraint.operator, c))
-            nodes["residual_nodes"].append((rows / weights, torch.zeros_like(initial), constraint.operator, c))
-            nodes["estimated_error_nodes"].append((error, before, estimator.fine, c))
-        size, error_size, fine_size, *by_expert = torch.stack(sums).sum(dim=0).unbind(dim=1)
-        per_expert = (torch.stack(by_expert, dim=1) / size[:, None]).sqrt()
-        part = {
-            "u": _in_order(torch.cat(fields, dim=1) if answer is None else answer, request.times),
-            "coefficients": torch.cat(coefficients, dim=1),
-            "status": torch.cat(status, dim=1),
-            "iterations": torch.cat(iterations, dim=1),
-            "residual": per_expert.square().sum(dim=1).sqrt(),
-            "residual_per_expert": per_expert,
-            "estimated_error": (error_size / fine_size).sqrt(),
-            "unresolved": self.unresolved(u0, initial, request.input_points),
-            **nodes,
-        }
-        if num_windows > 1:
-            part["failure_time"] = self._failure_time(part["status"], torch.stack(sums, dim=1)[..., 0], num_windows)
-        return part
-
-    def _failure_time(self, status: Tensor, mean_squares: Tensor, num_windows: int) -> Tensor:
+    def failure_time(self, status: Tensor, mean_squares: Tensor, num_windows: int) -> Tensor:
         """(batch,) start of the first window whose solve failed or whose field left the range of states; NaN."""
         bound = max(abs(value) for value in self.problem.state_range)
         is_bad = (~is_converged(status.reshape(len(status), num_windows, -1))).any(dim=2)
@@ -541,9 +505,3 @@ def _warn_of_failures(status: Tensor) -> None:
             RuntimeWarning,
             stacklevel=6,
         )
-
-
-def _in_order(fields: Any, times: np.ndarray) -> Any:
-    """(batch, time, …) at sorted times, brought into the order of ``times``."""
-    order = np.argsort(times, kind="stable")
-    return fields if (np.diff(order) > 0).all() else fields[:, np.argsort(order)]

@@ -40,11 +40,11 @@ def number(value: Any, digits: int = 3) -> str:
     return f"{mantissa}e{int(exponent)}" if separator else mantissa
 
 
-def percent(value: Any, decimals: int | None = None) -> str:
-    """A fraction in per cent, with two significant digits or so many decimals; a dash where there is none."""
+def percent(value: Any, decimals: int | None = None, digits: int = 2) -> str:
+    """A fraction in per cent, with so many significant digits or decimals; a dash where there is none."""
     if value is None or not math.isfinite(value):
         return NONE
-    return f"{number(100 * value, 2) if decimals is None else f'{100 * value:.{decimals}f}'} %"
+    return f"{number(100 * value, digits) if decimals is None else f'{100 * value:.{decimals}f}'} %"
 
 
 def one_line(text: Any) -> str:

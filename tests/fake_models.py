@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from pihc_zoo.answer import Answer
 from pihc_zoo.assembly import assemble
 from pihc_zoo.grid import FourierAxis
 from pihc_zoo.inputs import check_request, check_values
-from pihc_zoo.prediction import Trust, to_numpy
+from pihc_zoo.prediction import Trust
 from pihc_zoo.problems import NavierStokes2D
 from pihc_zoo.status import Status
 
@@ -46,13 +47,12 @@ class DecayingVortices:
         messages = check_values(self.problem, request.values, on_failure)
         good = np.flatnonzero([not message for message in messages])
         num_windows = max(1, int(np.ceil(request.times.max())))
-        parts = [self._part(request, good[i : i + 2], num_windows) for i in range(0, len(good), 2)]
+        answers = [self._answer(request, good[i : i + 2], num_windows) for i in range(0, len(good), 2)]
         return assemble(
             self.problem,
             request,
             messages,
-            parts,
-            lambda key, part: 0.01 * to_numpy(part["u"]).copy(),
+            answers,
             num_subproblems=num_windows,
             num_experts=1,
             trust=Trust(state_range=(-3.0, 3.0), threshold=0.05),
@@ -61,7 +61,7 @@ class DecayingVortices:
             like_input=like_input,
         )
 
-    def _part(self, request, rows, num_windows):
+    def _answer(self, request, rows, num_windows):
         nu = np.broadcast_to(request.c["nu"], (len(request.values),))[rows]
         decay = np.exp(-8 * np.pi**2 * nu[:, None] * request.times)
         start = request.values[rows]
@@ -73,14 +73,16 @@ class DecayingVortices:
         for own, at in zip(status, failure_time, strict=True):
             if np.isfinite(at):
                 own[int(at)], own[int(at) + 1 :] = int(Status.MAX_STEPS), int(Status.NOT_SOLVED)
-        part = {
-            "u": decay[:, :, None, None] * start[:, None],
-            "coefficients": np.zeros((len(rows), num_windows, 3)),
-            "status": status,
-            "iterations": np.ones_like(status),
-            "residual": np.full(len(rows), 1e-3),
-            "residual_per_expert": np.full((len(rows), 1), 1e-3),
-            "estimated_error": np.full(len(rows), 0.01),
-            "unresolved": np.zeros(len(rows)),
-        }
-        return part | ({"failure_time": failure_time} if self.failure_times else {})
+        u = decay[:, :, None, None] * start[:, None]
+        return Answer(
+            u=u,
+            coefficients=np.zeros((len(rows), num_windows, 3)),
+            status=status,
+            iterations=np.ones_like(status),
+            residual=np.full(len(rows), 1e-3),
+            residual_per_expert=np.full((len(rows), 1), 1e-3),
+            estimated_error=np.full(len(rows), 0.01),
+            unresolved=np.zeros(len(rows)),
+            read_field=lambda key: 0.01 * u,
+            failure_time=failure_time if self.failure_times else None,
+        )

@@ -84,8 +84,7 @@ def objectives(request, setting, features):
     constraint, c = model.constraint, model.tensors({"nu": torch.tensor(request.param)})
     row_map = constraint.residual_map(c, BATCH)
     return [
-        CollocationObjective(constraint._pointwise(c, 1), conditions.lift_features, own, row_map, 1e-3)
-        for own in features
+        CollocationObjective(constraint.residual(c), conditions.lift_features, own, row_map, 1e-3) for own in features
     ]
 
 

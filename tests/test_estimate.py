@@ -38,8 +38,9 @@ def estimated(model, u, start, fine_start=None, carried=None):
     if fine_start is None:
         fine_start = model.at_nodes(start, {name: NODES.numpy() for name in grid.space}, grid)
     with torch.no_grad():
-        error, size, scale = model.estimator(u, conditions, fine_start, carried)
-    return error, (size / scale).sqrt()
+        found = model.estimator(u, conditions, fine_start, carried)
+        size, scale = found.squares()
+    return found.error, (size / scale).sqrt()
 
 
 def on_fine(model, u):

@@ -90,7 +90,6 @@ def test_a_full_disk_is_one_line_and_the_last_state_stays(tmp_path):
 
 def test_validation_that_was_interrupted_is_made_up_for(tiny_config, tmp_path):
     from pihc_zoo.families import SmoothFields
-
     from training import loop
     from training.recipe import Recipe, Training
 

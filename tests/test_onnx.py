@@ -203,9 +203,12 @@ def test_duals_give_the_partials_of_automatic_differentiation(problem):
 
     features = torch.randn(2, 3, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     residual = ProblemResidual(problem, problem.as_tensors({}))
-    differentiated = pointwise_partials(lambda f: residual(f), features)
-    for got, expected in zip(residual.forward_partials(features), differentiated, strict=True):
-        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+    stored = ProblemResidual(problem, problem.as_tensors({}), torch.tensor(0.3, dtype=torch.float64))
+    for form in (residual, stored) if problem.is_conservative else (residual,):
+        for i, part in enumerate(form.forward_partials(features)):
+            differentiated = pointwise_partials(lambda f, form=form, i=i: form.parts(f)[i], features)
+            for got, expected in zip(part, differentiated, strict=True):
+                torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_elimination_solves_definite_systems():

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from pihc_zoo.families import SmoothFields
 
 import pihc_zoo
+from pihc_zoo.families import SmoothFields
 from training import loop
 from training.recipe import Recipe, Training
 

@@ -47,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME,NAME",
         help="further fields for the NPZ, e.g. velocity_x,velocity_y",
     )
+    parser.add_argument(
+        "--no-polish", action="store_true", help="leave answers as the experts' few coefficients make them"
+    )
     parser.add_argument("--compress", action="store_true", help="a smaller NPZ, at many times the time to write it")
     parser.add_argument("--times", type=number, nargs="+", metavar="T", help="output times")
     parser.add_argument(
@@ -113,6 +116,8 @@ def run(options: argparse.Namespace) -> int:
         arguments["experts"] = _experts(options, model)
     if options.max_steps is not None:
         arguments["max_steps"] = options.max_steps
+    if options.no_polish:
+        arguments["polish"] = False
     begin = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the summary says it

@@ -143,8 +143,8 @@ def ladder(
         answers["lift alone"] = lambda r: unsolved(bare, r)
     if model is not None:
         fresh = untrained(model, references)
-        answers["untrained network"] = lambda r: to_numpy(r.predict(fresh).u)
-        answers["trained network"] = lambda r: to_numpy(r.predict(model).u)
+        answers["untrained network"] = lambda r: to_numpy(r.predict(fresh, polish=False).u)
+        answers["trained network"] = lambda r: to_numpy(r.predict(model, polish=False).u)
     times = timings({name: lambda a=answer: a(rows) for name, answer in answers.items()}, repeats, device)
     return [
         {

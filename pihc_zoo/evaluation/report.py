@@ -28,8 +28,9 @@ from .rollouts import roll_out
 
 def _accuracy(model, references: ReferenceSet) -> dict[str, Any]:
     """`accuracy`, and the errors at the final time of a roll-out."""
-    u = to_numpy(references.predict(model).u)
-    result = summary(relative_error(u, references.u))
+    prediction = references.predict(model)
+    u = to_numpy(prediction.u)
+    result = summary(relative_error(u, references.u)) | {"polished": int(to_numpy(prediction.is_polished).sum())}
     if model.num_windows > 1:
         end = summary(end_error(u, references.u))
         result |= {"end_mean": end["mean"], "end_max": end["max"]}

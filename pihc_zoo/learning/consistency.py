@@ -52,6 +52,7 @@ def answer(model: Surrogate, data: Trajectories, rows: np.ndarray) -> Answers:
             times=data.t[later],
             parameters={key: value[rows] for key, value in data.parameters.items()},
             input_x=data.points,
+            polish=False,  # what the weights reach
         )
     u = to_numpy(out.u)
     is_answered = np.isfinite(u).reshape(len(u), -1).all(axis=1)
@@ -90,8 +91,8 @@ def contradiction(model: Surrogate, data: Trajectories, order: np.ndarray) -> fl
         if key not in data.parameters
     )
     warnings.warn(
-        f"the data contradict the equation: {len(far)} of {len(rows)} trajectories are {percent(distance)} away from "
-        f"its solutions, where the model's own answers leave {percent(estimate)}; tuning cannot remove that. Check "
+        f"the data contradict the equation: {len(far)} of {len(rows)} trajectories are {percent(distance, digits=3)} away from "
+        f"its solutions, where the model's own answers leave {percent(estimate, digits=3)}; tuning cannot remove that. Check "
         f"the parameters{f' (not given, taken: {taken})' if taken else ''}, the units and the axes "
         f"({', '.join(['t', *data.points])}) of the data",
         RuntimeWarning,

@@ -239,7 +239,7 @@ class _Tuning:
         last_save = time.monotonic()
         remaining = range(self.done, 0 if history.stopped else settings.steps)
         bar = progress(remaining, "fine-tuning", start=self.done, total=settings.steps, quiet=quiet)
-        first = percent(getattr(history.before, history.criterion))
+        first = percent(getattr(history.before, history.criterion), digits=3)
         try:
             self.review()
             for step in bar:
@@ -252,7 +252,7 @@ class _Tuning:
                     self.done = step + 1
                 self.review()
                 if history.steps and history.steps[-1]["step"] == self.done:
-                    now = percent(history.steps[-1][history.criterion])
+                    now = percent(history.steps[-1][history.criterion], digits=3)
                     bar.set_postfix_str(
                         f"{history.part} {history.criterion.replace('_', ' ')} {now} (at first {first})"
                     )

@@ -11,14 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ..prediction import atomic_path
+from ..files import atomic_path
+from ..text import percent
 
 HISTORY_FILE = "history.json"
-
-
-def percent(value: float) -> str:
-    """A fraction as a percentage of three digits."""
-    return "unknown" if not math.isfinite(value) else f"{100 * value:.3g} %"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +83,10 @@ class History:
         """A few lines for people."""
         noun = "trajectory" if self.count == 1 else "trajectories"
         before, after = (getattr(measured, self.criterion) for measured in (self.before, self.after))
-        lines = [f"{self.part} {self.kind} of {self.count} {noun}: {percent(before)} before, {percent(after)} after"]
+        lines = [
+            f"{self.part} {self.kind} of {self.count} {noun}: {percent(before, digits=3)} before, "
+            f"{percent(after, digits=3)} after"
+        ]
         if self.before.failed or self.after.failed:
             lines.append(f"without an answer: {self.before.failed} before, {self.after.failed} after")
         if self.stopped:

@@ -30,6 +30,10 @@ class Closure:
     slopes: Tensor
     offset: Tensor
 
+    def take(self, rows: Tensor) -> Closure:
+        """That of some trajectories."""
+        return Closure(*(part if part.shape[0] == 1 else part[rows] for part in (self.slopes, self.offset)))
+
     def homogeneous(self) -> Closure:
         """The closure of a correction, which meets the conditions with zero targets."""
         return Closure(self.slopes, torch.zeros_like(self.offset))

@@ -106,6 +106,13 @@ class Problem:
         """Whether the problem has a `storage`."""
         return type(self).storage is not Problem.storage
 
+    def moving_frame(self, u0: Any) -> tuple[dict[str, Any], Any] | None:
+        """A frame in which the problem is the same: its velocities by axis, and what u is less there, each (batch,).
+
+        Surrogates solve in it. None: there is none.
+        """
+        return None
+
     def walls(self, c: dict[str, Any]) -> dict[str, tuple[WallCondition, WallCondition]]:
         """The conditions at the two walls of each bounded axis."""
         return {}

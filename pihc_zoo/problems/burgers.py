@@ -48,6 +48,11 @@ class Burgers(Problem):
     def residual(self, f, c):
         return f["u_t"] + f["u"] * f["u_x"] - c["nu"] * f["u_xx"]
 
+    def moving_frame(self, u0):
+        """Galilean invariance: u(x, t) = ū + v(x − ū t, t), where v of zero mean solves the same equation."""
+        mean = u0.mean(-1)
+        return {"x": mean}, mean
+
     def linearised(self, c):
         """u_t − ν u_xx: diffusion without steepening."""
         return {"u_t": 1.0 + 0 * c["nu"], "u_xx": -c["nu"]}

@@ -63,8 +63,8 @@ class LevenbergMarquardt:
     max_steps: int = 6
     rtol: float = 1e-3
     atol: float = 1e-9
-    ftol: float = 1e-2
-    xtol: float = 1e-8
+    ftol: float = 0.0
+    xtol: float = 0.0
     damping: float = 1e-9
     refresh_every: int = 1
     check_every: int | None = None

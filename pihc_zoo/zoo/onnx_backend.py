@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import fields
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .. import config as configuration
+from ..answer import Answer
 from ..assembly import assemble
 from ..grid import Grid
-from ..inputs import check_request, check_values
+from ..inputs import Request, check_request, check_values
 from ..operators.finite_difference import stencil_matrix
 from ..prediction import Prediction, Trust
 from ..problems import PROBLEMS, Problem
@@ -91,13 +93,16 @@ class OnnxSurrogate:
         experts: Any = None,
         max_steps: int | None = None,
         rtol: float | None = None,
+        polish: bool | None = None,
         on_failure: str = "warn",
     ) -> Prediction:
         """Solves for new initial conditions; arguments and result are those of `Surrogate.predict`.
 
         Raises:
-            ValueError: as there, and for experts, max_steps and rtol other than the graph's.
+            ValueError: as there, for experts, max_steps and rtol other than the graph's, and for polish=True.
         """
+        if polish:
+            raise ValueError("the graph does not polish; leave polish out, or load the model with backend='torch'")
         request = check_request(self.problem, self.parameter_inputs, u0, x, times, parameters, input_x, on_failure)
         self._check_options(experts, max_steps, rtol)
         messages = check_values(self.problem, request.values, on_failure)
@@ -114,7 +119,7 @@ class OnnxSurrogate:
         names = [output.name for output in self.session.get_outputs()]
         wanted = [name for name in names if name != "u" or is_native]
 
-        parts = []
+        answers = []
         for first in range(0, len(good), _CHUNK):
             rows = slice(first, first + _CHUNK)
             chunk = np.ascontiguousarray(inputs[rows])
@@ -131,11 +136,10 @@ class OnnxSurrogate:
                     if np.array_equal(x, input_x)
                     else values[rows] @ _matrix(input_x.tobytes(), x.tobytes()).T
                 )
-            parts.append(part)
-
-        def read_field(key: str, part: dict[str, Any]) -> np.ndarray:
-            grid = self.grid.refined(self.trust.refinement) if key == "estimated_error" else self.grid
-            return self._read(part[f"{key}_nodes"], grid, request.times, x)
+            if not request.is_default:
+                part["estimated_error"] = self._estimate(part, request, x)
+            figures = {field.name: part[field.name] for field in fields(Answer) if field.name in part}
+            answers.append(Answer(**figures, read_field=partial(self._read_field, part, request.times, x)))
 
         counts = self.decomposition["counts"]
         num_experts = int(np.prod([1, *counts.values()]))
@@ -143,14 +147,51 @@ class OnnxSurrogate:
             self.problem,
             request,
             messages,
-            parts,
-            read_field,
+            answers,
             num_subproblems=1 if self.decomposition["name"] == "joint" else num_experts,
             num_experts=num_experts,
             trust=self.trust,
             name=self.name,
             on_failure=on_failure,
         )
+
+    def _read_field(self, part: dict[str, np.ndarray], times: np.ndarray, x: np.ndarray, key: str) -> np.ndarray:
+        return self._read(part[f"{key}_nodes"], self._fine if key == "estimated_error" else self.grid, times, x)
+
+    @property
+    def _fine(self) -> Grid:
+        """The estimator's grid."""
+        return self.grid.refined(self.trust.refinement)
+
+    def _estimate(self, part: dict[str, np.ndarray], request: Request, x: np.ndarray) -> np.ndarray:
+        """(batch,) estimated error at the times and points of a request; NaN where times precede the graph's estimate.
+
+        The graph gives the explained error at nodes and the whole estimate over its own output; the share of what
+        is not explained is taken to be the same everywhere.
+        """
+        first = self.problem.output_times[self.problem.output_times > 0].min()
+        times = request.times[request.times > 0]
+        if not len(times):
+            return np.zeros(len(part["u_nodes"]))
+        if times.min() < first * (1 - 1e-9):
+            return np.full(len(part["u_nodes"]), np.nan)
+
+        def squares(key: str, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+            """(batch, time) mean squares over space at the times asked for, (batch,) over the default ones."""
+            (axis,) = grid.space.values()
+            nodes = part[f"{key}_nodes"][:, :, axis.num_before : axis.num_before + len(axis.nodes)]
+            weights = axis.weights / axis.weights.sum()
+            at = np.square(grid.time.interpolation(times) @ nodes) @ weights
+            default = np.square(grid.time.interpolation(self.problem.output_times[1:]) @ nodes) @ weights
+            return at, default.mean(axis=1)
+
+        (error, error_default), (u, u_default) = squares("estimated_error", self._fine), squares("u", self.grid)
+        share = np.maximum(1.0, part["estimated_error"] / np.sqrt(error_default / u_default))
+        if request.has_own_points:
+            near = np.square(self._read(part["estimated_error_nodes"], self._fine, times, x)).mean(axis=2)
+            error = np.maximum(error, near)
+            u = np.square(self._read(part["u_nodes"], self.grid, times, x)).mean(axis=2)
+        return share * np.sqrt(error.sum(axis=1) / u.sum(axis=1))
 
     @staticmethod
     def _read(closed: np.ndarray, grid: Grid, times: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from .. import __version__
 from ..families import sample_parameters
 from ..files import atomic_path
+from ..inference import Inference
 from ..inputs import Request
 from ..prediction import to_numpy
 from ..status import Status, is_converged
@@ -91,19 +92,16 @@ class Pipeline(nn.Module):
         c |= dict(zip(model.parameter_inputs, parameters, strict=True))
         points = {name: axis.nodes for name, axis in problem.output_space.items()}
         times = np.asarray(problem.output_times)
-        request = Request(np.empty(0), points, points, times, c)
-        part = model._predict_chunk(u0, c, request, model.constraint.decomposition, self.solver)
-        part["converged"] = is_converged(part["status"])
-        for name in ("u_nodes", "residual_nodes", "estimated_error_nodes"):
-            ((nodes, initial, operator, own),) = part[name]
-            closures = operator.closures(own)
-            if name != "u_nodes":
-                closures = {axis: closure.homogeneous() for axis, closure in closures.items()}
-            closed = operator.close_time(nodes[:, None], initial[:, None])
-            for axis in operator.space_names:
-                closed = operator.close_space(closed, axis, closures.get(axis))
-            part[name] = closed[:, 0]
-        return tuple(part[name].clone() for name in OUTPUTS)
+        request, c_tensors = Request(np.empty(0), points, points, times, c), model.tensors(c)
+        found = Inference(model, request, model.constraint.decomposition, self.solver).compute(u0, c_tensors)
+        results = {name: getattr(found, name) for name in OUTPUTS if hasattr(found, name)}
+        results["converged"] = is_converged(found.status)
+        for name, (own,) in found.fields.items():
+            closed = own.operator.close_time(own.values[:, None], own.before[:, None])
+            for axis in own.operator.space_names:
+                closed = own.operator.close_space(closed, axis, own.closures.get(axis))
+            results[f"{name}_nodes"] = closed[:, 0]
+        return tuple(results[name].clone() for name in OUTPUTS)
 
 
 def export_onnx(model: Surrogate, path: str | os.PathLike, max_steps: int | None = None) -> Path:

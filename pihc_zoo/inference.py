@@ -1,0 +1,344 @@
+"""One pass of a surrogate over a batch: roll-out, readout, estimate, and polish where it is needed.
+
+`compute` is a function of tensors, exported as it is; `answer` is what eager mode makes of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .answer import Answer
+from .decomposition import Decomposition
+from .estimate import Estimate
+from .inputs import Request
+from .operators.derivatives import Closure
+from .prediction import to_numpy
+from .solvers.levenberg_marquardt import LevenbergMarquardt
+from .status import Status, is_converged
+
+if TYPE_CHECKING:
+    from .surrogate import Frame, Surrogate, Window
+
+
+@dataclass
+class NodalField:
+    """A field at the nodes of a grid, and what closes it to be read anywhere.
+
+    Attributes:
+        values: (batch, time, *space); ``before`` (batch, *space) at the start.
+        operator, closures: of its grid and walls.
+        times: those of the request that are read from it; ``local`` the same, counted from its start.
+        frame: in which it is given.
+    """
+
+    values: Tensor
+    before: Tensor
+    operator: Any
+    closures: dict[str, Closure]
+    times: np.ndarray
+    local: np.ndarray
+    frame: Frame | None = None
+
+
+@dataclass
+class Pass:
+    """What `compute` finds, tensors of a batch.
+
+    Attributes:
+        u: (batch, time, *points), times in increasing order.
+        size, error, scale: (batch,) sums of squares, of u at the nodes, of the estimated error and of what it is
+            relative to; ``by_expert`` (batch, expert) of the mapped residual.
+        coefficients: (batch, subproblem, coefficient); ``status``, ``iterations`` (batch, subproblem).
+        mean_squares: (batch, window) of u.
+        unresolved: (batch,).
+        fields: "u", "residual" and "estimated_error" ↦ these at nodes, window by window.
+        initial, fine_initial: (batch, *space) initial values at the nodes and at the estimator's.
+    """
+
+    u: Tensor
+    size: Tensor
+    error: Tensor
+    scale: Tensor
+    by_expert: Tensor
+    coefficients: Tensor
+    status: Tensor
+    iterations: Tensor
+    mean_squares: Tensor
+    unresolved: Tensor
+    initial: Tensor
+    fine_initial: Tensor
+    fields: dict[str, list[NodalField]] = field(default_factory=dict)
+
+    @property
+    def residual_per_expert(self) -> Tensor:
+        """(batch, expert) relative L2 norms of the mapped residual."""
+        return (self.by_expert / self.size[:, None]).sqrt()
+
+    @property
+    def residual(self) -> Tensor:
+        """(batch,) its relative L2 norm."""
+        return self.residual_per_expert.square().sum(dim=1).sqrt()
+
+    @property
+    def estimated_error(self) -> Tensor:
+        """(batch,) relative L2 norm."""
+        return (self.error / self.scale).sqrt()
+
+
+class Inference:
+    """A request put to a surrogate.
+
+    Args:
+        model: the surrogate.
+        request: checked call of ``predict``.
+        decomposition, solver: of the call.
+        polish: whether to go on where the experts' answer is not good enough, and to solve for early times.
+    """
+
+    def __init__(
+        self,
+        model: Surrogate,
+        request: Request,
+        decomposition: Decomposition,
+        solver: LevenbergMarquardt,
+        polish: bool = False,
+    ):
+        self.model, self.request = model, request
+        self.options = {"decomposition": decomposition, "solver": solver}
+        self.times = np.sort(request.times)
+        self.num_windows = int(model.window_of(self.times).max()) + 1
+        self.polish = model.polish if polish else None
+        self.is_early = np.zeros(len(self.times), dtype=bool)
+        if self.polish is not None:
+            self.is_early = (self.times > 0) & (self.times < self.polish.early.stop * (1 - 1e-9))
+
+    # ------------------------------------------------------------------ the pass
+
+    def compute(self, u0: Tensor, c: dict[str, Tensor]) -> Pass:
+        """Initial conditions (batch, *space) at the request's points ↦ what is known of their solutions."""
+        model, request = self.model, self.request
+        estimator, constraint = model.estimator, model.constraint
+        initial = model.at_nodes(u0, request.input_points)
+        fine_initial = model.at_nodes(u0, request.input_points, estimator.grid).to(constraint.precision)
+        psi = constraint.partition(self.options["decomposition"])
+        pieces = [self._start(u0)]
+        sums, coefficients, status, iterations = [], [], [], []
+        fields: dict[str, list[NodalField]] = {"u": [], "residual": [], "estimated_error": []}
+        carried = None
+        answer, filled = self._whole(u0, pieces[0])
+        for window in model.windows(initial, c, self.num_windows, **self.options):
+            values = model.read(window, self.times, request.points)
+            if answer is None:
+                pieces.append(values)
+            else:
+                answer[:, filled : filled + values.shape[1]] = values
+                filled += values.shape[1]
+            found = window.field
+            rows = constraint.rows(found.u, window.conditions) if found.rows is None else found.rows
+            start = fine_initial if window.frame is None else fine_initial - window.frame.like(fine_initial)
+            residual = rows / constraint.residual_map.weights
+            estimate = estimator(found.u, window.conditions, start, carried, residual)
+            sums.append(self._sums(window, rows, psi, estimate, values))
+            carried = estimate.error[:, -1]
+            coefficients.append(found.coefficients)
+            status.append(found.solution.status.reshape(u0.shape[0], -1))
+            iterations.append(found.solution.iterations.reshape(u0.shape[0], -1))
+            for key, own in self._fields(window, residual, estimate).items():
+                fields[key].append(own)
+        by_window = torch.stack(sums)
+        size, error, scale, *by_expert = by_window.sum(dim=0).unbind(dim=1)
+        return Pass(
+            torch.cat(pieces, dim=1) if answer is None else answer,
+            size,
+            error,
+            scale,
+            torch.stack(by_expert, dim=1),
+            torch.cat(coefficients, dim=1),
+            torch.cat(status, dim=1),
+            torch.cat(iterations, dim=1),
+            by_window[:, :, 0].T,
+            model.unresolved(u0, initial, request.input_points),
+            initial,
+            fine_initial,
+            fields,
+        )
+
+    def _start(self, u0: Tensor) -> Tensor:
+        """(batch, times, *points) the initial condition where t = 0 is asked for."""
+        request, count = self.request, int((self.times == 0).sum())
+        start = u0
+        if count and any(not np.array_equal(request.points[n], request.input_points[n]) for n in request.points):
+            start = self.model.resampled(u0, request.input_points, request.points)
+        shape = start.shape[1:] if count else tuple(len(points) for points in request.points.values())
+        return start[:, None].expand(-1, count, *shape) if count else u0.new_zeros(u0.shape[0], 0, *shape)
+
+    def _whole(self, u0: Tensor, start: Tensor) -> tuple[Tensor | None, int]:
+        """Of roll-outs the answer to be filled window by window, one copy less, and how far it is."""
+        if self.num_windows == 1:
+            return None, 0
+        answer = u0.new_empty(u0.shape[0], *self.request.shape)
+        answer[:, : start.shape[1]] = start
+        return answer, start.shape[1]
+
+    def _sums(self, window: Window, rows: Tensor, psi: Tensor, estimate: Estimate, values: Tensor) -> Tensor:
+        """(batch, 3 + expert) sums of squares of u, estimated error, its scale and rows by expert, float64."""
+        size = (window.field.u * self.model.constraint.residual_map.weights).flatten(1).square().sum(dim=1)
+        error, scale = self._errors(estimate, window.frame, *self._times_of(window.index), values)
+        if window.frame is not None:
+            size = size + window.frame.offset.square()
+        by_expert = (rows[:, None].square() * psi).flatten(2).sum(dim=2)
+        return torch.cat([torch.stack([size, error, scale], dim=1), by_expert], dim=1).double()
+
+    def _times_of(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """The times that are read from a window, and the same counted from its start."""
+        times = self.times[(self.times > 0) & ~self.is_early]
+        times = times[self.model.window_of(times) == index]
+        return times, self.model.local_times(times, index)
+
+    def _errors(
+        self, estimate: Estimate, frame: Frame | None, times: np.ndarray, local: np.ndarray, values: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(batch,) squares of the estimated error where it was asked for, and of u there.
+
+        Where points were asked for, it is the larger one of the error there and on average.
+        """
+        offset = 0.0 if frame is None else frame.offset.square()
+        if self.request.is_default:
+            error, scale = estimate.squares()
+            return error, scale + offset
+        if not len(local):  # at t = 0 alone there is no error, relative to anything
+            zero = torch.zeros_like(estimate.error.flatten(1)[:, 0])
+            return zero, zero + float(not (self.times > 0).any())
+        error, scale = estimate.squares_at(local)
+        if not self.request.has_own_points:
+            return error.sum(dim=1), scale.sum(dim=1) + len(local) * offset
+        readout = self.model.readout(estimate.operator, local, self.request.points)
+        shift = None if frame is None else frame.shift(times)
+        near = torch.zeros_like(error)
+        for part in (estimate.error, estimate.unexplained):
+            if part is not None:
+                near = near + readout(part, estimate.error_before, estimate.closures, shift).flatten(2).square().mean(2)
+        scale = values[:, -len(local) :].flatten(2).square().mean(dim=2)
+        return torch.maximum(error, near).sum(dim=1), scale.sum(dim=1)
+
+    def _fields(self, window: Window, residual: Tensor, estimate: Estimate) -> dict[str, NodalField]:
+        times, local = self._times_of(window.index)
+        closures = window.conditions.closures
+        homogeneous = {name: closure.homogeneous() for name, closure in closures.items()}
+        own, zero = self.model.constraint.operator, torch.zeros_like(window.initial)
+        return {
+            "u": NodalField(window.u, window.initial, own, closures, times, local, window.frame),
+            "residual": NodalField(residual, zero, own, homogeneous, times, local, window.frame),
+            "estimated_error": NodalField(
+                estimate.error, estimate.error_before, estimate.operator, estimate.closures, times, local, window.frame
+            ),
+        }
+
+    # ------------------------------------------------------------------ what eager mode makes of it
+
+    def answer(self, u0: np.ndarray, c: dict[str, Any]) -> Answer:
+        """Initial conditions (batch, *space) ↦ their answer."""
+        model, request = self.model, self.request
+        values, own = torch.as_tensor(u0, device=model.device), model.tensors(c)
+        found = self.compute(values, own)
+        is_polished = torch.zeros(len(values), dtype=torch.bool, device=model.device)
+        if self.polish is not None:
+            is_polished = self._polish(found, own)
+        if self.is_early.any():
+            self._add_early(found, values, own)
+        order = np.argsort(np.argsort(request.times, kind="stable"))
+        is_sorted = bool((np.diff(order) > 0).all())
+        failure_time = None
+        if self.num_windows > 1:
+            failure_time = to_numpy(model.failure_time(found.status, found.mean_squares, self.num_windows))
+        return Answer(
+            to_numpy(found.u if is_sorted else found.u[:, order]),
+            to_numpy(found.coefficients),
+            to_numpy(found.status),
+            to_numpy(found.iterations),
+            to_numpy(found.residual),
+            to_numpy(found.residual_per_expert),
+            to_numpy(found.estimated_error),
+            to_numpy(found.unresolved),
+            lambda key: self._read(found.fields[key])[:, order],
+            to_numpy(is_polished),
+            failure_time,
+        )
+
+    @torch.no_grad()
+    def _read(self, fields: list[NodalField]) -> np.ndarray:
+        """(batch, time, *points) a field at the request's points and times, increasing; at t = 0 as at its start."""
+        shape = (len(fields[0].values), *self.request.shape)
+        result = np.zeros(shape)
+        for own in fields:
+            at = np.flatnonzero(np.isin(self.times, own.times))
+            if len(at):
+                result[:, at] = to_numpy(self._at_points(own))
+        return result
+
+    def _at_points(self, own: NodalField) -> Tensor:
+        """(batch, time, *points) a field at the times that are read from it."""
+        readout = self.model.readout(own.operator, own.local, self.request.points)
+        shift = None if own.frame is None else own.frame.shift(own.times)
+        return readout(own.values.double(), own.before.double(), own.closures, shift)
+
+    def _polish(self, found: Pass, c: dict[str, Tensor]) -> Tensor:
+        """Goes on where solves failed or the estimated error is too large; keeps what got better."""
+        model = self.model
+        threshold = np.inf if model.trust.threshold is None else model.trust.threshold
+        is_solved = is_converged(found.status).all(dim=1)
+        is_good = is_solved & (found.estimated_error <= threshold)
+        # where the grid does not carry the initial condition, solving on it better does not help
+        is_blind = is_solved & (found.unresolved > found.estimated_error)
+        rows = (~is_good & ~is_blind).nonzero()[:, 0]
+        is_polished = torch.zeros_like(is_good)
+        if not len(rows):
+            return is_polished
+        u, is_found, residual, estimate, closures = self.polish.improve(model, rows, found, c)
+        error, scale = self._errors(estimate, None, *self._times_of(0), found.u[rows])
+        is_better = is_found & (~is_solved[rows] | ~(error * found.scale[rows] > found.error[rows] * scale))
+        for target, values in ((found.error, error), (found.scale, scale)):
+            target[rows[is_better]] = values[is_better]
+        kept = rows[is_better]
+        weights, psi = model.constraint.residual_map.weights, model.constraint.partition(self.options["decomposition"])
+        found.size[kept] = (u * weights).flatten(1).square().sum(dim=1)[is_better]
+        squares = (residual[:, None] * weights).square() * psi
+        found.by_expert[kept] = squares.flatten(2).sum(dim=2)[is_better]
+        status = found.status[kept]
+        found.status[kept] = torch.where(is_converged(status), status, int(Status.POLISHED))
+        for key, values in (("u", u), ("residual", residual), ("estimated_error", estimate.error)):
+            (own,) = found.fields[key]
+            own.values[kept] = values[is_better]
+        times, local = self._times_of(0)
+        if len(times):
+            (own,) = found.fields["u"]
+            walls = {name: closure.take(is_better) for name, closure in closures.items()}
+            better = NodalField(u[is_better], own.before[kept], own.operator, walls, times, local)
+            at = torch.as_tensor(np.flatnonzero(np.isin(self.times, times)), device=u.device)
+            found.u[kept[:, None], at] = self._at_points(better)
+        is_polished[kept] = True
+        return is_polished
+
+    def _add_early(self, found: Pass, u0: Tensor, c: dict[str, Tensor]) -> None:
+        """Times before the first output time, from grids of their own."""
+        model, early, request = self.model, self.polish.early, self.request
+        times = self.times[self.is_early]
+        coarse, initial = (model.at_nodes(u0, request.input_points, grid) for grid in early.grids)
+        estimate, closures = early(coarse, initial, c)
+        field = NodalField(estimate.u, initial, early.operator, closures, times, times)
+        values = self._at_points(field)
+        at = torch.as_tensor(np.flatnonzero(self.is_early), device=u0.device)
+        found.u[:, at] = values
+        error, scale = self._errors(estimate, None, times, times, values)
+        found.error = found.error + error
+        found.scale = found.scale + scale
+        found.fields["u"].append(field)
+        zero = torch.zeros_like(initial)
+        parts = {"residual": torch.zeros_like(estimate.u), "estimated_error": estimate.error}
+        for key, own in parts.items():
+            found.fields[key].append(NodalField(own, zero, early.operator, estimate.closures, times, times))
