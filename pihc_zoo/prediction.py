@@ -168,11 +168,11 @@ class Prediction:
         """Writes an NPZ, atomically: u0, positions by axis name, t, u, parameter_<name>, and the report.
 
         Args:
-            path: .npz is added if it is missing.
+            path: a name that ends in .npz, which is added if it is missing.
             diagnostics: names of `diagnostic` to write as well.
 
         Raises:
-            ValueError: the folder cannot be written, or no such diagnostic.
+            ValueError: the folder cannot be written, the path names another kind of file, or no such diagnostic.
         """
         arrays = {"u0": self.u0, **self.points, "t": self.t, "u": self.u}
         arrays |= {name: self.diagnostic(name) for name in diagnostics}

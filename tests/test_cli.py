@@ -1,6 +1,7 @@
 """The command line where everything is right, through ``main([...])``."""
 
 import json
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -77,6 +78,20 @@ def test_light_commands_do_not_import_torch(command):
     )
     done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_every_terminal_is_written_to(encoding):
+    code = (
+        "from pihc_zoo.cli import main; "
+        "print(main(['list']), main(['info', 'navier-stokes-2d.re1e4']), main(['info', 'ü–ν']))"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    out, err = done.stdout.decode(encoding), done.stderr.decode(encoding)
+    assert out.splitlines()[-1] == "0 0 2" and "?" not in out
+    assert err.startswith("error: no shipped model '") and ("ü–ν" in err) == (encoding == "utf-8")
 
 
 def test_every_command_has_help(run):

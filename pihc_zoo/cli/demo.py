@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from ..files import check_writable
+from ..files import check_writable, make_folder
 from ..text import percent
 from .evaluate import print_comparison
 from .predict import print_prediction
@@ -22,11 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Predicts unseen initial conditions with a shipped model, compares with the truth, draws."""
-    folder = options.output
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"cannot create {str(folder)!r}: {error.strerror}; choose a writable folder") from None
+    folder = make_folder(options.output)
     array_path, plot_path = check_writable(folder / "demo.npz"), folder / "demo.png"
     from ..plotting import require_matplotlib
 

@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from ..data import Trajectories, read_trajectories
+from ..files import make_folder
 from ..inputs import check_request, check_values
 from .objective import relative_l2, residual_loss
 from .step import cosine_rate, take_step
@@ -53,7 +54,7 @@ def finetune(
         a tuned copy.
 
     Raises:
-        ValueError: data that does not fit, or no solutions for a data loss.
+        ValueError: data that does not fit, no solutions for a data loss, or a folder that cannot be written.
     """
     if loss not in ("data", "physics", "both"):
         raise ValueError(f"loss must be 'data', 'physics' or 'both', not {loss!r}")
@@ -72,6 +73,8 @@ def finetune(
         input_x=trajectories.points,
     )
     check_values(model.problem, trajectories.u0, on_failure="raise")
+    if output_dir is not None:
+        make_folder(output_dir)  # before hours of training, not after
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(trajectories.u0))
     num_held = round(validation * len(order))
