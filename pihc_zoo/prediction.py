@@ -93,8 +93,9 @@ class Prediction:
             carry, dimensionless.
         is_reliable: (batch,) converged, `Trust.accepts` it, and all times are within the trained duration.
         failure_time: (batch,) time from which on a roll-out has no values; NaN if it has all, or none.
-        units: physical units of u and the coordinates by name.
+        units: physical units of u, the coordinates and the parameters by name.
         symbol: the literature's letter for u.
+        is_signed: whether states of both signs are in the problem's range.
         periods: lengths of the periodic axes by name.
         diagnostics: what `diagnostic` computes, name → (factor, derivative of u).
     """
@@ -118,6 +119,7 @@ class Prediction:
     model: str = ""
     units: dict[str, str] = field(default_factory=dict)
     symbol: str = "u"
+    is_signed: bool = False
     periods: dict[str, float] = field(default_factory=dict)
     diagnostics: dict[str, tuple[float, Any]] = field(default_factory=dict, repr=False)
     field_maps: dict[str, Callable[[], Any]] = field(default_factory=dict, repr=False)
@@ -180,11 +182,14 @@ class Prediction:
         arrays |= {key: getattr(self, key) for key in _REPORT}
         return save_npz(path, {key: to_numpy(value) for key, value in arrays.items()})
 
-    def plot(self, index: int = 0, path: str | os.PathLike | None = None):
-        """Draws prediction and estimated error of one trajectory; saves it to ``path``."""
+    def plot(self, index: int = 0, path: str | os.PathLike | None = None, truth: Any = None):
+        """Draws prediction and estimated error of one trajectory, beside the ``truth`` if given; saves it to ``path``.
+
+        See `pihc_zoo.plotting.plot_prediction`.
+        """
         from .plotting import plot_prediction
 
-        return plot_prediction(self, index, path)
+        return plot_prediction(self, index, path, truth)
 
     def animate(self, index: int = 0, path: str | os.PathLike | None = None, fps: int = 12) -> Path:
         """Writes one trajectory as a GIF, by default ``<model>.gif`` in the working folder; returns its path."""

@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     """Predicts unseen initial conditions with a shipped model, compares with the truth, draws."""
     folder = make_folder(options.output)
     array_path, plot_path = check_writable(folder / "demo.npz"), folder / "demo.png"
-    from ..plotting import require_matplotlib
+    from ..plotting.style import require_matplotlib
 
     require_matplotlib()
     from ..evaluation import one_thread
@@ -54,4 +54,4 @@ def _demonstrate(array_path: Path, plot_path: Path) -> None:
     print(f"true error:      mean {percent(errors.mean())}, max {percent(errors.max())}\n")
     print_comparison(compare(model, references, DEMO_COUNT, repeats=5))
     prediction.save(array_path)
-    prediction.plot(0, plot_path)
+    prediction.plot(0, plot_path, truth=references.u)

@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     check_writable(options.output)
     output = check_writable(npz_path(options.output))
     if options.plot is not None:
-        from ..plotting import check_suffix, require_matplotlib
+        from ..plotting.style import check_suffix, require_matplotlib
 
         check_writable(check_suffix(options.plot))
         require_matplotlib()
