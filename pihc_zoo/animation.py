@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .files import atomic_path
-from .plotting import (
+from .plotting.style import (
     STYLE,
     axis_label,
     cell_limits,
     check_trajectory,
+    parameter_line,
     report_line,
     require_matplotlib,
-    symmetric_limit,
+    scale,
     time_label,
     trajectory,
     wide_axes,
@@ -79,7 +81,8 @@ def animate_prediction(prediction: Prediction, index: int = 0, path: str | os.Pa
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained", dpi=_DPI)
-        figure.suptitle(report_line(prediction, index).replace("   ·   ", " · "), fontsize=9)
+        parameters = textwrap.fill(parameter_line(prediction, index), 95)
+        figure.suptitle(f"{report_line(prediction, index).replace('   ·   ', ' · ')}\n{parameters}", fontsize=8)
         axes = figure.subplots()
         draw = (_line if len(names) == 1 else _map)(figure, axes, prediction, names, u[rows])
         writer = PillowWriter(fps=fps)
@@ -110,8 +113,7 @@ def _line(figure: Any, axes: Any, prediction: Prediction, names: list[str], u: n
 
 def _map(figure: Any, axes: Any, prediction: Prediction, names: list[str], u: np.ndarray) -> Any:
     x, y = (to_numpy(prediction.points[name]) for name in names)
-    limit = symmetric_limit(u, 1.0)
-    mesh = axes.pcolormesh(x, y, u[0].T, cmap="RdBu_r", vmin=-limit, vmax=limit, shading="nearest", rasterized=True)
+    mesh = axes.pcolormesh(x, y, u[0].T, shading="nearest", rasterized=True, **scale(prediction, u))
     axes.spines[:].set_visible(False)
     axes.set_xlim(*cell_limits(x))
     axes.set_ylim(*cell_limits(y))

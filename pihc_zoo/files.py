@@ -42,11 +42,24 @@ class atomic_path:  # noqa: N801 (used like a function)
             self.temporary.unlink(missing_ok=True)
 
 
-def save_npz(path: str | os.PathLike, arrays: dict[str, np.ndarray], compress: bool = True) -> Path:
-    """Writes an NPZ through a temporary file in the same folder, so that no half file remains."""
+def npz_path(path: str | os.PathLike) -> Path:
+    """``path`` with .npz added if it names no kind of file; digits after a point, as in run_D=0.5, name none.
+
+    Raises:
+        ValueError: it names another kind.
+    """
     path = Path(path)
-    if path.suffix != ".npz":
-        path = path.with_name(path.name + ".npz")
+    kind = path.suffix[1:].lower()
+    if kind == "npz":
+        return path
+    if kind and not kind.isdigit():
+        raise ValueError(f"expected a name that ends in .npz, got {str(path)!r}; only NPZ files are written")
+    return path.with_name(path.name + ".npz")
+
+
+def save_npz(path: str | os.PathLike, arrays: dict[str, np.ndarray], compress: bool = True) -> Path:
+    """Writes an NPZ to `npz_path`, through a temporary file in the same folder, so that no half file remains."""
+    path = npz_path(path)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         (np.savez_compressed if compress else np.savez)(file, **arrays)
     return path
@@ -79,6 +92,21 @@ def check_writable(path: Path) -> Path:
         raise ValueError(
             f"cannot write {str(path)!r}: {error.strerror or error}; choose a writable folder that exists"
         ) from None
+    return path
+
+
+def make_folder(path: str | os.PathLike) -> Path:
+    """The folder, made if need be.
+
+    Raises:
+        ValueError: it cannot be made, or no file can be written into it.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cannot create {str(path)!r}: {error.strerror}; choose a writable folder") from None
+    check_writable(path / "config.json")
     return path
 
 

@@ -111,7 +111,7 @@ class IntegratedLift(Lift):
             if not 1 <= band <= axis.band:
                 raise ValueError(f"the lift's band must lie in [1, {axis.band}], the band of axis {name!r}, got {band}")
         if not 2 <= steps <= 10_000:
-            raise ValueError(f"the integrated lift takes 2 to 10000 steps, got {steps}")
+            raise ValueError(f"the integrated lift needs at least 2 steps and at most 10000, got {steps}")
         space = {
             name: FourierAxis(2 * band + 2, axis.length, axis.start, dealiasing) for name, axis in grid.space.items()
         }

@@ -110,8 +110,9 @@ class Prediction:
         is_reliable: (batch,) converged, no reason of `Trust.reasons`, and all times within the trained duration.
         is_polished: (batch,) whether Newton's method for all nodal values went on from the experts' answer.
         failure_time: (batch,) time from which on a roll-out has no values; NaN if it has all, or none.
-        units: physical units of u and the coordinates by name.
+        units: physical units of u, the coordinates and the parameters by name.
         symbol: the literature's letter for u.
+        is_signed: whether states of both signs are in the problem's range.
         periods: lengths of the periodic axes by name.
         diagnostics: what `diagnostic` computes, name → (factor, derivative of u).
         field_maps: fields at the output points that are read when asked for, by name.
@@ -137,6 +138,7 @@ class Prediction:
     model: str = ""
     units: dict[str, str] = field(default_factory=dict)
     symbol: str = "u"
+    is_signed: bool = False
     periods: dict[str, float] = field(default_factory=dict)
     diagnostics: dict[str, tuple[float, Any]] = field(default_factory=dict)
     field_maps: dict[str, LazyField | StoredField] = field(default_factory=dict)
@@ -216,12 +218,12 @@ class Prediction:
         """Writes an NPZ, atomically: u0, positions by axis name, t, u, parameter_<name>, the report and its texts.
 
         Args:
-            path: .npz is added if it is missing.
+            path: a name that ends in .npz, which is added if it is missing.
             diagnostics: names of `diagnostic` to write as well.
             compress: smaller by a tenth or so, at many times the time.
 
         Raises:
-            ValueError: the folder cannot be written, or no such diagnostic.
+            ValueError: the folder cannot be written, the path names another kind of file, or no such diagnostic.
         """
         known = [name for name in self.field_maps if name not in ("residual", "estimated_error")]  # from a file
         arrays = to_arrays(self, {name: self.diagnostic(name) for name in dict.fromkeys([*known, *diagnostics])})
@@ -241,11 +243,14 @@ class Prediction:
             path = path.with_name(path.name + ".npz")  # as `save` does
         return cls(**from_arrays(read_arrays(path), repr(str(path))))
 
-    def plot(self, index: int = 0, path: str | os.PathLike | None = None):
-        """Draws prediction and estimated error of one trajectory; saves it to ``path``."""
+    def plot(self, index: int = 0, path: str | os.PathLike | None = None, truth: Any = None):
+        """Draws prediction and estimated error of one trajectory, beside the ``truth`` if given; saves it to ``path``.
+
+        See `pihc_zoo.plotting.plot_prediction`.
+        """
         from .plotting import plot_prediction
 
-        return plot_prediction(self, index, path)
+        return plot_prediction(self, index, path, truth)
 
     def animate(self, index: int = 0, path: str | os.PathLike | None = None, fps: int = 12) -> Path:
         """Writes one trajectory as a GIF, by default ``<model>.gif`` in the working folder; returns its path."""

@@ -191,6 +191,8 @@ OPTIONS = {
     "failure policy": (["--on-failure", "ignore"], "'fallback'"),
     "device": (["--device", "toaster"], "toaster"),
     "backend": (["--backend", "jax"], "'onnx'"),
+    "seed of a file": (["--seed", "3"], "--seed chooses among random initial conditions and needs --sample"),
+    "family of a file": (["--family", "constants"], "needs --sample; leave it out"),
     "no ONNX": (["--backend", "onnx"], "model.onnx"),
 }
 
@@ -212,6 +214,10 @@ OTHERS = {
     "no samples": (["predict", "MODEL", "--sample", "0", "--output", "OUT"], "positive integer, got '0'"),
     "seed": (["predict", "MODEL", "--sample", "1", "--seed", "-3", "--output", "OUT"], "zero or a positive integer"),
     "family": (["predict", "MODEL", "--sample", "1", "--family", "sines", "--output", "OUT"], "'random_sines'"),
+    "a thousand million samples": (["predict", "MODEL", "--sample", "1000000000", "--output", "OUT"], "at most"),
+    "a thousand million counted": (["evaluate", "MODEL", "--count", "1000000000"], "--count: 1000000000 traj"),
+    "seed of a constant": (["predict", "MODEL", "--constant", "0.1", "--seed", "0", "--output", "OUT"], "--seed"),
+    "HDF5 output": (["predict", "MODEL", "--constant", "0.1", "--output", "TMP.h5"], "ends in .npz"),
     "misspelt model": (["info", "difusion-sorption.general"], "did you mean 'diffusion-sorption.general'"),
     "misspelt model, predict": (
         ["predict", "diffusion-sorption.generl", "--constant", "0.1", "--output", "OUT"],
@@ -231,11 +237,27 @@ OTHERS = {
 @pytest.mark.parametrize("kind", OTHERS)
 def test_other_commands(refuse, folder, tmp_path, kind):
     arguments, message = OTHERS[kind]
-    places = {"MODEL": folder, "OUT": tmp_path / "out.npz", "TMP": tmp_path}
+    places = {"MODEL": folder, "OUT": tmp_path / "out.npz", "TMP": tmp_path, "TMP.h5": tmp_path / "o.h5"}
     assert message in refuse(*(places.get(argument, argument) for argument in arguments))
 
 
+def test_the_largest_number_that_is_named_is_accepted(refuse, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("pihc_zoo.cli.arguments._memory", lambda: 8 * 4 * 3 * 2 * NATIVE + 1)
+    command = ("predict", folder, "--output", tmp_path / "out.npz", "--times", 5, 9, "--sample")
+    assert "at most 3 at once" in refuse(*command, 4)
+    assert cli.main([str(word) for word in (*command, 3)]) == 0
+    assert "3 trajectories" in capsys.readouterr().out
+    np.savez(tmp_path / "in.npz", u0=np.full((4, NATIVE), 0.1), t=[5.0, 9.0])
+    assert "at most 3 at once" in refuse("predict", folder, tmp_path / "in.npz", "--output", tmp_path / "o.npz")
+
+
 # ---------------------------------------------------------------------- the output
+
+
+def test_a_tuned_model_has_a_place_before_it_is_tuned(refuse, folder, good, monkeypatch):
+    monkeypatch.setattr("pihc_zoo.learning.finetune.take_step", lambda *arguments: pytest.fail("tuned first"))
+    command = ("finetune", folder, good, "--loss", "physics", "--steps", 1, "--quiet", "--output")
+    assert "cannot create" in refuse(*command, "/proc/nothing")
 
 
 def test_output_is_checked_before_anything_is_computed(refuse, folder, good, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """The command line where everything is right, through ``main([...])``."""
 
 import json
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -77,6 +78,20 @@ def test_light_commands_do_not_import_torch(command):
     )
     done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_every_terminal_is_written_to(encoding):
+    code = (
+        "from pihc_zoo.cli import main; "
+        "print(main(['list']), main(['info', 'navier-stokes-2d.re1e4']), main(['info', 'ü–ν']))"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    out, err = done.stdout.decode(encoding), done.stderr.decode(encoding)
+    assert out.splitlines()[-1] == "0 0 2" and "?" not in out
+    assert err.startswith("error: no shipped model '") and ("ü–ν" in err) == (encoding == "utf-8")
 
 
 def test_every_command_has_help(run):
@@ -205,8 +220,36 @@ def test_plots_take_torch_predictions(tiny_model, fields):
     assert len(figure.axes) == 7  # three maps, their colour bars, the profiles
 
 
+def test_lines_show_the_truth_the_parameters_and_what_the_residual_is(tiny_model, fields):
+    prediction = tiny_model().predict(fields(2))
+    truth = prediction.u + 1e-3
+    figure = prediction.plot(1, truth=truth)
+    titles = [axes.get_title("left") for axes in figure.axes]
+    assert {"Prediction u", "Truth u_true", "True error, u − u_true", "Profiles of u"} < set(titles)
+    assert {"Residual ρ(u) in solution units", "Estimated error, u − u_true"} < set(titles)
+    assert "D = 0.0005 m²/s" in figure.get_suptitle() and "phi = 0.29" in figure.get_suptitle()
+    by_title = {axes.get_title("left"): axes.collections[0] for axes in figure.axes if axes.collections}
+    np.testing.assert_allclose(by_title["True error, u − u_true"].get_array(), -1e-3)
+    assert by_title["Prediction u"].get_clim() == by_title["Truth u_true"].get_clim()
+    assert by_title["Prediction u"].get_cmap().name == "viridis"
+    assert "truth" in [text.get_text() for axes in figure.axes if axes.get_legend() for text in axes.get_legend().texts]
+    for few in ({"times": [5.0]}, {"x": [0.3]}):
+        one = tiny_model().predict(fields(1), **few)
+        assert one.plot(0, truth=one.u).axes
+
+
+def test_lines_of_both_signs_are_centred_at_zero():
+    import pihc_zoo as pz
+
+    x = np.arange(256) / 256
+    out = pz.from_pretrained("burgers-1d.viscous").predict(0.2 + np.sin(2 * np.pi * x)[None], times=[0.0, 0.5])
+    colours = next(axes.collections[0] for axes in out.plot().axes if axes.get_title("left") == "Prediction u")
+    low, high = colours.get_clim()
+    assert colours.get_cmap().name == "RdBu_r" and low == -high and high >= 1.1
+
+
 def test_training_log_is_plotted(tmp_path):
-    from pihc_zoo.plotting import plot_training
+    from pihc_zoo.plotting.training import plot_training
 
     log = tmp_path / "metrics.jsonl"
     records = [
@@ -238,11 +281,19 @@ def test_evaluate_uses_the_families_that_metrics_record(run, folder, monkeypatch
     assert seen == [{"constants": evaluation.FAMILIES["constants"](0.1, 0.2)}]
 
 
-def test_demo_shows_error_and_both_classical_times(run, tmp_path):
+def test_demo_shows_error_and_both_classical_times(run, tmp_path, monkeypatch):
+    from pihc_zoo import plotting
+
+    drawn, draw = [], plotting.plot_prediction
+    monkeypatch.setattr(
+        plotting, "plot_prediction", lambda p, i, path, truth: (drawn.append((p, truth)), draw(p, i, path, truth))
+    )
     out = run("demo", "--output", tmp_path / "new" / "demo").out
     for text in ("true error", "Picard", "LSODA", "ms per trajectory"):
         assert text in out
     assert (tmp_path / "new" / "demo" / "demo.png").read_bytes()[:6] == PNG
+    ((prediction, truth),) = drawn
+    assert truth.shape == prediction.u.shape and 0 < np.abs(truth - prediction.u).max() < 0.01
     with np.load(tmp_path / "new" / "demo" / "demo.npz") as saved:
         assert saved["u"].shape == (8, 101, 1024)
 

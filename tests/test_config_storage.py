@@ -113,7 +113,7 @@ def test_truncated_weights_are_refused(folder):
 
 
 def test_another_models_weights_are_refused(folder):
-    replace_weights(folder, {"encoder.weight": torch.zeros(3)})
+    replace_weights(folder, {"encoder.weight": torch.zeros(300)})
     refused(folder, "does not fit its config.json", "missing", "unexpected encoder.weight", "another model's file?")
 
 
@@ -266,6 +266,18 @@ def test_a_failed_npz_leaves_the_old_file(tmp_path, monkeypatch):
         files.save_npz(path, {"u": np.arange(4)})
     assert_array_equal(np.load(path)["u"], np.arange(3))
     assert os.listdir(tmp_path) == ["a.npz"]
+
+
+@pytest.mark.parametrize(("name", "written"), [("a", "a.npz"), ("a.npz", "a.npz"), ("D=0.5", "D=0.5.npz")])
+def test_npz_is_added_to_names_without_a_kind(tmp_path, name, written):
+    assert files.save_npz(tmp_path / name, {"u": np.arange(3)}) == tmp_path / written
+
+
+@pytest.mark.parametrize("name", ["run.h5", "run.nc", "run.npz.gz", "run.v1"])
+def test_names_of_another_kind_are_refused(model, fields, tmp_path, name):
+    with pytest.raises(ValueError, match=r"ends in \.npz, got .*only NPZ"):
+        model.predict(fields(1), times=[5.0]).save(tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_predictions_are_saved_with_the_documented_keys(model, fields, tmp_path):

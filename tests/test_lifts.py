@@ -190,7 +190,7 @@ def test_each_trajectory_has_its_own_viscosity(tiny_rollout, start):
     [
         ({"band": 8}, r"band must lie in \[1, 7\], the band of axis 'x', got 8"),
         ({"band": 0}, r"band must lie in \[1, 7\]"),
-        ({"steps": 1}, "takes 2 to 10000 steps, got 1"),
+        ({"steps": 1}, "at least 2 steps and at most 10000, got 1"),
     ],
 )
 def test_impossible_lifts_are_refused(tiny_rollout, ansatz, message):

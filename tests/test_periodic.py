@@ -124,7 +124,7 @@ def test_the_nyquist_wave_is_dropped():
     [
         (lambda: FourierAxis(15), "even number"),
         (lambda: FourierAxis(2), "at least 4"),
-        (lambda: FourierAxis(16, dealiasing=0.5), "at least 1"),
+        (lambda: FourierAxis(16, dealiasing=0.5), r"must lie in \[1, 4\]"),
         (lambda: FourierAxis(64).sized(30), "at least 32"),
         (lambda: FourierAxis(64).sized(33), "even number"),
     ],

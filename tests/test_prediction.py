@@ -262,10 +262,33 @@ def test_planes_are_drawn_as_snapshots_error_and_spectra(vortices, tmp_path):
     shown = titles(figure)
     assert shown[:5] == ["w,  t = 0", "w,  t = 1.27", "w,  t = 2.54", "w,  t = 3.73", "w,  t = 5"]
     assert {"Estimated error at t = 5", "Energy spectrum", "Enstrophy spectrum"} < set(shown)
-    assert figure.get_suptitle() == "decaying-vortices   ·   trajectory 2   ·   estimated error 1 %   ·   reliable"
+    report, parameters = figure.get_suptitle().splitlines()
+    assert report == "decaying-vortices   ·   trajectory 2   ·   estimated error 1 %   ·   reliable"
+    assert parameters == "nu = 0.0001"
     assert (tmp_path / "out.png").read_bytes()[:4] == b"\x89PNG"
     low, high = figure.axes[0].collections[0].get_clim()
     assert low == -high
+
+
+def drawn(figure):
+    """By title: the colour map and limits of every map."""
+    shown = [axes for axes in figure.axes if axes.collections and axes.get_title("left")]
+    return {axes.get_title("left"): (m.get_cmap().name, m.get_clim()) for axes in shown for m in axes.collections[:1]}
+
+
+def test_the_truth_of_a_plane_is_drawn_on_the_same_scale_and_the_error_on_its_own(vortices, tmp_path):
+    out = predict(vortices)
+    maps = drawn(out.plot(0, tmp_path / "out.png", truth=1.001 * out.u))
+    assert maps["w,  t = 5"] == maps["truth,  t = 5"]
+    colours, (low, high) = maps["w − w_true,  t = 5"]
+    assert colours == "RdBu_r" and low == -high and high < 0.0011 * np.abs(out.u[0]).max()
+    assert maps["w − w_true,  t = 0"] == maps["w − w_true,  t = 5"]
+
+
+def test_a_truth_of_another_shape_is_refused(vortices):
+    out = predict(vortices)
+    with pytest.raises(ValueError, match=r"truth must have the shape of u, \(3, 64, 32, 32\), got \(3, 64, 32\)"):
+        out.plot(0, truth=out.u[..., 0])
 
 
 def test_planes_that_fail_are_drawn_until_then(vortices):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from pihc_zoo.plotting import plot_training
+from pihc_zoo.plotting.training import plot_training
 from pihc_zoo.zoo.storage import save_folder
 
 from . import recipe as recipes

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
+import os
+from pathlib import Path
 from typing import Any
+
+_SHARE = 1 / 4  # of the memory that the fields of an answer may take; a prediction holds a few copies
+_UNKNOWN = 8 * 2**30  # bytes, where the system does not say
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +23,28 @@ def load_model(options: argparse.Namespace) -> Any:
     from ..zoo.hub import from_pretrained
 
     return from_pretrained(options.model, device=options.device, backend=getattr(options, "backend", "torch"))
+
+
+def check_count(count: int, shape: tuple[int, ...], what: str) -> None:
+    """Refuses more trajectories (time, *space) of float64 than this machine's memory serves.
+
+    Raises:
+        ValueError: names the largest number that it serves.
+    """
+    largest = max(1, int(_SHARE * _memory() / (8 * max(1, math.prod(shape)))))
+    if count > largest:
+        size = f"{' x '.join(map(str, shape))} values each"
+        raise ValueError(f"{what}: {count} trajectories of {size} do not fit in memory; at most {largest} at once")
+
+
+def _memory() -> int:
+    """Bytes of memory of this machine, or of the container's share of it."""
+    sizes = []
+    with contextlib.suppress(ValueError, OSError, AttributeError):
+        sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with contextlib.suppress(ValueError, OSError):
+        sizes.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min((size for size in sizes if size > 0), default=_UNKNOWN)
 
 
 def positive(text: str) -> int:

@@ -1,16 +1,19 @@
 """What all commands share: choosing one, one-line errors and warnings, exit codes.
 
 What a user can do wrong ends in one line on stderr, ``error: …``, and exit code 2; an interrupt in
-130. Warnings are one line each, ``warning: …``. A command is a module of this package with
+130. Warnings are one line each, ``warning: …``. Characters that the terminal does not know are spelled in
+ASCII. A command is a module of this package with
 ``add_arguments(parser)`` and ``run(options)``, imported when it is chosen; torch loads inside ``run``.
 """
 
 from __future__ import annotations
 
 import argparse
+import codecs
 import importlib
 import os
 import sys
+import unicodedata
 import warnings
 from types import ModuleType
 from typing import Any
@@ -32,6 +35,38 @@ COMMANDS = {  # the name of the module: help
 }
 
 
+_ASCII = {
+    "–": "-",
+    "−": "-",
+    "─": "-",
+    "×": "x",
+    "·": "*",
+    "∇": "nabla ",
+    "→": "->",
+    "≤": "<=",
+    "≥": ">=",
+    "²": "^2",
+    "³": "^3",
+}
+_ENCODING = "pihc_zoo.ascii"
+
+
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    """For `codecs.register_error`: dashes, Greek letters and accents in ASCII, a question mark for the rest."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_ascii, error.object[error.start : error.end])), error.end
+
+
+def _ascii(character: str) -> str:
+    words = unicodedata.name(character, "").split()
+    if character in _ASCII:
+        return _ASCII[character]
+    if words[:1] == ["GREEK"]:  # as in GREEK CAPITAL LETTER DELTA
+        return words[-1].capitalize() if "CAPITAL" in words else words[-1].lower()
+    return unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode() or "?"
+
+
 class _Parser(argparse.ArgumentParser):
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options, allow_abbrev=False)
@@ -43,6 +78,10 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    codecs.register_error(_ENCODING, _spelled)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors=_ENCODING)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning

@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from ..files import check_writable
+from ..files import check_writable, make_folder
 from ..text import percent
 from .evaluate import print_comparison
 from .predict import print_prediction
@@ -22,13 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Predicts unseen initial conditions with a shipped model, compares with the truth, draws."""
-    folder = options.output
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"cannot create {str(folder)!r}: {error.strerror}; choose a writable folder") from None
+    folder = make_folder(options.output)
     array_path, plot_path = check_writable(folder / "demo.npz"), folder / "demo.png"
-    from ..plotting import require_matplotlib
+    from ..plotting.style import require_matplotlib
 
     require_matplotlib()
     from ..evaluation import one_thread
@@ -58,4 +54,4 @@ def _demonstrate(array_path: Path, plot_path: Path) -> None:
     print(f"true error:      mean {percent(errors.mean())}, max {percent(errors.max())}\n")
     print_comparison(compare(model, references, DEMO_COUNT, repeats=5))
     prediction.save(array_path)
-    prediction.plot(0, plot_path)
+    prediction.plot(0, plot_path, truth=references.u)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..files import check_writable, write_text
 from ..text import percent
-from .arguments import add_device, load_model, positive, seed
+from .arguments import add_device, check_count, load_model, positive, seed
 from .printing import spread, table
 
 
@@ -29,6 +29,9 @@ def run(options: argparse.Namespace) -> int:
     if options.json is not None:
         check_writable(options.json)
     model = load_model(options)
+    problem = model.problem
+    shape = (len(problem.output_times), *(len(axis.nodes) for axis in problem.output_space.values()))
+    check_count(options.count, shape, "--count")
     from ..evaluation import evaluate, family_of
     from ..zoo.folder import record
     from ..zoo.registry import model_info

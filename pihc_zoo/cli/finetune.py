@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from .arguments import add_device, load_model, number, positive, seed
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``pihc finetune``."""
@@ -14,12 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", required=True, help="folder of the tuned model; an interrupted run continues from it"
     )
     parser.add_argument("--loss", choices=("data", "physics", "both"), default="both")
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--learning-rate", type=float, default=1e-4)
-    parser.add_argument("--validation", type=float, default=0.2, help="held-out fraction of trajectories (default 0.2)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--steps", type=positive, default=300)
+    parser.add_argument("--batch", type=positive, default=8)
+    parser.add_argument("--learning-rate", type=number, default=1e-4)
+    parser.add_argument(
+        "--validation", type=number, default=0.2, help="held-out fraction of trajectories (default 0.2)"
+    )
+    parser.add_argument("--seed", type=seed, default=0)
+    add_device(parser)
     parser.add_argument("--quiet", action="store_true", help="neither progress nor errors before and after")
 
 
@@ -27,13 +31,11 @@ def run(options: argparse.Namespace) -> int:
     """Fine-tunes and writes the model folder; an interrupt leaves a state to continue with."""
     from ..learning.finetune import finetune
     from ..learning.interruption import Terminated, terminable
-    from ..zoo.hub import from_pretrained
 
     try:
         with terminable():
-            model = from_pretrained(options.model, device=options.device)
             finetune(
-                model,
+                load_model(options),
                 options.data,
                 options.output,
                 loss=options.loss,

@@ -9,9 +9,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from ..files import check_writable
+from ..files import check_writable, npz_path
 from ..text import nearest, percent, unit_of
-from .arguments import add_device, assignment, expert_counts, load_model, names, number, positive, seed
+from .arguments import add_device, assignment, check_count, expert_counts, load_model, names, number, positive, seed
 from .printing import warn
 
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--constant", type=number, metavar="U0", help="one constant initial condition")
     source.add_argument("--sample", type=positive, metavar="N", help="N random initial conditions")
     source.add_argument("--family", help="family of --sample (default random_sines)")
-    source.add_argument("--seed", type=seed, default=0, help="seed of --sample")
+    source.add_argument("--seed", type=seed, help="seed of --sample (default 0)")
     parser.add_argument("--output", type=Path, required=True, metavar="NPZ", help="file to write")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="figure to write (.png, .pdf or .svg)")
     parser.add_argument("--animate", type=Path, metavar="GIF", help="animation to write (.gif)")
@@ -71,12 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Predicts, writes the NPZ and prints a summary."""
     check_writable(options.output)
-    output = (
-        options.output if options.output.suffix == ".npz" else options.output.with_name(options.output.name + ".npz")
-    )
-    check_writable(output)
+    output = check_writable(npz_path(options.output))
     if options.plot is not None:
-        from ..plotting import check_suffix, require_matplotlib
+        from ..plotting.style import check_suffix, require_matplotlib
 
         check_writable(check_suffix(options.plot))
         require_matplotlib()
@@ -90,6 +87,9 @@ def run(options: argparse.Namespace) -> int:
     if len(given) != 1:
         came = " and ".join(name if name == "input" else f"--{name}" for name in given) or "none"
         raise ValueError(f"expected one of INPUT, --constant and --sample, got {came}; see: pihc predict --help")
+    for name in ("family", "seed"):
+        if options.sample is None and getattr(options, name) is not None:
+            raise ValueError(f"--{name} chooses among random initial conditions and needs --sample; leave it out")
     if options.input is not None:
         if options.input.exists() and output.exists() and options.input.samefile(output):
             raise ValueError(f"the output {str(output)!r} is the input file; choose another name")
@@ -109,7 +109,8 @@ def run(options: argparse.Namespace) -> int:
     arguments["parameters"] |= overrides
     if options.times is not None:
         arguments["times"] = options.times
-    batch = len(u0) if u0.ndim == 1 + len(model.problem.output_space) else 1
+    batch, shape = _extent(u0, arguments, model.problem)
+    check_count(batch, shape, str(options.input))
     if (options.plot is not None or options.animate is not None) and not 0 <= options.index < batch:
         raise ValueError(f"--index {options.index}: there are {batch} trajectories, counted from 0")
     if options.experts is not None or options.decomposition is not None:
@@ -168,17 +169,27 @@ def _arguments(path: Path, arrays: dict[str, Any], problem: Any) -> tuple[Any, d
     return arrays["u0"], arguments
 
 
+def _extent(u0: Any, arguments: dict[str, Any], problem: Any) -> tuple[int, tuple[int, ...]]:
+    """The number of trajectories and (time, *space) of the answer to each."""
+    axes = list(problem.output_space.values())
+    batch, own = (len(u0), u0.shape[1:]) if u0.ndim == 1 + len(axes) else (1, u0.shape)
+    sizes = [own[i] if axis.is_periodic and i < len(own) else len(axis.nodes) for i, axis in enumerate(axes)]
+    return batch, (len(arguments.get("times", problem.output_times)), *sizes)
+
+
 def _made_input(options: argparse.Namespace, model: Any) -> Any:
     """u0 of --constant or --sample on the native grid."""
     import numpy as np
 
     positions = {name: axis.nodes for name, axis in model.problem.output_space.items()}
+    num_times = len(model.problem.output_times if options.times is None else options.times)
+    check_count(options.sample or 1, (num_times, *map(len, positions.values())), "--sample")
     if options.constant is not None:
         return np.full((1, *map(len, positions.values())), options.constant)
     from ..evaluation import default_families, family_of
 
     family = family_of(options.family, model) if options.family else next(iter(default_families(model).values()))
-    return family.sample(options.sample, list(positions.values()), np.random.default_rng(options.seed))
+    return family.sample(options.sample, list(positions.values()), np.random.default_rng(options.seed or 0))
 
 
 def _check_diagnostics(names: list[str], problem: Any) -> None:

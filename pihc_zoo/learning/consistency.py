@@ -91,8 +91,9 @@ def contradiction(model: Surrogate, data: Trajectories, order: np.ndarray) -> fl
         if key not in data.parameters
     )
     warnings.warn(
-        f"the data contradict the equation: {len(far)} of {len(rows)} trajectories are {percent(distance, digits=3)} away from "
-        f"its solutions, where the model's own answers leave {percent(estimate, digits=3)}; tuning cannot remove that. Check "
+        f"the data contradict the equation: {len(far)} of {len(rows)} trajectories are {percent(distance, digits=3)} "
+        f"away from its solutions, where the model's own answers leave {percent(estimate, digits=3)}; tuning cannot "
+        "remove that. Check "
         f"the parameters{f' (not given, taken: {taken})' if taken else ''}, the units and the axes "
         f"({', '.join(['t', *data.points])}) of the data",
         RuntimeWarning,

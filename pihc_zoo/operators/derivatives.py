@@ -58,6 +58,9 @@ class FeatureOperator(nn.Module):
                 if name not in grid.axes:
                     raise ValueError(f"feature needs axis {name!r}; the grid has {list(grid.axes)}")
                 self._register(f"d_{name}_{order}", grid.axes[name].differentiation(order))
+        rate = torch.as_tensor(grid.time.differentiation(1)[:, 1:].copy()) if problem.is_conservative else None
+        # (time, time) time derivative of what vanishes initially, for problems with a storage
+        self.register_buffer("storage_rate", rate, persistent=False)
         conditions = problem.walls(problem.as_tensors({}))
         for name, pair in conditions.items():
             axis = grid.space[name]
@@ -66,13 +69,6 @@ class FeatureOperator(nn.Module):
                 self._register(f"slope_{name}_{side}", axis.differentiation(1, [at])[0])
 
     projection = None  # features live at the nodes
-
-    @property
-    def storage_rate(self) -> Tensor | None:
-        """(time, time) time derivative of what vanishes initially, for problems with a storage; else None."""
-        if not self.problem.is_conservative:
-            return None
-        return torch.as_tensor(self.grid.time.differentiation(1)[:, 1:].copy())
 
     def project(self, values: Tensor) -> Tensor:
         """Values at collocation points ↦ values at nodes: here the same."""

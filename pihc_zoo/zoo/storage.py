@@ -16,7 +16,7 @@ from torch import nn
 
 from .. import config as configuration
 from ..config import ConfigError
-from ..files import atomic_path, write_text
+from ..files import atomic_path, make_folder, write_text
 from ..surrogate import Surrogate
 from .folder import (
     CONFIG_FILE,
@@ -41,11 +41,7 @@ def save_folder(model: Surrogate, folder: str | os.PathLike, max_shard_size: int
     Raises:
         ValueError: the folder cannot be written.
     """
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"cannot create {str(folder)!r}: {error.strerror}; choose a writable folder") from None
+    folder = make_folder(folder)
     config = configuration.migrate(copy.deepcopy(model.config))
     config.pop("digests", None)
     before = _recorded(folder)
