@@ -10,7 +10,7 @@ import numpy as np
 
 from .answer import Answer
 from .fields import LazyField
-from .inputs import Request
+from .inputs import Request, undetermined
 from .prediction import Prediction, Trust
 from .problems.base import Problem
 from .status import Status, is_converged
@@ -99,6 +99,7 @@ def assemble(
     if is_unanswered.any() and on_failure == "raise":
         raise ValueError(_summary(is_unanswered, messages, "trajectories failed"))
     unresolved = gathered("unresolved", np.nan, ())
+    unresolved[good] += undetermined(problem, values[good], request.input_points)
     late = f"predicted beyond the trained duration ({problem.duration:g}): t = {times.max():g}"
     for i in good:
         reasons = [messages[i]] if messages[i] else []

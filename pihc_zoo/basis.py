@@ -105,9 +105,11 @@ class DenseFeatures:
         """Σ over features and points of q ∂ρ/∂fⱼ Fᵢⱼ: (subproblem, *points) ↦ (subproblem, basis)."""
         used = [j for j, partial in enumerate(partials) if partial is not None]
         weighted = torch.stack([partials[j] * q for j in used], dim=1).flatten(1)
-        values = self.values if len(used) == len(partials) else self.values[:, :, used[0] : used[-1] + 1]
-        if values.shape[2] != len(used):
-            values = self.values[:, :, used]
+        values = self.values
+        if len(used) < len(partials):  # by slices: an exported graph takes no lists of indices
+            values = (
+                torch.cat([values[:, :, j : j + 1] for j in used], dim=2) if len(used) > 1 else values[:, :, used[0]]
+            )
         return (weighted[:, None] @ values.flatten(2).transpose(1, 2))[:, 0]
 
     def dense(self) -> Tensor:

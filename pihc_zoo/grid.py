@@ -19,7 +19,7 @@ from numpy.polynomial import legendre
 from .config import ConfigError, build, lookup
 from .operators.finite_difference import fornberg_weights, stencil_matrix
 
-_INPUT_STENCIL = 6  # width of the interpolation of initial conditions
+INPUT_STENCIL = 6  # width of the interpolation of initial conditions
 _ZOOMED_NODES = 1.5  # nodes of a space axis for a shorter duration, over those for the whole one
 MAX_AXIS_NODES = 4096  # matrices along an axis are dense
 MAX_GRID_NODES = 2**24
@@ -97,7 +97,7 @@ class Axis:
 
     def resampling(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
         """(target, source) matrix from the values of any field at ``source`` to its values at ``target``."""
-        return stencil_matrix(source, target, 0, _INPUT_STENCIL)
+        return stencil_matrix(source, target, 0, INPUT_STENCIL)
 
     def gathering(self, points: np.ndarray) -> np.ndarray:
         """(n, p) matrix from the values of any field at ``points`` to what the nodes carry of it."""

@@ -54,8 +54,7 @@ class ProblemResidual:
         if self.initial is None:
             return [self(features)]
         fields = {name: features[:, i] for i, name in enumerate(self.names) if not self.is_rate[i]}
-        zeros = torch.zeros_like(features[:, 0])
-        still = dict.fromkeys((name for i, name in enumerate(self.names) if self.is_rate[i]), zeros)
+        still = {name: 0.0 for i, name in enumerate(self.names) if self.is_rate[i]}
         return [self.problem.residual({**fields, **still}, self.c), self.problem.storage(fields, self.c) - self.initial]
 
     def partials(self, features: Tensor) -> list[tuple[Tensor, list[Tensor | None]]]:
@@ -69,7 +68,7 @@ class ProblemResidual:
         if self.initial is None:
             duals = [self.problem.residual(fields, c)]
         else:
-            still = {name: Dual(torch.zeros_like(features[:, 0])) for name in self.names if name not in fields}
+            still = {name: Dual(0.0) for name in self.names if name not in fields}
             duals = [
                 self.problem.residual({**fields, **still}, c),
                 self.problem.storage(fields, c) - Dual(self.initial),

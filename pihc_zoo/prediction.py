@@ -68,7 +68,7 @@ class Trust:
                 )
         if self.unresolved is not None and not unresolved <= self.unresolved:
             reasons.append(
-                f"{percent(unresolved, digits=3)} of the initial condition is finer than the model's grid, "
+                f"{percent(unresolved, digits=3)} of the initial condition is finer than the model's grid or than its points, "
                 f"above its bound of {percent(self.unresolved, digits=3)}"
             )
         if estimated_error is None:
@@ -106,7 +106,7 @@ class Prediction:
         iterations: (batch, subproblem) solver steps.
         messages: per trajectory, why it is not reliable, reasons joined by "; "; empty if it is.
         unresolved: (batch,) relative L2 part of the initial condition that the model's grid does not
-            carry, dimensionless.
+            carry or that its points do not determine, dimensionless.
         is_reliable: (batch,) converged, no reason of `Trust.reasons`, and all times within the trained duration.
         is_polished: (batch,) whether Newton's method for all nodal values went on from the experts' answer.
         failure_time: (batch,) time from which on a roll-out has no values; NaN if it has all, or none.

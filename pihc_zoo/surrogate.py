@@ -445,7 +445,7 @@ class Surrogate(nn.Module):
         changes = {key: value for key, value in {"max_steps": max_steps, "rtol": rtol}.items() if value is not None}
         solver = dataclasses.replace(self.constraint.solver, **changes)
 
-        messages = check_values(self.problem, values, on_failure)
+        messages = check_values(self.problem, values, on_failure, request.input_points)
         good = np.flatnonzero([not message for message in messages])
 
         if polish is None:

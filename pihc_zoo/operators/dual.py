@@ -18,6 +18,8 @@ class Dual:
 
     def _chain(self, value: Any, slope: Any) -> Dual:
         """A function of this dual, from its value and slope."""
+        if isinstance(slope, float) and slope == 0.0:
+            return Dual(value)
         return Dual(value, {i: slope if _is_one(p) else slope * p for i, p in self.partials.items()})
 
     def __add__(self, other: Any) -> Dual:
@@ -59,9 +61,6 @@ class Dual:
             exponent = exponent.value
         power = self.value**exponent
         return self._chain(power, exponent * power / self.value) if self.partials else Dual(power)
-
-    def __rpow__(self, base: Any) -> Dual:
-        return Dual(base) ** self
 
     def clip(self, min: Any) -> Dual:
         """Bounded below; the slope below the bound is zero."""

@@ -56,8 +56,9 @@ class DiffusionSorption(Problem):
         """Stored mass per volume of water, m(u) = ∫₀ᵘ R: dissolved u and sorbed ((u + 1e-6)^n_f − 1e-6^n_f) s/n_f."""
         positive = f["u"].clip(min=0)
         sorption = (1 - c["phi"]) / c["phi"] * c["rho_s"] * c["k_f"]
-        sorbed = (positive + _SHIFT) ** c["n_f"] - _SHIFT ** c["n_f"]
-        slope = c["n_f"] * _SHIFT ** (c["n_f"] - 1)  # R − 1 of u < 0
+        shift = 0 * c["n_f"] + _SHIFT
+        sorbed = (positive + shift) ** c["n_f"] - shift ** c["n_f"]
+        slope = c["n_f"] * shift ** (c["n_f"] - 1)  # R − 1 of u < 0
         return f["u"] + sorption * (sorbed + slope * (f["u"] - positive))
 
     def residual(self, f, c):

@@ -155,9 +155,9 @@ class LevenbergMarquardt:
         gradient = torch.where(is_accepted[:, None], trial_gradient, gradient)
         cost = torch.where(is_accepted, trial_cost, cost)
         iterations = iterations + is_active
-        outcome = torch.where(is_accepted, int(Status.MAX_STEPS), outcome)
-        outcome = torch.where(is_active & is_small_step, int(Status.SMALL_STEP), outcome)
-        outcome = torch.where(is_active & is_small_reduction, int(Status.SMALL_REDUCTION), outcome)
+        outcome = outcome.masked_fill(is_accepted, int(Status.MAX_STEPS))
+        outcome = outcome.masked_fill(is_active & is_small_step, int(Status.SMALL_STEP))
+        outcome = outcome.masked_fill(is_active & is_small_reduction, int(Status.SMALL_REDUCTION))
         damping = torch.where(is_accepted, damping * 0.1, (damping * 100).clamp(min=1e-4))
         norm = torch.where(is_active, (gradient / scale).norm(dim=1), norm)
         is_active = is_active & (norm > tolerance) & (damping < 1e12) & ~is_small_step & ~is_small_reduction

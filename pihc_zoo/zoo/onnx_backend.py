@@ -105,7 +105,7 @@ class OnnxSurrogate:
             raise ValueError("the graph does not polish; leave polish out, or load the model with backend='torch'")
         request = check_request(self.problem, self.parameter_inputs, u0, x, times, parameters, input_x, on_failure)
         self._check_options(experts, max_steps, rtol)
-        messages = check_values(self.problem, request.values, on_failure)
+        messages = check_values(self.problem, request.values, on_failure, request.input_points)
         good = np.flatnonzero([not message for message in messages])
 
         ((axis_name, native_axis),) = self.problem.output_space.items()
