@@ -68,8 +68,8 @@ class Trust:
                 )
         if self.unresolved is not None and not unresolved <= self.unresolved:
             reasons.append(
-                f"{percent(unresolved, digits=3)} of the initial condition is finer than the model's grid or than its points, "
-                f"above its bound of {percent(self.unresolved, digits=3)}"
+                f"{percent(unresolved, digits=3)} of the initial condition is finer than the model's grid or than its "
+                f"points, above its bound of {percent(self.unresolved, digits=3)}"
             )
         if estimated_error is None:
             return reasons

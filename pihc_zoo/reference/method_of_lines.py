@@ -14,6 +14,7 @@ import numpy as np
 from scipy import sparse
 from scipy.integrate import odeint
 
+from ..grid import INPUT_STENCIL
 from ..operators.finite_difference import stencil_matrix
 
 
@@ -63,7 +64,11 @@ class MethodOfLines:
         """
         problem, nodes = self.problem, self.axis.nodes
         c = {**problem.defaults(), **(parameters or {})}
-        start = u0 if input_x is None or np.array_equal(input_x, nodes) else stencil_matrix(input_x, nodes, 0, 6) @ u0
+        start = (
+            u0
+            if input_x is None or np.array_equal(input_x, nodes)
+            else stencil_matrix(input_x, nodes, 0, INPUT_STENCIL) @ u0
+        )
         slopes, offset = self._walls(c)
         plain = [name for name, feature in problem.features.items() if not feature.orders]
         (rate,) = [name for name, feature in problem.features.items() if "t" in feature.orders]
