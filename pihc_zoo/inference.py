@@ -21,6 +21,8 @@ from .prediction import to_numpy
 from .solvers.levenberg_marquardt import LevenbergMarquardt
 from .status import Status, is_converged
 
+_WANTED = 0.5  # of the trust threshold: an estimate above that is polished
+
 if TYPE_CHECKING:
     from .surrogate import Frame, Surrogate, Window
 
@@ -290,7 +292,7 @@ class Inference:
     def _polish(self, found: Pass, c: dict[str, Tensor]) -> Tensor:
         """Goes on where solves failed or the estimated error is too large; keeps what got better."""
         model = self.model
-        threshold = np.inf if model.trust.threshold is None else model.trust.threshold
+        threshold = np.inf if model.trust.threshold is None else _WANTED * model.trust.threshold
         is_solved = is_converged(found.status).all(dim=1)
         is_good = is_solved & (found.estimated_error <= threshold)
         # where the grid does not carry the initial condition, solving on it better does not help
