@@ -217,6 +217,7 @@ def measure(
         references = evaluation.reference_set(*draw, cache=cache / f"{first}.npz")
     with evaluation.one_thread():
         experts = expert_table(model, references)
+    before = read_metrics(source) or {}  # weights that were measured once keep what is known of their training
     log_path = source.parent / "metrics.jsonl"
     log = [json.loads(line) for line in log_path.read_text().splitlines()] if log_path.is_file() else []
     trained = {
@@ -226,14 +227,14 @@ def measure(
         "measured_with": f"python -m training.measure {name} runs/{source.parent.name}/model",
         "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
         "hardware": f"{results['environment']['device']}, 1 thread",
-        "training_minutes": log[-1]["seconds"] / 60 if log else None,
-        "training_steps": log[-1]["step"] if log else None,
+        "training_minutes": log[-1]["seconds"] / 60 if log else before.get("training_minutes"),
+        "training_steps": log[-1]["step"] if log else before.get("training_steps"),
     }
     if seconds:
         output = Path("runs") / "ablation" / recipe.name
         rows = ablation(name, settings(recipe, model), references, seconds, seeds, output)
     else:
-        rows = ((target and read_metrics(target)) or {}).get("training_ablation", [])
+        rows = ((target and read_metrics(target)) or before).get("training_ablation", [])
     most = evaluation.default_batch(model)
     metrics = {
         **results,
