@@ -293,6 +293,8 @@ class Inference:
         threshold = np.inf if model.trust.threshold is None else model.trust.threshold
         is_solved = is_converged(found.status).all(dim=1)
         is_good = is_solved & (found.estimated_error <= threshold)
+        if not len(self._times_of(0)[0]):  # nothing is read from these nodes
+            is_good = is_solved
         # where the grid does not carry the initial condition, solving on it better does not help
         is_blind = is_solved & (found.unresolved > found.estimated_error)
         rows = (~is_good & ~is_blind).nonzero()[:, 0]

@@ -1,4 +1,4 @@
-"""Laws of a problem's storage: its rate is the residual's time term, and what is stored is conserved over every step."""
+"""Laws of a problem's storage: its rate is the residual's time term; what is stored is conserved over every step."""
 
 from __future__ import annotations
 
