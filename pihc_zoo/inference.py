@@ -219,10 +219,10 @@ class Inference:
             return error.sum(dim=1), scale.sum(dim=1) + len(local) * offset
         readout = self.model.readout(estimate.operator, local, self.request.points)
         shift = None if frame is None else frame.shift(times)
-        near = torch.zeros_like(error)
+        near, before = torch.zeros_like(error), estimate.error_before.double()
         for part in (estimate.error, estimate.unexplained):
             if part is not None:
-                near = near + readout(part, estimate.error_before, estimate.closures, shift).flatten(2).square().mean(2)
+                near = near + readout(part.double(), before, estimate.closures, shift).flatten(2).square().mean(dim=2)
         scale = values[:, -len(local) :].flatten(2).square().mean(dim=2)
         return torch.maximum(error, near).sum(dim=1), scale.sum(dim=1)
 
