@@ -83,16 +83,15 @@ def check_request(
     asked = by_axis(input_x, "input_x", problem)
     input_points = check_field(problem, values, asked, np.shape(u0))
     outputs = by_axis(x, "x", problem)
-    points = {}
-    for name, axis in axes.items():
-        if name in outputs:
-            points[name] = check_positions(outputs[name], name if isinstance(x, dict) else "x", axis)
-        else:
-            points[name] = input_points[name] if axis.is_periodic else axis.nodes
+    points = {name: input_points[name] if axis.is_periodic else axis.nodes for name, axis in axes.items()}
+    has_own_points = False
+    for name in outputs:
+        own = check_positions(outputs[name], name if isinstance(x, dict) else "x", axes[name])
+        has_own_points = has_own_points or not np.array_equal(own, points[name])
+        points[name] = own
     has_own_times = times is not None and not np.array_equal(times, problem.output_times)
     times = check_times(problem, times)
     c = check_parameters(problem, parameter_inputs, parameters, len(values))
-    has_own_points = any(name in outputs and not np.array_equal(points[name], axes[name].nodes) for name in axes)
     return Request(values, input_points, points, times, c, has_own_times, has_own_points)
 
 
