@@ -21,7 +21,16 @@ from .decomposition import DECOMPOSITIONS, Decomposition
 from .estimate import Readout, error_estimator
 from .grid import Axis, Grid
 from .inference import Inference
-from .inputs import check_field, check_parameters, check_request, check_values, parameter_range
+from .inputs import (
+    by_axis,
+    check_field,
+    check_outputs,
+    check_parameters,
+    check_request,
+    check_times,
+    check_values,
+    parameter_range,
+)
 from .networks import NETWORKS
 from .operators.constants import constants
 from .operators.derivatives import FeatureOperator, along
@@ -88,8 +97,8 @@ class Surrogate(nn.Module):
         constraint: the expert solves.
         config: as `config` describes it; stored with the weights.
 
-    Calling it, ``model(u0, parameters)``, is an ordinary differentiable call; `predict` checks its
-    input, takes numpy or torch, evaluates where asked and reports what to trust.
+    Calling it, ``model(u0, parameters, times=…, x=…)``, is an ordinary differentiable call; `predict` takes
+    numpy or torch and reports what to trust.
     """
 
     def __init__(self, network: nn.Module, constraint: HardConstraint, config: dict[str, Any]):
@@ -301,22 +310,28 @@ class Surrogate(nn.Module):
         c = self.problem.as_tensors(parameters or {})
         return {key: value.to(self.device) for key, value in c.items()}
 
-    def forward(self, u0: Tensor, parameters: dict[str, Any] | None = None) -> Tensor:
-        """u on the problem's output grid, differentiable in u0, the parameters and the weights, to any order.
+    def forward(
+        self, u0: Tensor, parameters: dict[str, Any] | None = None, *, times: Any = None, x: Any = None
+    ) -> Tensor:
+        """u at any times and points, differentiable in u0, the parameters and the weights, to any order.
 
-        Warns where solves did not converge: there values are not the equation's, and gradients lack the
-        coefficients' part. `predict` says where.
+        The values of `predict` with ``polish=False``. Warns where solves did not converge: there values are not
+        the equation's, and gradients lack the coefficients' part. `predict` says where.
 
         Args:
             u0: (batch, *space) at the native grid's points.
             parameters: symbol → number or (batch,) tensor; defaults where left out.
+            times: (m,) output times in any order, an array or a tensor, see `predict`; default the problem's own.
+            x: output positions, an array or a tensor or, with several axes, a dict of them by axis; default the
+                problem's native grid, on periodic axes u0's own.
 
         Returns:
-            (batch, time, *space), float64.
+            (batch, time, *space), float64; at t = 0 the initial condition.
 
         Raises:
-            ValueError: wrong shapes, complex values, unknown parameters or values outside their range;
-                forward-mode derivatives and torch.func transforms.
+            ValueError: wrong shapes, complex values, unknown parameters or values outside their range, times or
+                positions outside theirs or with a gradient of their own; forward-mode derivatives and torch.func
+                transforms.
         """
         axes = self.problem.output_space
         if not isinstance(u0, Tensor):
@@ -330,10 +345,30 @@ class Surrogate(nn.Module):
             )
             raise ValueError(f"u0 must have the shape (batch, {expected}), got {tuple(u0.shape)}{one}")
         refuse_transforms(u0, *(parameters.values() if isinstance(parameters, dict) else ()))
+        for name, value in {"times": times, **by_axis(x, "x", self.problem)}.items():
+            if isinstance(value, Tensor) and value.requires_grad:
+                raise ValueError(f"model(u0) has no gradient in {name}; pass {name}.detach()")
         points = check_field(self.problem, u0, {})
-        times, c = np.asarray(self.problem.output_times), self._in_range(parameters, len(u0))
-        u = self.solution(self.at_nodes(u0, points), c, times[times > 0], points)
-        return torch.cat([u0.double()[:, None], u], dim=1) if times[0] == 0 else u
+        outputs, times = check_outputs(self.problem, x, points), check_times(self.problem, times)
+        c = self._in_range(parameters, len(u0))
+        return self._at(u0.double(), c, times, points, outputs)
+
+    def _at(
+        self, u0: Tensor, c: dict[str, Tensor], times: np.ndarray, points: dict[str, Any], outputs: dict[str, Any]
+    ) -> Tensor:
+        """u0 (batch, *points) ↦ (batch, time, *outputs) at ``times`` in any order."""
+        order = np.argsort(times, kind="stable")
+        ordered = times[order]
+        parts, later = [], ordered[ordered > 0]
+        if len(later) < len(times):
+            start = u0
+            if any(not np.array_equal(outputs[name], points[name]) for name in points):
+                start = self.resampled(u0, points, outputs)
+            parts.append(start[:, None].expand(-1, len(times) - len(later), *start.shape[1:]))
+        if len(later):
+            parts.append(self.solution(self.at_nodes(u0, points), c, later, outputs))
+        u = torch.cat(parts, dim=1)
+        return u if np.array_equal(ordered, times) else u[:, np.argsort(order)]
 
     def _in_range(self, parameters: dict[str, Any] | None, batch: int) -> dict[str, Tensor]:
         """`tensors` of checked parameters, rounded into their range; gradients pass as if they were not."""
@@ -503,5 +538,5 @@ def _warn_of_failures(status: Tensor) -> None:
             f"{len(failed)} of {len(status)} solves did not converge ({Status(failed[0]).message}); predict says "
             "which trajectories they belong to and leaves them out",
             RuntimeWarning,
-            stacklevel=6,
+            stacklevel=7,
         )
