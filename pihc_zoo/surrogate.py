@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
+import os
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -123,7 +125,7 @@ class Surrogate(nn.Module):
     # ------------------------------------------------------------------ construction
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], check_network: Callable[[nn.Module], None] | None = None) -> Surrogate:
+    def from_config(cls, config: dict[str, Any], check_network: Callable[[nn.Module], None] | None = None) -> Self:
         """Builds an untrained surrogate.
 
         Args:
@@ -171,6 +173,41 @@ class Surrogate(nn.Module):
         constraint = HardConstraint(operator, ansatz, residual_map, decomposition, solver, **extra)
         return cls(network, constraint, config)
 
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | os.PathLike,
+        *,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        subfolder: str | None = None,
+        device: str | torch.device = "cpu",
+        dtype: str | torch.dtype | None = None,
+        verify: bool = False,
+    ) -> Self:
+        """Loads a surrogate by name, folder or Hub id: `pihc_zoo.from_pretrained` with the torch backend.
+
+        Args and errors are those of `pihc_zoo.from_pretrained`, its ``backend`` left out.
+        """
+        from .zoo.hub import load
+
+        return load(
+            cls,
+            name_or_path,
+            device=device,
+            dtype=dtype,
+            verify=verify,
+            revision=revision,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+            force_download=force_download,
+            subfolder=subfolder,
+        )
+
     # ------------------------------------------------------------------ the differentiable call
 
     @property
@@ -188,7 +225,7 @@ class Surrogate(nn.Module):
         """Parameters that the network was trained over."""
         return self.constraint.ansatz.parameter_inputs
 
-    def with_network_dtype(self, dtype: torch.dtype) -> Surrogate:
+    def with_network_dtype(self, dtype: torch.dtype) -> Self:
         """The model with its network in ``dtype`` (float32 or float64); solves stay in float64."""
         if dtype not in (torch.float32, torch.float64):
             raise ValueError(
@@ -197,27 +234,27 @@ class Surrogate(nn.Module):
         self.network.to(dtype)
         return self
 
-    def float(self) -> Surrogate:
+    def float(self) -> Self:
         """`with_network_dtype` of torch.float32."""
         return self.with_network_dtype(torch.float32)
 
-    def double(self) -> Surrogate:
+    def double(self) -> Self:
         """`with_network_dtype` of torch.float64."""
         return self.with_network_dtype(torch.float64)
 
-    def half(self) -> Surrogate:
+    def half(self) -> Self:
         """Refused: see `with_network_dtype`."""
         return self.with_network_dtype(torch.float16)
 
-    def bfloat16(self) -> Surrogate:
+    def bfloat16(self) -> Self:
         """Refused: see `with_network_dtype`."""
         return self.with_network_dtype(torch.bfloat16)
 
-    def type(self, dst_type: torch.dtype) -> Surrogate:
+    def type(self, dst_type: torch.dtype) -> Self:
         """`with_network_dtype`."""
         return self.with_network_dtype(dst_type)
 
-    def to(self, *arguments: Any, **options: Any) -> Surrogate:
+    def to(self, *arguments: Any, **options: Any) -> Self:
         """As `torch.nn.Module.to`; a dtype is that of the network, see `with_network_dtype`."""
         device, dtype, is_non_blocking, _ = torch._C._nn._parse_to(*arguments, **options)
         if dtype is not None:
@@ -416,7 +453,7 @@ class Surrogate(nn.Module):
 
     # ------------------------------------------------------------------ saving
 
-    def save_pretrained(self, folder, max_shard_size: int | None = None):
+    def save_pretrained(self, folder: str | os.PathLike, max_shard_size: int | None = None) -> Path:
         """Writes configuration, weights and a card; returns the folder. See `zoo.exporting`."""
         from .zoo.exporting import save_pretrained
 

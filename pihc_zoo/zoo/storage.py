@@ -7,7 +7,7 @@ import errno
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -29,6 +29,7 @@ from .folder import (
     write_config,
 )
 
+_Model = TypeVar("_Model", bound=Surrogate)
 MAX_SHARD_SIZE = 5_000_000_000  # bytes; the Hub's recommendation
 
 
@@ -92,8 +93,18 @@ def _write_weights(state: dict[str, torch.Tensor], folder: Path, max_shard_size:
     return [folder / name for name in sorted(parts)]
 
 
-def load_folder(folder: str | os.PathLike, device="cpu", dtype: torch.dtype | None = None) -> Surrogate:
+def load_folder(
+    folder: str | os.PathLike,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    model_class: type[_Model] = Surrogate,
+) -> _Model:
     """Loads a model folder.
+
+    Args:
+        folder: holds config.json and weights.
+        device, dtype: of the model and of its network.
+        model_class: builds the model, with its ``from_config``.
 
     Raises:
         ConfigError: config.json is missing, foreign, newer or has unknown keys.
@@ -114,7 +125,7 @@ def load_folder(folder: str | os.PathLike, device="cpu", dtype: torch.dtype | No
     source = str(folder / WEIGHTS_FILE)
     try:
         _check_settings(config["network"], state, source)
-        model = Surrogate.from_config(config, lambda network: _check_shapes(network, state, source))
+        model = model_class.from_config(config, lambda network: _check_shapes(network, state, source))
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"{str(folder / CONFIG_FILE)!r} is incomplete or malformed ({type(error).__name__}: {error}); "
