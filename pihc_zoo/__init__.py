@@ -26,15 +26,27 @@ _NAMES = {
     "Joint": "decomposition",
     "finetune": "learning.finetune",
     "ConfigError": "config",
+    "list_problems": "problems",
+    "register_problem": "problems",
+    "register_network": "networks",
+    "register_family": "families",
+    "register_axis": "grid",
+    "register_decomposition": "decomposition",
+    "register_residual_map": "residual_map",
 }
 
 __all__ = ["__version__", *_NAMES]
 
 if TYPE_CHECKING:
     from .config import ConfigError
-    from .decomposition import Disjoint, Joint, Overlapping
+    from .decomposition import Disjoint, Joint, Overlapping, register_decomposition
+    from .families import register_family
+    from .grid import register_axis
     from .learning.finetune import finetune
+    from .networks import register_network
     from .prediction import Prediction
+    from .problems import list_problems, register_problem
+    from .residual_map import register_residual_map
     from .status import Status
     from .surrogate import Surrogate
     from .zoo.hub import from_pretrained

@@ -39,12 +39,11 @@ from .operators.derivatives import FeatureOperator, along
 from .operators.tables import feature_operator, linearised_operator
 from .polish import Polish
 from .prediction import Prediction, Trust
-from .problems import PROBLEMS, Problem
+from .problems import Problem, problem_of
 from .residual_map import RESIDUAL_MAPS
 from .solvers.implicit import refuse_transforms
 from .solvers.levenberg_marquardt import LevenbergMarquardt
 from .status import Status, is_converged
-from .text import nearest
 
 _CPU_CHUNK = 16  # trajectories per pass on a CPU: the working set stays in cache
 
@@ -136,12 +135,7 @@ class Surrogate(nn.Module):
             ConfigError: unknown names or settings.
         """
         config = copy.deepcopy(configuration.check_keys(config))
-        problem_class, settings = configuration.lookup("problem", config["problem"], PROBLEMS)
-        inputs = tuple(settings.pop("inputs", ()))
-        problem = configuration.build("problem", problem_class, settings)
-        for key in inputs:
-            if key not in problem.parameters:
-                raise configuration.ConfigError(f"problem: no parameter {key!r}; {nearest(key, problem.parameters)}")
+        problem, inputs = problem_of(config["problem"])
         grid = Grid.from_spec(config["grid"])
         operator = feature_operator(problem, grid)
         linearised = linearised_operator(problem, operator)

@@ -56,7 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="NAME=VALUE", help="physical parameter, e.g. D=3e-4"
     )
     parser.add_argument("--experts", type=expert_counts, metavar="K", help="number of experts, or by axis: x=2,y=2")
-    parser.add_argument("--decomposition", choices=("joint", "overlapping", "disjoint"), help="how experts share")
+    parser.add_argument(
+        "--decomposition", metavar="NAME", help="how experts share: joint, overlapping, disjoint or one of your own"
+    )
     parser.add_argument("--max-steps", type=positive, metavar="N", help="steps of the solver at most")
     parser.add_argument(
         "--on-failure",
@@ -203,12 +205,16 @@ def _check_diagnostics(names: list[str], problem: Any) -> None:
 def _experts(options: argparse.Namespace, model: Any) -> Any:
     if options.backend == "onnx":
         raise ValueError("an ONNX model has its decomposition built in; leave --experts out or use --backend torch")
+    from ..config import build, lookup
     from ..decomposition import DECOMPOSITIONS
 
     default = model.constraint.decomposition
     counts = dict(default.counts) if options.experts is None else options.experts
     counts = counts if isinstance(counts, dict) else {model.problem.default_axis: counts}
-    return type(default)(counts) if options.decomposition is None else DECOMPOSITIONS[options.decomposition](counts)
+    if options.decomposition is None:
+        return type(default)(counts)
+    cls, settings = lookup("decomposition", {"name": options.decomposition, "counts": counts}, DECOMPOSITIONS)
+    return build("decomposition", cls, settings)
 
 
 def print_prediction(prediction: Any, seconds: float) -> None:
