@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "from_pretrained": "zoo.hub",
+    "create_model": "zoo.creation",
     "list_models": "zoo.registry",
     "model_info": "zoo.registry",
     "Surrogate": "surrogate",
@@ -27,6 +28,7 @@ _NAMES = {
     "finetune": "learning.finetune",
     "ConfigError": "config",
     "list_problems": "problems",
+    "register_model": "zoo.registry",
     "register_problem": "problems",
     "register_network": "networks",
     "register_family": "families",
@@ -49,8 +51,9 @@ if TYPE_CHECKING:
     from .residual_map import register_residual_map
     from .status import Status
     from .surrogate import Surrogate
+    from .zoo.creation import create_model
     from .zoo.hub import from_pretrained
-    from .zoo.registry import list_models, model_info
+    from .zoo.registry import list_models, model_info, register_model
 
 
 def __getattr__(name: str):

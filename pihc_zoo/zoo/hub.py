@@ -95,7 +95,7 @@ def from_pretrained(
     """Loads a surrogate.
 
     Args:
-        name_or_path: a short name of `list_models` (shipped, works offline), a local folder, or a Hub id
+        name_or_path: a short name of `list_models` (works offline), a local folder, or a Hub id
             ``"org/repo"``.
         revision: branch, tag or commit of a Hub repository.
         cache_dir: where downloads are kept; huggingface_hub's cache by default.
