@@ -19,6 +19,8 @@ _NAMES = {
     "create_model": "zoo.creation",
     "list_models": "zoo.registry",
     "model_info": "zoo.registry",
+    "sample": "zoo.testing",
+    "evaluate": "zoo.testing",
     "Surrogate": "surrogate",
     "Prediction": "prediction",
     "Status": "status",
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from .zoo.creation import create_model
     from .zoo.hub import from_pretrained
     from .zoo.registry import list_models, model_info, register_model
+    from .zoo.testing import evaluate, sample
 
 
 def __getattr__(name: str):
