@@ -6,6 +6,8 @@ import argparse
 import sys
 
 from pihc_zoo.cli import export as command
+from pihc_zoo.cli.arguments import add_imports
+from pihc_zoo.registration import import_packages
 
 from . import cards
 
@@ -26,7 +28,10 @@ def main(arguments: list[str] | None = None) -> int:
             epilog="python -m export --cards regenerates model_cards/ and the shipped folders' README.md.",
         )
         command.add_arguments(parser)
-        return command.run(parser.parse_args(arguments))
+        add_imports(parser)
+        options = parser.parse_args(arguments)
+        import_packages(options.imports)
+        return command.run(options)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

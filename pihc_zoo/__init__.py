@@ -16,8 +16,11 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "from_pretrained": "zoo.hub",
+    "create_model": "zoo.creation",
     "list_models": "zoo.registry",
     "model_info": "zoo.registry",
+    "sample": "zoo.testing",
+    "evaluate": "zoo.testing",
     "Surrogate": "surrogate",
     "Prediction": "prediction",
     "Status": "status",
@@ -26,19 +29,34 @@ _NAMES = {
     "Joint": "decomposition",
     "finetune": "learning.finetune",
     "ConfigError": "config",
+    "list_problems": "problems",
+    "register_model": "zoo.registry",
+    "register_problem": "problems",
+    "register_network": "networks",
+    "register_family": "families",
+    "register_axis": "grid",
+    "register_decomposition": "decomposition",
+    "register_residual_map": "residual_map",
 }
 
 __all__ = ["__version__", *_NAMES]
 
 if TYPE_CHECKING:
     from .config import ConfigError
-    from .decomposition import Disjoint, Joint, Overlapping
+    from .decomposition import Disjoint, Joint, Overlapping, register_decomposition
+    from .families import register_family
+    from .grid import register_axis
     from .learning.finetune import finetune
+    from .networks import register_network
     from .prediction import Prediction
+    from .problems import list_problems, register_problem
+    from .residual_map import register_residual_map
     from .status import Status
     from .surrogate import Surrogate
+    from .zoo.creation import create_model
     from .zoo.hub import from_pretrained
-    from .zoo.registry import list_models, model_info
+    from .zoo.registry import list_models, model_info, register_model
+    from .zoo.testing import evaluate, sample
 
 
 def __getattr__(name: str):

@@ -6,10 +6,11 @@ ones are migrated step by step.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .text import nearest
@@ -85,12 +86,48 @@ def read(text: str) -> dict[str, Any]:
     return check_keys(migrate(config))
 
 
+def overridden(config: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of ``config`` with some settings changed.
+
+    Args:
+        config: nested dicts; a part, and an axis, is one with its ``name``.
+        overrides: keys are dotted paths, ``"solver.max_steps"`` or ``"grid.space.x.num_nodes"``, or names of parts
+            with dicts, ``{"solver": {"max_steps": 4}}``. A dict changes the settings that it names; one with a
+            ``name`` replaces the whole part or axis. Other settings that are dicts, such as a decomposition's
+            counts, are replaced whole.
+
+    Raises:
+        ConfigError: a path that leads through something that holds no settings.
+    """
+    config = copy.deepcopy(config)
+    for key, value in overrides.items():
+        *parents, last = key.split(".")
+        target = config
+        for parent in parents:
+            target = target.setdefault(parent, {})
+            if not isinstance(target, dict):
+                raise ConfigError(f"cannot set {key!r}: {parent!r} is not a table of settings")
+        target[last] = _changed(target.get(last), copy.deepcopy(value), is_part=not parents)
+    return config
+
+
+def _changed(old: Any, new: Any, is_part: bool = False) -> Any:
+    if not isinstance(old, dict) or not isinstance(new, dict) or "name" in new:
+        return new
+    if not is_part and "name" not in old and not any(isinstance(value, dict) for value in old.values()):
+        return new  # a setting
+    return old | {key: _changed(old.get(key), value) for key, value in new.items()}
+
+
 def lookup(part: str, spec: dict[str, Any], table: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """The class that ``spec["name"]`` registers and the remaining settings."""
     settings = dict(spec)
     name = settings.pop("name", None)
     if name not in table:
-        raise ConfigError(f"{part}: no {part} named {name!r} is registered; {nearest(name, table)}")
+        raise ConfigError(
+            f"{part}: no {part} named {name!r} is registered (one of your own: import the package that registers it "
+            f"first); {nearest(name, table)}"
+        )
     return table[name], settings
 
 

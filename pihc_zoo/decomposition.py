@@ -12,13 +12,15 @@ doi:10.1002/(SICI)1097-0207(19970228)40:4<727::AID-NME86>3.0.CO;2-N.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
 from .grid import Grid
 from .operators.windows import Windows
+from .registration import registrar
 
 
 def smooth_step(x: np.ndarray) -> np.ndarray:
@@ -162,3 +164,15 @@ DECOMPOSITIONS: dict[str, type[Decomposition]] = {
     "overlapping": Overlapping,
     "joint": Joint,
 }
+_Class = TypeVar("_Class", bound=type[Decomposition])
+
+
+def register_decomposition(name: str) -> Callable[[_Class], _Class]:
+    """``@pz.register_decomposition("my-decomposition")``: a decorator that makes a decomposition known by its name.
+
+    Configurations and model folders may use it then. Entering the same class again, reloaded, is no clash.
+
+    Raises:
+        ValueError: an unusable name or class, or a name that another class has.
+    """
+    return registrar("decomposition", DECOMPOSITIONS, name, Decomposition, ("counts",))

@@ -9,15 +9,18 @@ dealiased.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.polynomial import legendre
 
 from .config import ConfigError, build, lookup
 from .operators.finite_difference import fornberg_weights, stencil_matrix
+from .registration import registrar
+from .text import nearest
 
 INPUT_STENCIL = 6  # width of the interpolation of initial conditions
 _ZOOMED_NODES = 1.5  # nodes of a space axis for a shorter duration, over those for the whole one
@@ -415,6 +418,18 @@ AXES: dict[str, type[Axis]] = {
     "radau": RadauAxis,
     "fourier": FourierAxis,
 }
+_Class = TypeVar("_Class", bound=type[Axis])
+
+
+def register_axis(name: str) -> Callable[[_Class], _Class]:
+    """``@pz.register_axis("my-axis")``: a decorator that makes a kind of axis known by its name.
+
+    Configurations and model folders may use it then. Entering the same class again, reloaded, is no clash.
+
+    Raises:
+        ValueError: an unusable name or class, or a name that another class has.
+    """
+    return registrar("axis", AXES, name, Axis)
 
 
 @dataclass(frozen=True)
@@ -431,6 +446,9 @@ class Grid:
         Raises:
             ConfigError: unknown names or settings, or more nodes than fit; none has been made then.
         """
+        for key in spec:
+            if key not in ("time", "space"):
+                raise ConfigError(f"grid: unknown setting {key!r}; {nearest(key, ('time', 'space'))}")
         axes, total = {}, 1
         for name, own in {"t": spec["time"], **spec["space"]}.items():
             axis_class, settings = lookup("grid", own, AXES)

@@ -82,17 +82,24 @@ def check_request(
         raise ValueError("u0 has no trajectories; expected at least one")
     asked = by_axis(input_x, "input_x", problem)
     input_points = check_field(problem, values, asked, np.shape(u0))
-    outputs = by_axis(x, "x", problem)
-    points = {name: input_points[name] if axis.is_periodic else axis.nodes for name, axis in axes.items()}
-    has_own_points = False
-    for name in outputs:
-        own = check_positions(outputs[name], name if isinstance(x, dict) else "x", axes[name])
-        has_own_points = has_own_points or not np.array_equal(own, points[name])
-        points[name] = own
+    points = check_outputs(problem, x, input_points)
     has_own_times = times is not None and not np.array_equal(times, problem.output_times)
     times = check_times(problem, times)
     c = check_parameters(problem, parameter_inputs, parameters, len(values))
+    default = check_outputs(problem, None, input_points)
+    has_own_points = any(not np.array_equal(points[name], default[name]) for name in axes)
     return Request(values, input_points, points, times, c, has_own_times, has_own_points)
+
+
+def check_outputs(problem: Problem, x: Any, input_points: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Output positions by axis name, see `check_request`; where ``x`` has none, u0's or the problem's own."""
+    outputs, points = by_axis(x, "x", problem), {}
+    for name, axis in problem.output_space.items():
+        if name in outputs:
+            points[name] = check_positions(outputs[name], name if isinstance(x, dict) else "x", axis)
+        else:
+            points[name] = input_points[name] if axis.is_periodic else axis.nodes
+    return points
 
 
 def real_array(value: Any, name: str) -> np.ndarray:

@@ -7,8 +7,9 @@ to P and keeps rows finite at early times on graded time axes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from .operators.linearised import Inverse, LinearisedOperator
 from .operators.periodic import Projection, SpectralInverse
 from .operators.tables import linearised_operator
 from .operators.windows import Windows
+from .registration import registrar
 
 
 @dataclass
@@ -149,3 +151,15 @@ RESIDUAL_MAPS: dict[str, type[ResidualMap]] = {
     "quadrature_weights": QuadratureWeights,
     "inverse_linearised": InverseLinearised,
 }
+_Class = TypeVar("_Class", bound=type[ResidualMap])
+
+
+def register_residual_map(name: str) -> Callable[[_Class], _Class]:
+    """``@pz.register_residual_map("my-residual-map")``: a decorator that makes a residual map known by its name.
+
+    Configurations and model folders may use it then. Entering the same class again, reloaded, is no clash.
+
+    Raises:
+        ValueError: an unusable name or class, or a name that another class has.
+    """
+    return registrar("residual map", RESIDUAL_MAPS, name, ResidualMap, ("operator", "linearised"))

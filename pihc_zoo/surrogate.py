@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
+import os
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -21,19 +23,27 @@ from .decomposition import DECOMPOSITIONS, Decomposition
 from .estimate import Readout, error_estimator
 from .grid import Axis, Grid
 from .inference import Inference
-from .inputs import check_field, check_parameters, check_request, check_values, parameter_range
+from .inputs import (
+    by_axis,
+    check_field,
+    check_outputs,
+    check_parameters,
+    check_request,
+    check_times,
+    check_values,
+    parameter_range,
+)
 from .networks import NETWORKS
 from .operators.constants import constants
 from .operators.derivatives import FeatureOperator, along
 from .operators.tables import feature_operator, linearised_operator
 from .polish import Polish
 from .prediction import Prediction, Trust
-from .problems import PROBLEMS, Problem
+from .problems import Problem, problem_of
 from .residual_map import RESIDUAL_MAPS
 from .solvers.implicit import refuse_transforms
 from .solvers.levenberg_marquardt import LevenbergMarquardt
 from .status import Status, is_converged
-from .text import nearest
 
 _CPU_CHUNK = 16  # trajectories per pass on a CPU: the working set stays in cache
 
@@ -88,8 +98,8 @@ class Surrogate(nn.Module):
         constraint: the expert solves.
         config: as `config` describes it; stored with the weights.
 
-    Calling it, ``model(u0, parameters)``, is an ordinary differentiable call; `predict` checks its
-    input, takes numpy or torch, evaluates where asked and reports what to trust.
+    Calling it, ``model(u0, parameters, times=…, x=…)``, is an ordinary differentiable call; `predict` takes
+    numpy or torch and reports what to trust.
     """
 
     def __init__(self, network: nn.Module, constraint: HardConstraint, config: dict[str, Any]):
@@ -114,7 +124,7 @@ class Surrogate(nn.Module):
     # ------------------------------------------------------------------ construction
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], check_network: Callable[[nn.Module], None] | None = None) -> Surrogate:
+    def from_config(cls, config: dict[str, Any], check_network: Callable[[nn.Module], None] | None = None) -> Self:
         """Builds an untrained surrogate.
 
         Args:
@@ -125,12 +135,7 @@ class Surrogate(nn.Module):
             ConfigError: unknown names or settings.
         """
         config = copy.deepcopy(configuration.check_keys(config))
-        problem_class, settings = configuration.lookup("problem", config["problem"], PROBLEMS)
-        inputs = tuple(settings.pop("inputs", ()))
-        problem = configuration.build("problem", problem_class, settings)
-        for key in inputs:
-            if key not in problem.parameters:
-                raise configuration.ConfigError(f"problem: no parameter {key!r}; {nearest(key, problem.parameters)}")
+        problem, inputs = problem_of(config["problem"])
         grid = Grid.from_spec(config["grid"])
         operator = feature_operator(problem, grid)
         linearised = linearised_operator(problem, operator)
@@ -162,6 +167,41 @@ class Surrogate(nn.Module):
         constraint = HardConstraint(operator, ansatz, residual_map, decomposition, solver, **extra)
         return cls(network, constraint, config)
 
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | os.PathLike,
+        *,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        subfolder: str | None = None,
+        device: str | torch.device = "cpu",
+        dtype: str | torch.dtype | None = None,
+        verify: bool = False,
+    ) -> Self:
+        """Loads a surrogate by name, folder or Hub id: `pihc_zoo.from_pretrained` with the torch backend.
+
+        Args and errors are those of `pihc_zoo.from_pretrained`, its ``backend`` left out.
+        """
+        from .zoo.hub import load
+
+        return load(
+            cls,
+            name_or_path,
+            device=device,
+            dtype=dtype,
+            verify=verify,
+            revision=revision,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+            force_download=force_download,
+            subfolder=subfolder,
+        )
+
     # ------------------------------------------------------------------ the differentiable call
 
     @property
@@ -179,7 +219,7 @@ class Surrogate(nn.Module):
         """Parameters that the network was trained over."""
         return self.constraint.ansatz.parameter_inputs
 
-    def with_network_dtype(self, dtype: torch.dtype) -> Surrogate:
+    def with_network_dtype(self, dtype: torch.dtype) -> Self:
         """The model with its network in ``dtype`` (float32 or float64); solves stay in float64."""
         if dtype not in (torch.float32, torch.float64):
             raise ValueError(
@@ -188,27 +228,27 @@ class Surrogate(nn.Module):
         self.network.to(dtype)
         return self
 
-    def float(self) -> Surrogate:
+    def float(self) -> Self:
         """`with_network_dtype` of torch.float32."""
         return self.with_network_dtype(torch.float32)
 
-    def double(self) -> Surrogate:
+    def double(self) -> Self:
         """`with_network_dtype` of torch.float64."""
         return self.with_network_dtype(torch.float64)
 
-    def half(self) -> Surrogate:
+    def half(self) -> Self:
         """Refused: see `with_network_dtype`."""
         return self.with_network_dtype(torch.float16)
 
-    def bfloat16(self) -> Surrogate:
+    def bfloat16(self) -> Self:
         """Refused: see `with_network_dtype`."""
         return self.with_network_dtype(torch.bfloat16)
 
-    def type(self, dst_type: torch.dtype) -> Surrogate:
+    def type(self, dst_type: torch.dtype) -> Self:
         """`with_network_dtype`."""
         return self.with_network_dtype(dst_type)
 
-    def to(self, *arguments: Any, **options: Any) -> Surrogate:
+    def to(self, *arguments: Any, **options: Any) -> Self:
         """As `torch.nn.Module.to`; a dtype is that of the network, see `with_network_dtype`."""
         device, dtype, is_non_blocking, _ = torch._C._nn._parse_to(*arguments, **options)
         if dtype is not None:
@@ -301,22 +341,28 @@ class Surrogate(nn.Module):
         c = self.problem.as_tensors(parameters or {})
         return {key: value.to(self.device) for key, value in c.items()}
 
-    def forward(self, u0: Tensor, parameters: dict[str, Any] | None = None) -> Tensor:
-        """u on the problem's output grid, differentiable in u0, the parameters and the weights, to any order.
+    def forward(
+        self, u0: Tensor, parameters: dict[str, Any] | None = None, *, times: Any = None, x: Any = None
+    ) -> Tensor:
+        """u at any times and points, differentiable in u0, the parameters and the weights, to any order.
 
-        Warns where solves did not converge: there values are not the equation's, and gradients lack the
-        coefficients' part. `predict` says where.
+        The values of `predict` with ``polish=False``. Warns where solves did not converge: there values are not
+        the equation's, and gradients lack the coefficients' part. `predict` says where.
 
         Args:
             u0: (batch, *space) at the native grid's points.
             parameters: symbol → number or (batch,) tensor; defaults where left out.
+            times: (m,) output times in any order, an array or a tensor, see `predict`; default the problem's own.
+            x: output positions, an array or a tensor or, with several axes, a dict of them by axis; default the
+                problem's native grid, on periodic axes u0's own.
 
         Returns:
-            (batch, time, *space), float64.
+            (batch, time, *space), float64; at t = 0 the initial condition.
 
         Raises:
-            ValueError: wrong shapes, complex values, unknown parameters or values outside their range;
-                forward-mode derivatives and torch.func transforms.
+            ValueError: wrong shapes, complex values, unknown parameters or values outside their range, times or
+                positions outside theirs or with a gradient of their own; forward-mode derivatives and torch.func
+                transforms.
         """
         axes = self.problem.output_space
         if not isinstance(u0, Tensor):
@@ -330,10 +376,30 @@ class Surrogate(nn.Module):
             )
             raise ValueError(f"u0 must have the shape (batch, {expected}), got {tuple(u0.shape)}{one}")
         refuse_transforms(u0, *(parameters.values() if isinstance(parameters, dict) else ()))
+        for name, value in {"times": times, **by_axis(x, "x", self.problem)}.items():
+            if isinstance(value, Tensor) and value.requires_grad:
+                raise ValueError(f"model(u0) has no gradient in {name}; pass {name}.detach()")
         points = check_field(self.problem, u0, {})
-        times, c = np.asarray(self.problem.output_times), self._in_range(parameters, len(u0))
-        u = self.solution(self.at_nodes(u0, points), c, times[times > 0], points)
-        return torch.cat([u0.double()[:, None], u], dim=1) if times[0] == 0 else u
+        outputs, times = check_outputs(self.problem, x, points), check_times(self.problem, times)
+        c = self._in_range(parameters, len(u0))
+        return self._at(u0.double(), c, times, points, outputs)
+
+    def _at(
+        self, u0: Tensor, c: dict[str, Tensor], times: np.ndarray, points: dict[str, Any], outputs: dict[str, Any]
+    ) -> Tensor:
+        """u0 (batch, *points) ↦ (batch, time, *outputs) at ``times`` in any order."""
+        order = np.argsort(times, kind="stable")
+        ordered = times[order]
+        parts, later = [], ordered[ordered > 0]
+        if len(later) < len(times):
+            start = u0
+            if any(not np.array_equal(outputs[name], points[name]) for name in points):
+                start = self.resampled(u0, points, outputs)
+            parts.append(start[:, None].expand(-1, len(times) - len(later), *start.shape[1:]))
+        if len(later):
+            parts.append(self.solution(self.at_nodes(u0, points), c, later, outputs))
+        u = torch.cat(parts, dim=1)
+        return u if np.array_equal(ordered, times) else u[:, np.argsort(order)]
 
     def _in_range(self, parameters: dict[str, Any] | None, batch: int) -> dict[str, Tensor]:
         """`tensors` of checked parameters, rounded into their range; gradients pass as if they were not."""
@@ -381,7 +447,7 @@ class Surrogate(nn.Module):
 
     # ------------------------------------------------------------------ saving
 
-    def save_pretrained(self, folder, max_shard_size: int | None = None):
+    def save_pretrained(self, folder: str | os.PathLike, max_shard_size: int | None = None) -> Path:
         """Writes configuration, weights and a card; returns the folder. See `zoo.exporting`."""
         from .zoo.exporting import save_pretrained
 
@@ -503,5 +569,5 @@ def _warn_of_failures(status: Tensor) -> None:
             f"{len(failed)} of {len(status)} solves did not converge ({Status(failed[0]).message}); predict says "
             "which trajectories they belong to and leaves them out",
             RuntimeWarning,
-            stacklevel=6,
+            stacklevel=7,
         )

@@ -275,7 +275,7 @@ def test_evaluate_uses_the_families_that_metrics_record(run, folder, monkeypatch
     spec = {"name": "constants", "low": 0.1, "high": 0.2}
     (folder / "metrics.json").write_text(json.dumps({"families": {"constants": spec}}))
     seen = []
-    monkeypatch.setattr(evaluation, "evaluate", lambda model, families, *rest: seen.append(families))
+    monkeypatch.setattr(evaluation, "evaluate", lambda model, families, *rest, **own: seen.append(families) or {})
     monkeypatch.setattr("pihc_zoo.cli.evaluate.print_report", lambda report: None)
     run("evaluate", folder)
     assert seen == [{"constants": evaluation.FAMILIES["constants"](0.1, 0.2)}]

@@ -42,6 +42,11 @@ def test_listing_models_needs_no_torch():
     assert "torch" not in loaded("import pihc_zoo as pz; assert pz.list_models() == sorted(pz.list_models())")
 
 
+def test_drawing_initial_conditions_needs_no_torch():
+    assert "torch" not in loaded("import pihc_zoo as pz; pz.sample('diffusion-sorption.general', 2)")
+    assert "torch" not in loaded("import pihc_zoo as pz; pz.list_problems(), pz.register_problem, pz.register_family")
+
+
 def test_importing_takes_no_time():
     """Less than 0.3 s beyond a bare interpreter; the best of three, measured inside."""
     code = "import time; t = time.perf_counter(); import pihc_zoo; print(time.perf_counter() - t)"
@@ -52,7 +57,7 @@ def test_every_public_name_resolves():
     for name in pihc_zoo.__all__:
         assert getattr(pihc_zoo, name) is not None
         assert name in dir(pihc_zoo)
-    assert len(pihc_zoo.__all__) <= 20 and len(set(pihc_zoo.__all__)) == len(pihc_zoo.__all__)
+    assert len(pihc_zoo.__all__) <= 26 and len(set(pihc_zoo.__all__)) == len(pihc_zoo.__all__)
 
 
 def test_unknown_names_are_attribute_errors():

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import torch
 
+from pihc_zoo.cli.arguments import add_imports
 from pihc_zoo.plotting.training import plot_training
+from pihc_zoo.registration import import_packages
 from pihc_zoo.zoo.storage import save_folder
 
 from . import recipe as recipes
@@ -37,10 +39,12 @@ def _parser() -> argparse.ArgumentParser:
         "--references", type=integer(0), default=16, help="references to validate against (default 16; 0: none)"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_imports(parser)
     return parser
 
 
 def _run(options: argparse.Namespace) -> None:
+    import_packages(options.imports)
     if options.threads:
         torch.set_num_threads(options.threads)
     recipe = recipes.load(options.recipe, dict(_override(text) for text in options.set))

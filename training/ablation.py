@@ -1,7 +1,6 @@
 """PI-SC, PI-HC and PI-HC-MoE: settings of one pipeline, trained for the same time each.
 
-A recipe may name its own in a table ``[ablations]``: name → overrides, dotted or nested; a part with
-its ``name`` is replaced, settings without one are changed.
+A recipe may name its own in a table ``[ablations]``: name → overrides, see `pihc_zoo.config.overridden`.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 def settings(recipe: recipes.Recipe, model) -> dict[str, dict[str, Any]]:
     """The recipe's own ablations, or those that suit its kind: of roll-outs, or of one solve."""
     if recipe.ablations:
-        return {name: _dotted(overrides) for name, overrides in recipe.ablations.items()}
+        return recipe.ablations
     if model.num_windows == 1:
         return ABLATIONS
     whole: dict[str, Any] = {"decomposition": {"name": "joint", "counts": {}}}
@@ -62,14 +61,6 @@ def settings(recipe: recipes.Recipe, model) -> dict[str, dict[str, Any]]:
         "PI-HC": whole,
         "PI-HC-MoE": {"decomposition": {"name": "joint", "counts": quarters}},
     }
-
-
-def _dotted(overrides: dict[str, Any]) -> dict[str, Any]:
-    flat = {}
-    for key, value in overrides.items():
-        is_change = isinstance(value, dict) and "name" not in value and "." not in key
-        flat |= {f"{key}.{inner}": own for inner, own in value.items()} if is_change else {key: value}
-    return flat
 
 
 def ablation(

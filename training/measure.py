@@ -20,11 +20,13 @@ import numpy as np
 import torch
 
 from pihc_zoo import evaluation
+from pihc_zoo.cli.arguments import add_imports
 from pihc_zoo.decomposition import Decomposition, Disjoint, Joint, Overlapping
 from pihc_zoo.evaluation.ingredients import row_of
 from pihc_zoo.files import save_npz, write_text
 from pihc_zoo.learning.checkpoint import open_folder
 from pihc_zoo.reference import is_periodic
+from pihc_zoo.registration import import_packages
 from pihc_zoo.surrogate import Surrogate
 from pihc_zoo.zoo.card import PLOT_FILE
 from pihc_zoo.zoo.folder import EXAMPLE_FILE, METRICS_FILE, read_metrics, record
@@ -280,10 +282,12 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         help="periodic axes: points per axis (default: native, two and four times it)",
     )
+    add_imports(parser)
     return parser
 
 
 def _run(options: argparse.Namespace) -> None:
+    import_packages(options.imports)
     torch.set_num_threads(1)
     name, target = options.recipe, options.to and Path(options.to)
     if options.to == SHIPPED:

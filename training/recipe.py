@@ -80,7 +80,7 @@ class Recipe:
 
 
 def load(name: str, overrides: dict[str, Any] | None = None) -> Recipe:
-    """Reads ``recipes/<name>.toml`` (or a path), with dotted overrides such as training.steps.
+    """Reads ``recipes/<name>.toml`` (or a path), with overrides such as training.steps; see `config.overridden`.
 
     Raises:
         ValueError: no such recipe, unknown or missing keys, settings of the wrong kind.
@@ -93,14 +93,7 @@ def load(name: str, overrides: dict[str, Any] | None = None) -> Recipe:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path.name} is not valid TOML: {error}") from None
-    for key, value in (overrides or {}).items():
-        *parents, last = key.split(".")
-        target = data
-        for parent in parents:
-            target = target.setdefault(parent, {})
-            if not isinstance(target, dict):
-                raise ValueError(f"cannot set {key!r}: {parent!r} is not a table of the recipe")
-        target[last] = value
+    data = configuration.overridden(data, overrides or {})
     for key in data:
         if key not in (*_OWN, *configuration.PARTS):
             raise ValueError(

@@ -18,6 +18,18 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
 
 
+def add_imports(parser: argparse.ArgumentParser) -> None:
+    """--import, for `registration.import_packages`."""
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import a module that registers problems, networks, … of your own; may be repeated",
+    )
+
+
 def load_model(options: argparse.Namespace) -> Any:
     """The model that the options name."""
     from ..zoo.hub import from_pretrained

@@ -19,7 +19,9 @@ from types import ModuleType
 from typing import Any
 
 from .. import __version__
+from ..registration import import_packages
 from ..text import nearest, one_line
+from .arguments import add_imports
 from .printing import warn
 
 COMMANDS = {  # the name of the module: help
@@ -114,6 +116,7 @@ def _run(arguments: list[str]) -> int:
         command = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
         if name == chosen:
             _module(name).add_arguments(command)
+            add_imports(command)
     try:
         options = parser.parse_args(arguments)
     except SystemExit as stop:  # --help and --version
@@ -121,6 +124,7 @@ def _run(arguments: list[str]) -> int:
     if options.command is None:
         parser.print_help()
         return 0
+    import_packages(options.imports)
     return _module(options.command).run(options) or 0
 
 

@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=seed, default=0, help="which initial conditions")
     parser.add_argument("--family", action="append", metavar="NAME", help="only this test family; may be repeated")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--quick", action="store_true", help="fewer trajectories and repeats")
     add_device(parser)
 
@@ -32,17 +33,15 @@ def run(options: argparse.Namespace) -> int:
     problem = model.problem
     shape = (len(problem.output_times), *(len(axis.nodes) for axis in problem.output_space.values()))
     check_count(options.count, shape, "--count")
-    from ..evaluation import evaluate, family_of
     from ..zoo.folder import record
-    from ..zoo.registry import model_info
+    from ..zoo.testing import evaluate
 
-    recorded = model_info(options.model).get("metrics", {}).get("families", {})
-    families = {n: family_of(n, model, recorded.get(n)) for n in options.family or recorded} or None
-    report = evaluate(model, families, options.count, options.seed, options.quick)
+    report = evaluate(model, options.family, options.count, options.seed, quick=options.quick, quiet=options.quiet)
     print_report(report)
-    backends = _measure_backends(options.model, model, families, options)
-    if backends:
-        report["backends"] = backends
+    if "backends" in report:
+        _print_backends(report["backends"])
+    else:
+        print("\nNo model.onnx beside the weights: pihc export MODEL --to DIR --onnx makes one, evaluate DIR then")
     if options.json is not None:
         write_text(options.json, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
         record(options.json.parent, options.json.name)
@@ -50,27 +49,14 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _measure_backends(name: str, model: Any, families: Any, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Both backends side by side, where the model's folder holds a graph."""
-    from .. import evaluation
-    from ..zoo.folder import ONNX_FILE
-    from ..zoo.hub import find_folder, from_pretrained
-
-    folder, _ = find_folder(name)
-    if not (folder / ONNX_FILE).is_file():
-        print("\nNo model.onnx beside the weights: pihc export MODEL --to DIR --onnx makes one, evaluate DIR then")
-        return []
-    family = next(iter((families or evaluation.default_families(model)).values()))
-    references = evaluation.reference_set(model.problem, family, model.parameter_inputs, 16, options.seed)
-    models = {"torch": model, "onnxruntime": from_pretrained(str(folder), backend="onnx")}
-    measured = evaluation.compare_backends(models, references)
+def _print_backends(measured: list[dict[str, Any]]) -> None:
+    """Prints what `evaluation.compare_backends` returns."""
     print("\nBackends")
     rows = [["backend", "batch", "ms per trajectory", "difference", "time / torch's"]]
     for r in measured:
         ratio = "rejected: answers differ" if r["ratio"] is None else f"{r['ratio']:.2f}"
         rows.append([r["backend"], str(r["batch"]), spread(r), f"{r['difference']:.0e}", ratio])
     print(table(rows))
-    return measured
 
 
 def print_report(report: dict[str, Any]) -> None:

@@ -32,13 +32,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _description(info: dict[str, Any]) -> list[str]:
-    from ..config import build, lookup
-    from ..problems import PROBLEMS
+    from ..problems import problem_of
 
     config = info["config"]
-    cls, settings = lookup("problem", config["problem"], PROBLEMS)
-    inputs = settings.pop("inputs", ())
-    problem = build("problem", cls, settings)
+    problem, inputs = problem_of(config["problem"])
     lines = [f"{info['name']}: {problem.title}", "", f"equation    {plain_equation(problem.equation)}"]
     units = {key: unit_of(unit) for key, unit in problem.units.items()}
     spans = []

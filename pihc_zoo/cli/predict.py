@@ -26,8 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", nargs="?", type=Path, metavar="INPUT", help="NPZ or HDF5 file with u0")
     source = parser.add_argument_group("instead of INPUT")
     source.add_argument("--constant", type=number, metavar="U0", help="one constant initial condition")
-    source.add_argument("--sample", type=positive, metavar="N", help="N random initial conditions")
-    source.add_argument("--family", help="family of --sample (default random_sines)")
+    source.add_argument(
+        "--sample", type=positive, metavar="N", help="N random initial conditions, and parameters that are inputs"
+    )
+    source.add_argument("--family", help="family of --sample (default the first that the model was tested on)")
     source.add_argument("--seed", type=seed, help="seed of --sample (default 0)")
     parser.add_argument("--output", type=Path, required=True, metavar="NPZ", help="file to write")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="figure to write (.png, .pdf or .svg)")
@@ -56,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="NAME=VALUE", help="physical parameter, e.g. D=3e-4"
     )
     parser.add_argument("--experts", type=expert_counts, metavar="K", help="number of experts, or by axis: x=2,y=2")
-    parser.add_argument("--decomposition", choices=("joint", "overlapping", "disjoint"), help="how experts share")
+    parser.add_argument(
+        "--decomposition", metavar="NAME", help="how experts share: joint, overlapping, disjoint or one of your own"
+    )
     parser.add_argument("--max-steps", type=positive, metavar="N", help="steps of the solver at most")
     parser.add_argument(
         "--on-failure",
@@ -103,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
     if options.save_diagnostics:
         _check_diagnostics(options.save_diagnostics, model.problem)
     if options.input is None:
-        u0, arguments = _made_input(options, model), {"parameters": {}}
+        u0, arguments = _made_input(options, model)
     else:
         u0, arguments = _arguments(options.input, arrays, model.problem)
     arguments["parameters"] |= overrides
@@ -177,19 +181,19 @@ def _extent(u0: Any, arguments: dict[str, Any], problem: Any) -> tuple[int, tupl
     return batch, (len(arguments.get("times", problem.output_times)), *sizes)
 
 
-def _made_input(options: argparse.Namespace, model: Any) -> Any:
-    """u0 of --constant or --sample on the native grid."""
+def _made_input(options: argparse.Namespace, model: Any) -> tuple[Any, dict[str, Any]]:
+    """u0 of --constant or --sample on the native grid, and the arguments of ``predict`` drawn with it."""
     import numpy as np
 
     positions = {name: axis.nodes for name, axis in model.problem.output_space.items()}
     num_times = len(model.problem.output_times if options.times is None else options.times)
     check_count(options.sample or 1, (num_times, *map(len, positions.values())), "--sample")
     if options.constant is not None:
-        return np.full((1, *map(len, positions.values())), options.constant)
-    from ..evaluation import default_families, family_of
+        return np.full((1, *map(len, positions.values())), options.constant), {"parameters": {}}
+    from ..zoo.testing import sample
 
-    family = family_of(options.family, model) if options.family else next(iter(default_families(model).values()))
-    return family.sample(options.sample, list(positions.values()), np.random.default_rng(options.seed or 0))
+    u0, parameters = sample(model, options.sample, options.family, options.seed or 0)
+    return u0, {"parameters": parameters}
 
 
 def _check_diagnostics(names: list[str], problem: Any) -> None:
@@ -203,12 +207,16 @@ def _check_diagnostics(names: list[str], problem: Any) -> None:
 def _experts(options: argparse.Namespace, model: Any) -> Any:
     if options.backend == "onnx":
         raise ValueError("an ONNX model has its decomposition built in; leave --experts out or use --backend torch")
+    from ..config import build, lookup
     from ..decomposition import DECOMPOSITIONS
 
     default = model.constraint.decomposition
     counts = dict(default.counts) if options.experts is None else options.experts
     counts = counts if isinstance(counts, dict) else {model.problem.default_axis: counts}
-    return type(default)(counts) if options.decomposition is None else DECOMPOSITIONS[options.decomposition](counts)
+    if options.decomposition is None:
+        return type(default)(counts)
+    cls, settings = lookup("decomposition", {"name": options.decomposition, "counts": counts}, DECOMPOSITIONS)
+    return build("decomposition", cls, settings)
 
 
 def print_prediction(prediction: Any, seconds: float) -> None:

@@ -6,15 +6,14 @@ on the problem's native output grid and back in host memory.
 """
 
 from ..families import FAMILIES
+from ..sampling import default_families, family_of
 from .classical import benchmark, cheapest, compare, compare_backends
 from .clocks import environment, one_thread, peak_memory, timing, timings
 from .ingredients import accuracy, default_batch, ladder, unsolved, untrained
 from .parameters import by_parameter
 from .references import (
     ReferenceSet,
-    default_families,
     end_error,
-    family_of,
     fine_reference_set,
     reference_set,
     relative_at,

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..config import build, describe, lookup
-from ..families import FAMILIES, Family, out_of_family
-from ..families import sample_parameters as _sample_parameters
+from ..families import Family
 from ..files import atomic_path, save_npz
 from ..prediction import to_numpy
 from ..progress import progress
 from ..reference import TRUTH_NODES, is_periodic, truth_solver
+from ..sampling import draw
 
 _TRUTH_BATCH = 8  # trajectories a pass of a batched truth solver
 LEAST_SCALE = 1e-2  # of a trajectory's root mean square: what has decayed below is not divided by
@@ -135,7 +134,7 @@ def reference_set(
         fixed: values of some of the parameters ``inputs``, in place of drawn ones.
         quiet: show no progress.
     """
-    u0, parameters = _draw(problem, family, inputs, count, seed, num_points)
+    u0, parameters = draw(problem, family, inputs, count, seed, num_points)
     parameters |= {key: np.full(count, float(value)) for key, value in (fixed or {}).items()}
     drawn, stored = _named(u0, parameters), _read_cache(cache)
     if _holds(stored, u0, parameters):
@@ -165,16 +164,22 @@ def reference_set(
 
 
 def fine_reference_set(
-    problem, family: Family, inputs: Iterable[str], count: int, seed: int, cache: Path | None = None
+    problem,
+    family: Family,
+    inputs: Iterable[str],
+    count: int,
+    seed: int,
+    cache: Path | None = None,
+    quiet: bool = False,
 ) -> ReferenceSet:
     """`reference_set` on as many points per periodic axis as the truth has, to be resampled from."""
     native = max(len(axis.nodes) for axis in problem.output_space.values())
     stored = _read_cache(cache)
     points = stored["u0"].shape[-1] if "u0" in stored else max(TRUTH_NODES, native)
-    u0, parameters = _draw(problem, family, inputs, count, seed, points)
+    u0, parameters = draw(problem, family, inputs, count, seed, points)
     if not _holds(stored, u0, parameters):
         points = max(points, *truth_solver(problem).resolution(u0, parameters))
-    return reference_set(problem, family, inputs, count, seed, cache, num_points=points)
+    return reference_set(problem, family, inputs, count, seed, cache, num_points=points, quiet=quiet)
 
 
 def _holds(stored: dict[str, np.ndarray], u0: np.ndarray, parameters: dict[str, np.ndarray]) -> bool:
@@ -187,17 +192,6 @@ def _named(u0: np.ndarray, parameters: dict[str, np.ndarray]) -> dict[str, np.nd
     return {"u0": u0, **{f"parameter_{key}": value for key, value in parameters.items()}}
 
 
-def _draw(
-    problem, family: Family, inputs: Iterable[str], count: int, seed: int, num_points: int | None
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Initial conditions, and parameters ``inputs``; the same fields whatever the number of points."""
-    rng = np.random.default_rng([seed, 2**31])
-    axes = list(problem.output_space.values())
-    axes = axes if num_points is None else [axis.sized(num_points) for axis in axes]
-    u0 = family.sample(count, [axis.nodes for axis in axes], rng)
-    return u0, _sample_parameters(problem, tuple(inputs), count, rng)
-
-
 def _read_cache(cache: Path | None) -> dict[str, np.ndarray]:
     if cache is None or not cache.exists():
         return {}
@@ -206,30 +200,3 @@ def _read_cache(cache: Path | None) -> dict[str, np.ndarray]:
             return {key: file[key] for key in file.files}
     except Exception:  # a damaged cache is made again
         return {}
-
-
-def default_families(model) -> dict[str, Family]:
-    """Families that fill the range of values for which a model was trained; periodic ones as they are."""
-    space = model.problem.output_space
-    if is_periodic(model.problem):
-        names = ("periodic_gaussian_process", "random_waves")
-        return {name: FAMILIES[name]() for name in names if len(space) in FAMILIES[name].num_axes}
-    low, high = model.config["trust"].get("state_range", model.problem.state_range)
-    margin = (high - low) / 60
-    inside = {"low": low + margin, "high": high - margin}
-    families = [FAMILIES[name](**inside) for name in ("random_sines", "gaussian_process", "constants")]
-    return {describe(family, FAMILIES)["name"]: family for family in families}
-
-
-def family_of(name: str, model, settings: dict[str, Any] | None = None) -> Family:
-    """The family ``name`` with its recorded settings, or inside the model's range of values.
-
-    Raises:
-        ValueError: no such family.
-    """
-    cls, recorded = lookup("family", {"name": name, **(settings or {})}, FAMILIES)
-    family = build("family", cls, recorded)
-    if settings or name in out_of_family(model.problem.output_space) or "low" not in {f.name for f in fields(cls)}:
-        return family
-    default = next(iter(default_families(model).values()))
-    return replace(family, low=default.low, high=default.high) if hasattr(default, "low") else family

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from ..config import describe
 from ..families import FAMILIES, Family
 from ..prediction import to_numpy
+from ..progress import progress
 from ..reference import is_periodic
+from ..sampling import default_families
 from .classical import benchmark, compare
 from .clocks import environment, peak_memory
 from .ingredients import default_batch, ladder, summary
 from .parameters import by_parameter
 from .references import (
     ReferenceSet,
-    default_families,
     end_error,
     fine_reference_set,
     reference_set,
@@ -46,6 +47,7 @@ def evaluate(
     cache: Path | None = None,
     fixed_parameters: dict[str, dict[str, float]] | None = None,
     sizes: Iterable[int] | None = None,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Everything that metrics.json and a model card hold.
 
@@ -58,6 +60,7 @@ def evaluate(
         cache: folder for the converged solutions.
         fixed_parameters: further sets of models with inputs, see `by_parameter`.
         sizes: points per axis of `roll_out`.
+        quiet: show no progress.
 
     Returns:
         model, problem, count, seed, hardware, environment, families (how to draw them again), results
@@ -74,10 +77,10 @@ def evaluate(
         path = None if cache is None else Path(cache) / f"{name}.npz"
         if is_periodic(problem) and fine is None and not quick:
             path = path and path.with_name(f"{name}-fine.npz")
-            fine = fine_reference_set(problem, family, model.parameter_inputs, count, seed, cache=path)
+            fine = fine_reference_set(problem, family, model.parameter_inputs, count, seed, cache=path, quiet=quiet)
             sets[name] = fine.resampled(max(len(axis.nodes) for axis in problem.output_space.values()))
         else:
-            sets[name] = reference_set(problem, family, model.parameter_inputs, count, seed, path)
+            sets[name] = reference_set(problem, family, model.parameter_inputs, count, seed, path, quiet=quiet)
     (first_name, first), *_ = sets.items()
     batch, repeats = (16, 3) if quick else (default_batch(model), 7 if fine is None else 5)
     options: dict[str, Any] = {"batches": (1, 16), "experts": (None,)} if quick else {}
@@ -85,8 +88,7 @@ def evaluate(
         options["experts"] = (None, 2)
     rows = first.cycled(batch)
     place = environment(model.device)
-    compared = compare(model, first, batch, repeats)
-    report = {
+    report: dict[str, Any] = {
         "model": model.name,
         "problem": problem.name,
         "count": count,
@@ -94,19 +96,26 @@ def evaluate(
         "hardware": f"{place['device']}, {'one GPU' if place['is_cuda'] else 'one CPU thread'}",
         "environment": place,
         "families": {name: describe(family, FAMILIES) for name, family in families.items()},
-        "results": {name: _accuracy(model, references) for name, references in sets.items()},
-        "ladder": ladder(problem, first, model, batch, repeats),
-        "compare": compared,
-        "classical": compared[1:],
-        "experts": benchmark(model, first, repeats=repeats, **options),
         "threshold": model.config["trust"].get("threshold"),
-        "trust": {name: trust(model, references) for name, references in sets.items()},
-        "out_of_family": out_of_family(model, count, seed),
-        "peak_memory_mb": {"batch": batch, "value": peak_memory(lambda: rows.predict(model), model.device)},
+    }
+    stages: dict[str, Callable[[], Any]] = {
+        "compare": lambda: compare(model, first, batch, repeats),
+        "results": lambda: {name: _accuracy(model, references) for name, references in sets.items()},
+        "ladder": lambda: ladder(problem, first, model, batch, repeats),
+        "experts": lambda: benchmark(model, first, repeats=repeats, **options),
+        "trust": lambda: {name: trust(model, references) for name, references in sets.items()},
+        "out_of_family": lambda: out_of_family(model, count, seed),
+        "peak_memory_mb": lambda: {
+            "batch": batch,
+            "value": peak_memory(lambda: rows.predict(model), model.device),
+        },
     }
     if model.parameter_inputs and not quick:
         family = families[first_name]
-        report["by_parameter"] = by_parameter(model, first, family, fixed_parameters, seed, cache)
+        stages["by_parameter"] = lambda: by_parameter(model, first, family, fixed_parameters, seed, cache)
     if fine is not None:
-        report |= roll_out(model, fine, sizes, batch)
-    return report
+        stages["roll_out"] = lambda: roll_out(model, fine, sizes, batch)
+    for name in progress(stages, "measuring", total=len(stages), quiet=quiet, leave=False):
+        report[name] = stages[name]()
+    report["classical"] = report["compare"][1:]
+    return report | report.pop("roll_out", {})

@@ -5,8 +5,10 @@ The same draw evaluated on two grids is the same field.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+from ..registration import registrar
 from .base import Family, sample_parameters
 from .bounded import (
     BoundedFamily,
@@ -51,6 +53,7 @@ __all__ = [
     "SquareWaves",
     "WhiteNoise",
     "out_of_family",
+    "register_family",
     "sample_parameters",
 ]
 
@@ -71,6 +74,7 @@ FAMILIES: dict[str, type[Family]] = {
     "periodic_short_waves": PeriodicShortWaves,
     "periodic_strong_fields": PeriodicStrongFields,
 }
+_Class = TypeVar("_Class", bound=type[Family])
 OUT_OF_FAMILY = ("square_waves", "narrow_pulses", "white_noise", "short_waves", "high_plateaus")
 PERIODIC_OUT_OF_FAMILY = ("periodic_square_waves", "periodic_noise", "periodic_short_waves", "periodic_strong_fields")
 
@@ -80,3 +84,14 @@ def out_of_family(space: dict[str, Any]) -> tuple[str, ...]:
     is_periodic = all(axis.is_periodic for axis in space.values())
     names = PERIODIC_OUT_OF_FAMILY if is_periodic else OUT_OF_FAMILY
     return tuple(name for name in names if len(space) in FAMILIES[name].num_axes)
+
+
+def register_family(name: str) -> Callable[[_Class], _Class]:
+    """``@pz.register_family("my-family")``: a decorator that makes a family of initial conditions known by its name.
+
+    Configurations, recipes and commands may use it then. Entering the same class again, reloaded, is no clash.
+
+    Raises:
+        ValueError: an unusable name or class, or a name that another class has.
+    """
+    return registrar("family", FAMILIES, name, Family)

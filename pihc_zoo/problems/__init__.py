@@ -1,5 +1,13 @@
 """The table of problems: one line each."""
 
+from __future__ import annotations
+
+import fnmatch
+from typing import Any, TypeVar
+
+from .. import config as configuration
+from ..registration import register
+from ..text import nearest
 from .base import Derivative, Parameter, Problem, WallCondition
 from .burgers import Burgers
 from .diffusion_sorption import DiffusionSorption
@@ -7,4 +15,66 @@ from .navier_stokes import NavierStokes2D
 
 PROBLEMS: dict[str, type[Problem]] = {cls.name: cls for cls in (DiffusionSorption, NavierStokes2D, Burgers)}
 
-__all__ = ["PROBLEMS", "Derivative", "DiffusionSorption", "NavierStokes2D", "Parameter", "Problem", "WallCondition"]
+_Class = TypeVar("_Class", bound=type[Problem])
+_DECLARED = ("title", "equation", "units", "features", "parameters", "duration", "state_range", "output_space")
+_DECLARED += ("output_times",)
+
+__all__ = [
+    "PROBLEMS",
+    "Burgers",
+    "Derivative",
+    "DiffusionSorption",
+    "NavierStokes2D",
+    "Parameter",
+    "Problem",
+    "WallCondition",
+    "list_problems",
+    "problem_of",
+    "register_problem",
+]
+
+
+def list_problems(pattern: str = "*") -> dict[str, str]:
+    """Titles of the registered problems by name.
+
+    Args:
+        pattern: shell-style pattern on the name.
+    """
+    return {name: PROBLEMS[name].title for name in sorted(PROBLEMS) if fnmatch.fnmatch(name, pattern)}
+
+
+def register_problem(cls: _Class) -> _Class:
+    """Makes a problem of your own known by its ``name``: configurations, recipes and model folders may use it then.
+
+    A class decorator, ``@pz.register_problem``. How to write one: `Problem`, and
+    `pihc_zoo.problems.diffusion_sorption`. Entering the same class again, from a module that is reloaded, is no clash.
+
+    Raises:
+        ValueError: no `Problem`, a declaration that is missing, or a name that another problem has.
+    """
+    if not isinstance(cls, type) or not issubclass(cls, Problem):
+        raise ValueError(f"a problem must be a subclass of pihc_zoo.problems.Problem, got {cls!r}")
+    missing = [key for key in ("name", *_DECLARED) if not hasattr(cls, key)]
+    missing += [key for key in ("residual", "linearised") if getattr(cls, key) is getattr(Problem, key)]
+    if missing:
+        raise ValueError(f"the problem {cls.__qualname__} lacks {', '.join(missing)}; see pihc_zoo.problems.Problem")
+    unnamed = [key for key in ("u", "t", *cls.output_space) if key not in cls.units]
+    if unnamed:
+        raise ValueError(f"the problem {cls.__qualname__} gives no unit of {', '.join(unnamed)}; add them to units")
+    register("problem", PROBLEMS, cls.name, cls, Problem)
+    return cls
+
+
+def problem_of(spec: dict[str, Any]) -> tuple[Problem, tuple[str, ...]]:
+    """The problem that a configuration describes, and the parameters that its model takes as inputs.
+
+    Raises:
+        ConfigError: unknown names or settings.
+    """
+    cls, settings = configuration.lookup("problem", spec, PROBLEMS)
+    inputs = tuple(settings.pop("inputs", ()))
+    problem = configuration.build("problem", cls, settings)
+    for key in inputs:
+        if key not in problem.parameters:
+            raise configuration.ConfigError(f"problem: no parameter {key!r}; {nearest(key, problem.parameters)}")
+    return problem, inputs

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..config import build, lookup
 from ..inputs import LONGEST_ROLL_OUT
-from ..problems import PROBLEMS
+from ..problems import problem_of
 from ..text import NONE, number, percent, shown_unit
 from .card_rows import (
     ablation_verdict,
@@ -62,8 +61,7 @@ def render(
     """The card as text; see `card_text`."""
     from huggingface_hub import ModelCard, ModelCardData
 
-    problem_class, settings = lookup("problem", config["problem"], PROBLEMS)
-    problem = build("problem", problem_class, {key: value for key, value in settings.items() if key != "inputs"})
+    problem, _ = problem_of(config["problem"])
     data = ModelCardData(
         license="mit",
         library_name="pihc_zoo",

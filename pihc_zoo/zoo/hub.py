@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypedDict, TypeVar, Unpack, overload
 
 from .. import __version__
 from ..text import nearest
@@ -32,6 +32,13 @@ from .folder import (
 )
 from .registry import list_models, shipped_folder
 
+if TYPE_CHECKING:
+    import torch
+
+    from ..surrogate import Surrogate
+    from .onnx_backend import OnnxSurrogate
+
+_Model = TypeVar("_Model", bound="Surrogate")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SMALL = [METRICS_FILE, EXAMPLE_FILE]
 _FILES = {
@@ -45,6 +52,32 @@ class HubError(ValueError):
     """A model that cannot be found, reached or read: what, why, what to do."""
 
 
+class Options(TypedDict, total=False):
+    """Keywords of `from_pretrained`, all but the backend."""
+
+    revision: str | None
+    cache_dir: str | os.PathLike | None
+    token: str | bool | None
+    local_files_only: bool
+    force_download: bool
+    subfolder: str | None
+    device: str | torch.device
+    dtype: str | torch.dtype | None
+    verify: bool
+
+
+@overload
+def from_pretrained(
+    name_or_path: str | os.PathLike, *, backend: Literal["torch"] = "torch", **options: Unpack[Options]
+) -> Surrogate: ...
+@overload
+def from_pretrained(
+    name_or_path: str | os.PathLike, *, backend: Literal["onnx"], **options: Unpack[Options]
+) -> OnnxSurrogate: ...
+@overload
+def from_pretrained(
+    name_or_path: str | os.PathLike, *, backend: str, **options: Unpack[Options]
+) -> Surrogate | OnnxSurrogate: ...
 def from_pretrained(
     name_or_path: str | os.PathLike,
     *,
@@ -54,15 +87,15 @@ def from_pretrained(
     local_files_only: bool = False,
     force_download: bool = False,
     subfolder: str | None = None,
-    device: Any = "cpu",
-    dtype: Any = None,
-    backend: Literal["torch", "onnx"] = "torch",
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype | None = None,
+    backend: str = "torch",
     verify: bool = False,
-):
+) -> Surrogate | OnnxSurrogate:
     """Loads a surrogate.
 
     Args:
-        name_or_path: a short name of `list_models` (shipped, works offline), a local folder, or a Hub id
+        name_or_path: a short name of `list_models` (works offline), a local folder, or a Hub id
             ``"org/repo"``.
         revision: branch, tag or commit of a Hub repository.
         cache_dir: where downloads are kept; huggingface_hub's cache by default.
@@ -82,27 +115,44 @@ def from_pretrained(
     """
     if backend not in ("torch", "onnx"):
         raise ValueError(f"backend must be 'torch' or 'onnx', got {backend!r}")
-    folder, name = find_folder(
-        name_or_path,
-        backend=backend,
-        revision=revision,
-        cache_dir=cache_dir,
-        token=token,
-        local_files_only=local_files_only,
-        force_download=force_download,
-        subfolder=subfolder,
-    )
+    where = {
+        "revision": revision,
+        "cache_dir": cache_dir,
+        "token": token,
+        "local_files_only": local_files_only,
+        "force_download": force_download,
+        "subfolder": subfolder,
+    }
+    if backend == "torch":
+        from ..surrogate import Surrogate
+
+        return load(Surrogate, name_or_path, device=device, dtype=dtype, verify=verify, **where)
+    folder, name = find_folder(name_or_path, backend=backend, **where)
     read_config(folder)
-    if backend == "onnx":
-        if not (folder / ONNX_FILE).is_file():
-            raise HubError(f"{name!r} has no model.onnx; make one with: pihc export {name} --to DIR --onnx")
-        from .onnx_backend import OnnxSurrogate
+    if not (folder / ONNX_FILE).is_file():
+        raise HubError(f"{name!r} has no model.onnx; make one with: pihc export {name} --to DIR --onnx")
+    from .onnx_backend import OnnxSurrogate
 
-        model = OnnxSurrogate(folder)
-    else:
-        from .storage import load_folder
+    return _named(OnnxSurrogate(folder), folder, name, verify)
 
-        model = load_folder(folder, device, _torch_dtype(dtype))
+
+def load(
+    model_class: type[_Model],
+    name_or_path: str | os.PathLike,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype | None = None,
+    verify: bool = False,
+    **where: Any,
+) -> _Model:
+    """A model of a class with ``from_config``; see `from_pretrained`."""
+    from .storage import load_folder
+
+    folder, name = find_folder(name_or_path, **where)
+    return _named(load_folder(folder, device, torch_dtype(dtype), model_class), folder, name, verify)
+
+
+def _named(model: Any, folder: Path, name: str, verify: bool) -> Any:
     model.name = name
     object.__setattr__(model, "folder", folder)  # export copies the figures that belong to these weights
     if verify:
@@ -110,7 +160,12 @@ def from_pretrained(
     return model
 
 
-def _torch_dtype(dtype: Any) -> Any:
+def torch_dtype(dtype: Any) -> torch.dtype | None:
+    """The dtype of a name; others as they are.
+
+    Raises:
+        ValueError: no name of a dtype that networks have.
+    """
     if not isinstance(dtype, str):
         return dtype
     import torch

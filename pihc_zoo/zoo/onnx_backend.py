@@ -19,7 +19,7 @@ from ..grid import Grid
 from ..inputs import Request, check_request, check_values
 from ..operators.finite_difference import stencil_matrix
 from ..prediction import Prediction, Trust
-from ..problems import PROBLEMS, Problem
+from ..problems import Problem, problem_of
 from ..text import nearest
 from .folder import ONNX_DATA_FILES, ONNX_FILE, check_file, read_config
 
@@ -47,9 +47,9 @@ class OnnxSurrogate:
     def __init__(self, folder: str | os.PathLike, providers: Sequence[str] = ("CPUExecutionProvider",)):
         folder = Path(folder)
         self.config: dict[str, Any] = read_config(folder)
-        problem_class, settings = configuration.lookup("problem", self.config["problem"], PROBLEMS)
-        self.parameter_inputs: tuple[str, ...] = tuple(settings.pop("inputs", ()))
-        self.problem: Problem = configuration.build("problem", problem_class, settings)
+        self.problem: Problem
+        self.parameter_inputs: tuple[str, ...]
+        self.problem, self.parameter_inputs = problem_of(self.config["problem"])
         if len(self.problem.output_space) > 1:
             raise ValueError(
                 f"the ONNX backend serves one space axis, {self.problem.name} has "

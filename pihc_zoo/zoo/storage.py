@@ -6,8 +6,9 @@ import copy
 import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -29,6 +30,9 @@ from .folder import (
     write_config,
 )
 
+_Model = TypeVar("_Model", bound=Surrogate)
+_OWN = ("its config.json", "is it another model's file?")  # what weights must fit, and what may be wrong
+_CHANGED = ("the changed settings", "leave pretrained out, or change nothing that the network depends on")
 MAX_SHARD_SIZE = 5_000_000_000  # bytes; the Hub's recommendation
 
 
@@ -92,15 +96,42 @@ def _write_weights(state: dict[str, torch.Tensor], folder: Path, max_shard_size:
     return [folder / name for name in sorted(parts)]
 
 
-def load_folder(folder: str | os.PathLike, device="cpu", dtype: torch.dtype | None = None) -> Surrogate:
+def load_folder(
+    folder: str | os.PathLike,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    model_class: type[_Model] = Surrogate,
+    config: dict[str, Any] | None = None,
+) -> _Model:
     """Loads a model folder.
+
+    Args:
+        folder: holds config.json and weights.
+        device, dtype: of the model and of its network.
+        model_class: builds the model, with its ``from_config``.
+        config: built in place of the folder's own, which it differs from in some settings.
 
     Raises:
         ConfigError: config.json is missing, foreign, newer or has unknown keys.
         ValueError: the weights are missing, damaged or do not fit the configuration; no such device.
     """
     folder = Path(folder)
-    config = read_config(folder)
+    own = read_config(folder)
+    state = read_weights(folder, own)
+    source, fit = str(folder / WEIGHTS_FILE), _OWN if config is None else _CHANGED
+    config = own if config is None else config
+    _check_settings(config["network"], state, source, fit)
+    model = build(config, model_class, lambda network: _check_shapes(network, state, source, fit), folder)
+    model.network.load_state_dict(state, strict=True)
+    return finished(model, device, dtype)
+
+
+def read_weights(folder: Path, config: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The tensors of a folder's weights, their digests compared with its ``config``.
+
+    Raises:
+        ValueError: missing, damaged or changed.
+    """
     state: dict[str, torch.Tensor] = {}
     for path in check_weights(folder, config):
         try:
@@ -111,16 +142,47 @@ def load_folder(folder: str | os.PathLike, device="cpu", dtype: torch.dtype | No
         if twice:
             raise ValueError(f"{str(path)!r} repeats the tensor {min(twice)!r} of another shard; export it again")
         state |= part
-    source = str(folder / WEIGHTS_FILE)
+    return state
+
+
+def build(
+    config: dict[str, Any],
+    model_class: type[_Model] = Surrogate,
+    check_network: Callable[[nn.Module], None] | None = None,
+    folder: Path | None = None,
+) -> _Model:
+    """The model of a configuration, see `Surrogate.from_config`.
+
+    Args:
+        folder: where the configuration comes from, for the message.
+
+    Raises:
+        ConfigError: unknown or missing settings.
+    """
     try:
-        _check_settings(config["network"], state, source)
-        model = Surrogate.from_config(config, lambda network: _check_shapes(network, state, source))
+        return model_class.from_config(config, check_network)
     except (KeyError, TypeError, AttributeError) as error:
+        what = "the configuration" if folder is None else repr(str(folder / CONFIG_FILE))
         raise ConfigError(
-            f"{str(folder / CONFIG_FILE)!r} is incomplete or malformed ({type(error).__name__}: {error}); "
-            "download or export it again"
+            f"{what} is incomplete or malformed ({type(error).__name__}: {error}); "
+            + ("check the settings that you changed" if folder is None else "download or export it again")
         ) from None
-    load_network(model, state, source)
+
+
+def untrained(config: dict[str, Any], generator: torch.Generator | None = None) -> Surrogate:
+    """The model of a configuration with random weights, from a generator or, by default, from seed 0."""
+    seed = 0 if generator is None else int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(config)
+
+
+def finished(model: _Model, device: str | torch.device, dtype: torch.dtype | None) -> _Model:
+    """The model on a device, its network in ``dtype`` if any, ready to predict.
+
+    Raises:
+        ValueError: no such device, or a dtype that networks do not have.
+    """
     try:
         model = model.to(device=device)
     except (RuntimeError, AssertionError) as error:
@@ -139,19 +201,20 @@ def load_network(model: Surrogate, state: dict[str, torch.Tensor], source: str) 
     model.network.load_state_dict(state, strict=True)
 
 
-def _check_settings(settings: dict[str, Any], state: dict[str, torch.Tensor], source: str) -> None:
+def _check_settings(
+    settings: dict[str, Any], state: dict[str, torch.Tensor], source: str, fit: tuple[str, str] = _OWN
+) -> None:
     """Raises ValueError for a size that exceeds the number of weights: each width, mode and layer needs one."""
     total = sum(value.numel() for value in state.values())
     for key, value in settings.items():
         for size in value if isinstance(value, list) else [value]:
             if isinstance(size, int | float) and size > total:
                 raise ValueError(
-                    f"{source} does not fit its config.json: it holds {total} numbers, {key} = {size:g} needs more; "
-                    "is it another model's file?"
+                    f"{source} does not fit {fit[0]}: it holds {total} numbers, {key} = {size:g} needs more; {fit[1]}"
                 )
 
 
-def _check_shapes(network: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
+def _check_shapes(network: nn.Module, state: dict[str, torch.Tensor], source: str, fit: tuple[str, str] = _OWN) -> None:
     """Raises ValueError for missing or extra keys, or other shapes."""
     expected = network.state_dict()
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
@@ -162,4 +225,4 @@ def _check_shapes(network: nn.Module, state: dict[str, torch.Tensor], source: st
             for kind, keys in (("missing", missing), ("unexpected", extra), ("of another shape", sorted(shapes)))
             if keys
         ]
-        raise ValueError(f"{source} does not fit its config.json: {'; '.join(parts)}; is it another model's file?")
+        raise ValueError(f"{source} does not fit {fit[0]}: {'; '.join(parts)}; {fit[1]}")
