@@ -130,12 +130,12 @@ class HardConstraint(nn.Module):
             value = self.operator.project(assemble(residual.parts(features)))
             return value, value[:, None, :0]
         homogeneous = {name: closure.homogeneous() for name, closure in closures.items()}
-        parts = residual.forward_partials(features)
+        parts = residual.partials(features)
         value = self.operator.project(assemble([value for value, _ in parts]))
         directions = [self.ansatz.lift.correction(value, c)]
         for _ in range(1, self.ansatz.num_directions):
-            tangent = self.operator(directions[-1][:, None], homogeneous)[:, 0]
-            image = self.operator.project(assemble([(partials * tangent).sum(dim=1) for _, partials in parts]))
+            tangent = self._features(directions[-1][:, None], homogeneous)[:, 0]
+            image = self.operator.project(assemble([residual.tangent(partials, tangent) for _, partials in parts]))
             directions.append(-self.ansatz.lift.correction(image, c) - directions[-1])
         return value, torch.stack(directions, dim=1)
 
@@ -156,12 +156,20 @@ class HardConstraint(nn.Module):
             value = self.problem.residual(fields, self.residual(conditions.c).c)
             return self.residual_map(conditions.c, u.shape[0]).apply(value[:, None])[:, 0]
         homogeneous = {name: closure.homogeneous() for name, closure in conditions.closures.items()}
-        difference = self.operator((u - conditions.lift)[:, None], homogeneous)[:, 0]
+        difference = self._features((u - conditions.lift)[:, None], homogeneous)[:, 0]
         return self._rows(conditions.lift_features + difference, conditions.c, conditions.u0)
 
     def _rows(self, features: Tensor, c: dict[str, Tensor], u0: Tensor, stride: int = 1) -> Tensor:
         row_map = self.residual_map(c, features.shape[0]).strided(stride)
         return row_map.apply(row_map.assemble(self.residual(c, u0).parts(features))[:, None])[:, 0]
+
+    def _is_stored(self, windows: Windows | None = None) -> bool:
+        """Whether the problem's storage takes the place of its time term."""
+        return self.operator.storage_rate is not None and not (windows is not None and windows.is_split("t"))
+
+    def _features(self, u: Tensor, closures: dict[str, Closure], windows: Windows | None = None) -> Tensor:
+        """Features of fields that vanish initially, as far as the residual takes them."""
+        return self.operator(u, closures, has_rates=not self._is_stored(windows))
 
     def residual(self, c: dict[str, Tensor], u0: Tensor | None = None, windows: Windows | None = None):
         """The problem's residual under the parameters ``c`` (shape () or (batch,)).
@@ -175,8 +183,7 @@ class HardConstraint(nn.Module):
             for key, value in c.items()
         }
         initial = None
-        is_stored = u0 is not None and self.operator.storage_rate is not None
-        if is_stored and not (windows is not None and windows.is_split("t")):
+        if u0 is not None and self._is_stored(windows):
             start = u0[:, None]
             if windows is not None:
                 start = windows.take(start.expand(-1, self.grid.shape[0], *start.shape[2:]))[:, :1]
@@ -252,7 +259,7 @@ class HardConstraint(nn.Module):
         if isinstance(basis, SeparableBasis):
             basis_features, rebuild = _tensor_of(self.operator.separable(seen, stride))
         else:
-            basis_features, rebuild = self.operator(seen, homogeneous)[picked], DenseFeatures
+            basis_features, rebuild = self._features(seen, homogeneous, windows)[picked], DenseFeatures
         if windows is not None:
             if self.is_non_local:
                 frozen = self._frozen(basis, conditions, decomposition, solver)
@@ -277,7 +284,7 @@ class HardConstraint(nn.Module):
         w, cost = solution.coefficients, solution.cost
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (basis, *tensors)):
             if is_envelope:  # the combined field alone passes the operators
-                features = conditions.lift_features + self.operator(combined(basis, w)[:, None], homogeneous)[:, 0]
+                features = conditions.lift_features + self._features(combined(basis, w)[:, None], homogeneous)[:, 0]
                 squares = (
                     self._rows(features[picked], conditions.c, conditions.u0, stride)
                     .to(w.dtype)

@@ -210,16 +210,17 @@ class ErrorEstimator(nn.Module):
         stored = self.problem.storage({"u": fine_initial[:, None]}, broadcast)
         residual = ProblemResidual(self.problem, broadcast, stored)
         row_map = self.map(c, u.shape[0])
-        features = self.fine(fine[:, None], fine_closures, fine_initial[:, None])[:, 0]
-        parts = residual.forward_partials(features)
+        is_plain = stored is None
+        features = self.fine(fine[:, None], fine_closures, fine_initial[:, None], has_rates=is_plain)[:, 0]
+        parts = residual.partials(features)
         directions, images = [], []
         rows = row_map.apply(row_map.assemble([value for value, _ in parts])[:, None])[:, 0]  # W A⁻¹ρ
         direction = rows
         for _ in range(self.krylov):
             norm = direction.flatten(1).norm(dim=1).clamp(min=torch.finfo(rows.dtype).tiny)
             direction = direction / norm.reshape(-1, *dims)
-            features = self.fine((direction / self.map.weights)[:, None], homogeneous)[:, 0]
-            image = row_map.assemble([(partials * features).sum(dim=1) for _, partials in parts])
+            features = self.fine((direction / self.map.weights)[:, None], homogeneous, has_rates=is_plain)[:, 0]
+            image = row_map.assemble([residual.tangent(partials, features) for _, partials in parts])
             image = row_map.apply(image[:, None])[:, 0]
             directions.append(direction)
             images.append(image)

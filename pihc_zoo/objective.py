@@ -54,8 +54,7 @@ class ProblemResidual:
         if self.initial is None:
             return [self(features)]
         fields = {name: features[:, i] for i, name in enumerate(self.names) if not self.is_rate[i]}
-        still = {name: 0.0 for i, name in enumerate(self.names) if self.is_rate[i]}
-        return [self.problem.residual({**fields, **still}, self.c), self.problem.storage(fields, self.c) - self.initial]
+        return [self.problem.at_rest(fields, self.c), self.problem.storage(fields, self.c) - self.initial]
 
     def partials(self, features: Tensor) -> list[tuple[Tensor, list[Tensor | None]]]:
         """Each part and its partials by feature, by dual numbers; None where it does not depend on the feature."""
@@ -68,17 +67,23 @@ class ProblemResidual:
         if self.initial is None:
             duals = [self.problem.residual(fields, c)]
         else:
-            still = {name: Dual(0.0) for name in self.names if name not in fields}
-            duals = [
-                self.problem.residual({**fields, **still}, c),
-                self.problem.storage(fields, c) - Dual(self.initial),
-            ]
+            duals = [self.problem.at_rest(fields, c), self.problem.storage(fields, c) - Dual(self.initial)]
         number = features.new_ones([1] * (features.dim() - 1))
 
         def tensor(partial: Any) -> Tensor | None:
             return partial if partial is None or isinstance(partial, Tensor) else number * partial
 
         return [(dual.value, [tensor(dual.partials.get(i)) for i in range(len(self.names))]) for dual in duals]
+
+    @staticmethod
+    def tangent(partials: Sequence[Tensor | None], features: Tensor) -> Tensor:
+        """(subproblem, *points) Σⱼ ∂ρ/∂fⱼ fⱼ of one part, for features (subproblem, feature, *points)."""
+        total = None
+        for j, partial in enumerate(partials):
+            if partial is not None:
+                own = features[:, j]
+                total = partial * own if total is None else torch.addcmul(total, partial, own)
+        return torch.zeros_like(features[:, 0]) if total is None else total
 
     def forward_partials(self, features: Tensor) -> list[tuple[Tensor, Tensor]]:
         """As `partials`, the partials stacked (subproblem, feature, *points); differentiable."""

@@ -132,13 +132,16 @@ class FeatureOperator(nn.Module):
             initial = torch.zeros_like(u.select(dim, 0))
         return torch.cat([initial.unsqueeze(dim), u], dim=dim)
 
-    def forward(self, u: Tensor, closures: dict[str, Closure], initial: Tensor | None = None) -> Tensor:
+    def forward(
+        self, u: Tensor, closures: dict[str, Closure], initial: Tensor | None = None, has_rates: bool = True
+    ) -> Tensor:
         """Features of the fields.
 
         Args:
             u: (batch, basis, time, *space) values at the nodes.
             closures: from `closures`, or their homogeneous form for corrections.
             initial: (batch, basis, *space), zero when None.
+            has_rates: whether time derivatives are asked for; where a storage takes their place they are left zero.
 
         Returns:
             (batch, basis, feature, time, *space), in the order of ``problem.features``.
@@ -146,6 +149,9 @@ class FeatureOperator(nn.Module):
         results = []
         for feature in self.problem.features.values():
             result = u
+            if not has_rates and "t" in feature.orders:
+                results.append(torch.zeros_like(u))
+                continue
             for name, order in feature.orders.items():
                 matrix = self.matrix(name, order)
                 if name == "t":

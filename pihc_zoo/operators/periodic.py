@@ -196,6 +196,7 @@ class PeriodicFeatureOperator(nn.Module):
         closures: dict[str, Closure] | None = None,
         initial: Tensor | None = None,
         rate: Tensor | None = None,
+        has_rates: bool = True,
     ) -> Tensor:
         """Features of the fields.
 
@@ -205,6 +206,7 @@ class PeriodicFeatureOperator(nn.Module):
             initial: (batch, basis, *space), zero when None.
             rate: (batch, basis, time, *space) u_t where it is known; else u is differentiated along
                 the time axis.
+            has_rates: time derivatives are always formed here.
 
         Returns:
             (batch, basis, feature, time, *collocation), in the order of ``problem.features``.

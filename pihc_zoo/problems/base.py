@@ -93,6 +93,11 @@ class Problem:
         """Pointwise residual of the features ``f`` under the parameters ``c``."""
         raise NotImplementedError
 
+    def at_rest(self, f: dict[str, Any], c: dict[str, Any]) -> Any:
+        """The residual where nothing changes in time; ``f`` without time derivatives."""
+        still = {name: 0.0 for name, feature in self.features.items() if "t" in feature.orders}
+        return self.residual({**f, **still}, c)
+
     def storage(self, f: dict[str, Any], c: dict[str, Any]) -> Any:
         """m, pointwise in the fields ``f`` (no derivatives), where the residual's time term is ∂m/∂t; else None.
 

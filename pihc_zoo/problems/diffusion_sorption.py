@@ -64,6 +64,9 @@ class DiffusionSorption(Problem):
     def residual(self, f, c):
         return self.retardation_factor(f["u"], c) * f["u_t"] - c["D"] * f["u_xx"]
 
+    def at_rest(self, f, c):
+        return -c["D"] * f["u_xx"]  # without R(u) · 0
+
     def walls(self, c):
         left = WallCondition(value=1.0, slope=0.0, target=1.0)
         right = WallCondition(value=1.0, slope=c["D"], target=0.0, at=1.0 - _CELL)
