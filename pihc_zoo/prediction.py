@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,10 @@ from .fields import LazyField, StoredField
 from .files import save_npz
 from .prediction_file import REPORT, from_arrays, to_arrays
 from .text import nearest, percent
+
+if TYPE_CHECKING:
+    import xarray
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -229,6 +233,25 @@ class Prediction:
         arrays = to_arrays(self, {name: self.diagnostic(name) for name in dict.fromkeys([*known, *diagnostics])})
         return save_npz(path, {key: to_numpy(value) for key, value in arrays.items()}, compress)
 
+    def to_xarray(self, diagnostics: Sequence[str] = ()) -> xarray.Dataset:
+        """The prediction as an xarray Dataset, for labelled arithmetic, netCDF and Zarr.
+
+        >>> out.to_xarray().u.sel(time=100.0, method="nearest").mean("x")
+
+        ``u`` has the dimensions batch, time and the space axes, with coordinates ``time`` and those of the axes.
+        Names of the report, and parameter_<name>, are those of `save`'s files. ``u0`` has the dimensions batch and
+        <axis>_input, for it may lie at other points. Units are attributes (``units``; "1" where dimensionless).
+
+        Args:
+            diagnostics: names of `diagnostic` to add as variables.
+
+        Raises:
+            ValueError: xarray is not installed, or no such diagnostic.
+        """
+        from .labelled import to_dataset
+
+        return to_dataset(self, diagnostics)
+
     @classmethod
     def load(cls, path: str | os.PathLike) -> Prediction:
         """Reads what `save` wrote; fields that a file does not keep raise when they are asked for.
@@ -243,7 +266,7 @@ class Prediction:
             path = path.with_name(path.name + ".npz")  # as `save` does
         return cls(**from_arrays(read_arrays(path), repr(str(path))))
 
-    def plot(self, index: int = 0, path: str | os.PathLike | None = None, truth: Any = None):
+    def plot(self, index: int = 0, path: str | os.PathLike | None = None, truth: Any = None) -> Figure:
         """Draws prediction and estimated error of one trajectory, beside the ``truth`` if given; saves it to ``path``.
 
         See `pihc_zoo.plotting.plot_prediction`.

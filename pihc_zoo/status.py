@@ -26,6 +26,7 @@ class Status(IntEnum):
 
     @property
     def message(self) -> str:
+        """What it means, and what to do."""
         return _MESSAGES[self]
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from . import config as configuration
 from .ansatz import ANSATZES, Conditions
 from .assembly import assemble
+from .basis import SeparableBasis
 from .constraint import ConstrainedField, HardConstraint
 from .decomposition import DECOMPOSITIONS, Decomposition
 from .estimate import Readout, error_estimator
@@ -331,7 +332,7 @@ class Surrogate(nn.Module):
             yield Window(k, state, conditions, field, u, frame)
             state = u[:, -1]
 
-    def basis(self, conditions) -> Tensor:
+    def basis(self, conditions: Conditions) -> Tensor | SeparableBasis:
         """Basis functions of the conditions, see `HardConstraint.basis`."""
         inputs = self.constraint.inputs(conditions)
         return self.constraint.basis(self.network, self.network(inputs.to(self.dtype)), conditions)

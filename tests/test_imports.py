@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import subprocess
 import sys
 
@@ -73,3 +74,24 @@ def test_every_module_imports_without_its_extras_being_used():
         if info.name.endswith("__main__"):
             continue
         importlib.import_module(info.name)
+
+
+def public():
+    """(name, function, its docstring) of public functions, and of the methods of public classes."""
+    for name in pihc_zoo.__all__:
+        value = getattr(pihc_zoo, name)
+        if inspect.isfunction(value):
+            yield name, value, value.__doc__
+        for key, own in vars(value).items() if inspect.isclass(value) else ():
+            function = own.fget if isinstance(own, property) else getattr(own, "__func__", own)
+            if inspect.isfunction(function) and not key.startswith("_") and function.__module__ == value.__module__:
+                yield f"{name}.{key}", function, inspect.getdoc(getattr(value, key))
+
+
+@pytest.mark.parametrize(("function", "text"), [pytest.param(*rest, id=name) for name, *rest in public()])
+def test_what_is_public_is_typed_and_documented(function, text):
+    signature = inspect.signature(function)
+    assert text
+    assert signature.return_annotation is not signature.empty
+    for name, parameter in signature.parameters.items():
+        assert parameter.annotation is not parameter.empty or name in ("self", "cls"), name
