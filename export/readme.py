@@ -31,6 +31,17 @@ def _beside(row: dict[str, Any]) -> str:
     return f"{name} {row['ms']:.2f} ms" if row["is_equal"] else f"{name} not reached ({_percent(row['error_mean'])})"
 
 
+def _hardest(metrics: dict[str, Any]) -> str | None:
+    """The set of held parameters with the largest error, where that is far above the first family's."""
+    rows = [row for row in metrics.get("by_parameter") or () if "name" in row and row["error_mean"] is not None]
+    first = next(iter(metrics["results"].values()))
+    worst = max(rows, key=lambda row: row["error_mean"], default=None)
+    if worst is None or worst["error_mean"] < 2 * first["mean"]:
+        return None
+    refused = f"; {worst['failed']} of {worst['count']} refused" if worst["failed"] else ""
+    return f"{worst['name']}{refused} | {_percent(worst['error_mean'])} ({_percent(worst['error_max'])})"
+
+
 def results_table() -> str:
     """Error of every shipped model beside the classical solvers at equal error, in Markdown."""
     lines = [
@@ -50,6 +61,9 @@ def results_table() -> str:
             else:
                 cells += ["", ""]
             lines.append("| " + " | ".join(cells) + " |")
+        worst = _hardest(metrics)
+        if worst is not None:
+            lines.append(f"|  | {worst} |  |  |  |")
     return "\n".join(lines)
 
 

@@ -19,6 +19,7 @@ from .card_rows import (
     ablation_verdict,
     drift_rows,
     errors,
+    honesty_rows,
     parameter_rows,
     spectrum_rows,
     time_columns,
@@ -117,6 +118,7 @@ def render(
                 {"name": words(key), "flagged": percent(value)}
                 for key, value in (metrics.get("out_of_family") or {}).items()
             ],
+            honesty=honesty_rows(metrics),
             limits=_limits(problem, config, metrics, state_range),
             plots=[{"alt": f"Prediction, residual and estimated error of {name}", "path": image_base + PLOT_FILE}]
             if PLOT_FILE in files

@@ -57,6 +57,32 @@ def words(key: str) -> str:
     return str(key).replace("_", " ")
 
 
+def honesty_rows(metrics: dict[str, Any]) -> dict[str, Any] | None:
+    """What a search for dishonest estimates found, as text; None where there was none."""
+    found = metrics.get("honesty")
+    if not found:
+        return None
+    worst = []
+    for case in found["worst"]:
+        inputs = [f"{key} = {number(value)}" for key, value in case["parameters"].items()]
+        span = f"values {number(case['range'][0])} to {number(case['range'][1])}"
+        worst.append(
+            {
+                "ratio": number(case["error"] / case["estimate"]),
+                "error": percent(case["error"], digits=3),
+                "estimate": percent(case["estimate"], digits=3),
+                "input": ", ".join([case["kind"], case["request"], span, *inputs]),
+            }
+        )
+    share = found["right_and_reliable"] / found["right"] if found["right"] else None
+    return {
+        **found,
+        "worst": worst,
+        "share": percent(share),
+        "error_max": percent(found["error_max_reliable"], digits=3),
+    }
+
+
 # ---------------------------------------------------------------------- roll-outs
 
 
