@@ -273,7 +273,7 @@ def test_the_file_tells_nothing_of_the_machine_that_made_it(folders):
 
 def test_the_graph_says_that_it_does_not_polish(pairs):
     model = pairs[MODELS[0]][1]
-    with pytest.raises(ValueError, match="does not polish.*backend='torch'"):
+    with pytest.raises(ValueError, match=r"does not polish.*backend='torch'"):
         model.predict(np.full((1, 1024), 0.1), polish=True)
     for polish in (None, False):
         assert not model.predict(np.full((1, 1024), 0.1), polish=polish).is_polished.any()
