@@ -80,11 +80,11 @@ class Tally:
             "answers": len(self.cases),
             "reliable": len(reliable),
             "unanswered": int(len(errors) - len(finite)),
-            "polished": sum(case.is_polished for case in self.cases),
-            "far": sum(case.ratio > FAR for case in counted),
-            "off": sum(case.ratio > OFF for case in counted),
+            "polished": int(sum(case.is_polished for case in self.cases)),
+            "far": int(sum(case.ratio > FAR for case in counted)),
+            "off": int(sum(case.ratio > OFF for case in counted)),
             "right": len(right),
-            "right_and_reliable": sum(case.is_reliable for case in right),
+            "right_and_reliable": int(sum(case.is_reliable for case in right)),
             "error_mean": float(finite.mean()) if len(finite) else None,
             "error_max_reliable": max((case.error for case in reliable), default=None),
             "worst": [
@@ -203,7 +203,7 @@ def _judged(model: Any, members: list, request: dict[str, Any], label: str, para
             float(u0[i].max()),
             float(errors[i]),
             float(out.estimated_error[i]),
-            bool(out.is_reliable[i]) and np.isfinite(truth[i]).all(),
+            bool(out.is_reliable[i] and np.isfinite(truth[i]).all()),
             bool(out.is_polished[i]),
         )
         for i in range(len(members))
