@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import inspect
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from . import config as configuration
-from .ansatz import ANSATZES, Conditions
+from .ansatz import Conditions
 from .assembly import assemble
 from .basis import SeparableBasis
+from .building import build_parts
 from .constraint import ConstrainedField, HardConstraint
-from .decomposition import DECOMPOSITIONS, Decomposition
+from .decomposition import Decomposition
 from .estimate import Readout, error_estimator
 from .grid import Axis, Grid
 from .inference import Inference
@@ -34,16 +34,12 @@ from .inputs import (
     check_values,
     parameter_range,
 )
-from .networks import NETWORKS
 from .operators.constants import constants
 from .operators.derivatives import FeatureOperator, along
-from .operators.tables import feature_operator, linearised_operator
 from .polish import Polish
 from .prediction import Prediction, Trust
-from .problems import Problem, problem_of
-from .residual_map import RESIDUAL_MAPS
+from .problems import Problem
 from .solvers.implicit import refuse_transforms
-from .solvers.levenberg_marquardt import LevenbergMarquardt
 from .status import Status, is_converged
 
 _CPU_CHUNK = 16  # trajectories per pass on a CPU: the working set stays in cache
@@ -136,37 +132,7 @@ class Surrogate(nn.Module):
             ConfigError: unknown names or settings.
         """
         config = copy.deepcopy(configuration.check_keys(config))
-        problem, inputs = problem_of(config["problem"])
-        grid = Grid.from_spec(config["grid"])
-        operator = feature_operator(problem, grid)
-        linearised = linearised_operator(problem, operator)
-        (lift_class, ansatz_class), settings = configuration.lookup("ansatz", config["ansatz"], ANSATZES)
-        own = {key: settings.pop(key) for key in list(settings) if key in inspect.signature(lift_class).parameters}
-        lift = configuration.build("ansatz", lift_class, own, operator=operator, linearised=linearised)
-        ansatz = configuration.build(
-            "ansatz", ansatz_class, settings, operator=operator, lift=lift, parameter_inputs=inputs
-        )
-        network_class, settings = configuration.lookup("network", config["network"], NETWORKS)
-        sizes = {"grid": grid, "num_inputs": ansatz.num_inputs}
-        if check_network is not None:
-            with torch.device("meta"):
-                check_network(configuration.build("network", network_class, settings, **sizes))
-        network = configuration.build("network", network_class, settings, **sizes)
-        map_class, settings = configuration.lookup("residual_map", config["residual_map"], RESIDUAL_MAPS)
-        residual_map = configuration.build(
-            "residual_map", map_class, settings, operator=operator, linearised=linearised
-        )
-        decomposition_class, settings = configuration.lookup("decomposition", config["decomposition"], DECOMPOSITIONS)
-        decomposition = configuration.build("decomposition", decomposition_class, settings)
-        solver_class, settings = configuration.lookup(
-            "solver", config["solver"], {"levenberg_marquardt": LevenbergMarquardt}
-        )
-        extra = {
-            key: settings.pop(key) for key in ("ridge", "initial_coefficient", "precision", "stride") if key in settings
-        }
-        solver = configuration.build("solver", solver_class, settings)
-        constraint = HardConstraint(operator, ansatz, residual_map, decomposition, solver, **extra)
-        return cls(network, constraint, config)
+        return cls(*build_parts(config, check_network), config)
 
     @classmethod
     def from_pretrained(
