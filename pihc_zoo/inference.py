@@ -24,7 +24,8 @@ from .status import Status, is_converged
 _WANTED = 0.5  # of the trust threshold: an estimate above that is polished
 
 if TYPE_CHECKING:
-    from .surrogate import Frame, Surrogate, Window
+    from .rollout import Frame, Window
+    from .surrogate import Surrogate
 
 
 @dataclass
@@ -113,7 +114,7 @@ class Inference:
         self.model, self.request = model, request
         self.options = {"decomposition": decomposition, "solver": solver}
         self.times = np.sort(request.times)
-        self.num_windows = int(model.window_of(self.times).max()) + 1
+        self.num_windows = model.rollout.count(self.times)
         self.polish = model.polish if polish else None
         self.is_early = np.zeros(len(self.times), dtype=bool)
         if self.polish is not None:
@@ -164,7 +165,7 @@ class Inference:
             torch.cat(status, dim=1),
             torch.cat(iterations, dim=1),
             by_window[:, :, 0].T,
-            model.unresolved(u0, initial, request.input_points),
+            model.positions.unresolved(u0, initial, request.input_points),
             initial,
             fine_initial,
             fields,
@@ -175,7 +176,7 @@ class Inference:
         request, count = self.request, int((self.times == 0).sum())
         start = u0
         if count and any(not np.array_equal(request.points[n], request.input_points[n]) for n in request.points):
-            start = self.model.resampled(u0, request.input_points, request.points)
+            start = self.model.positions.resampled(u0, request.input_points, request.points)
         shape = start.shape[1:] if count else tuple(len(points) for points in request.points.values())
         return start[:, None].expand(-1, count, *shape) if count else u0.new_zeros(u0.shape[0], 0, *shape)
 
@@ -199,8 +200,8 @@ class Inference:
     def _times_of(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """The times that are read from a window, and the same counted from its start."""
         times = self.times[(self.times > 0) & ~self.is_early]
-        times = times[self.model.window_of(times) == index]
-        return times, self.model.local_times(times, index)
+        times = times[self.model.rollout.window_of(times) == index]
+        return times, self.model.rollout.local_times(times, index)
 
     def _errors(
         self, estimate: Estimate, frame: Frame | None, times: np.ndarray, local: np.ndarray, values: Tensor
@@ -219,7 +220,7 @@ class Inference:
         error, scale = estimate.squares_at(local)
         if not self.request.has_own_points:
             return error.sum(dim=1), scale.sum(dim=1) + len(local) * offset
-        readout = self.model.readout(estimate.operator, local, self.request.points)
+        readout = self.model.positions.readout(estimate.operator, local, self.request.points)
         shift = None if frame is None else frame.shift(times)
         near, before = torch.zeros_like(error), estimate.error_before.double()
         for part in (estimate.error, estimate.unexplained):
@@ -257,7 +258,7 @@ class Inference:
         is_sorted = bool((np.diff(order) > 0).all())
         failure_time = None
         if self.num_windows > 1:
-            failure_time = to_numpy(model.failure_time(found.status, found.mean_squares, self.num_windows))
+            failure_time = to_numpy(model.rollout.failure_time(found.status, found.mean_squares, self.num_windows))
         return Answer(
             to_numpy(found.u if is_sorted else found.u[:, order]),
             to_numpy(found.coefficients),
@@ -285,7 +286,7 @@ class Inference:
 
     def _at_points(self, own: NodalField) -> Tensor:
         """(batch, time, *points) a field at the times that are read from it."""
-        readout = self.model.readout(own.operator, own.local, self.request.points)
+        readout = self.model.positions.readout(own.operator, own.local, self.request.points)
         shift = None if own.frame is None else own.frame.shift(own.times)
         return readout(own.values.double(), own.before.double(), own.closures, shift)
 

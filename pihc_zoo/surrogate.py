@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -21,8 +20,8 @@ from .basis import SeparableBasis
 from .building import build_parts
 from .constraint import ConstrainedField, HardConstraint
 from .decomposition import Decomposition
-from .estimate import Readout, error_estimator
-from .grid import Axis, Grid
+from .estimate import error_estimator
+from .grid import Grid
 from .inference import Inference
 from .inputs import (
     by_axis,
@@ -35,56 +34,14 @@ from .inputs import (
     parameter_range,
 )
 from .operators.constants import constants
-from .operators.derivatives import FeatureOperator, along
 from .polish import Polish
+from .positions import Positions
 from .prediction import Prediction, Trust
 from .problems import Problem
+from .rollout import Rollout, Window
 from .solvers.implicit import refuse_transforms
-from .status import Status, is_converged
 
 _CPU_CHUNK = 16  # trajectories per pass on a CPU: the working set stays in cache
-
-
-@dataclasses.dataclass
-class Frame:
-    """A frame that moves, in which the problem is the same, see `Problem.moving_frame`.
-
-    Attributes:
-        velocity: (batch,) by axis name.
-        offset: (batch,) what u is less in it.
-    """
-
-    velocity: dict[str, Tensor]
-    offset: Tensor
-
-    def like(self, field: Tensor) -> Tensor:
-        """The offset, broadcasting against a field (batch, ...)."""
-        return self.offset.to(field.dtype).reshape(-1, *[1] * (field.dim() - 1))
-
-    def shift(self, times: np.ndarray) -> dict[str, Tensor]:
-        """(batch, time) how far it has moved along each axis."""
-        t = torch.as_tensor(times, dtype=self.offset.dtype, device=self.offset.device)
-        return {name: velocity[:, None] * t for name, velocity in self.velocity.items()}
-
-
-@dataclasses.dataclass
-class Window:
-    """One time window of a roll-out.
-
-    Attributes:
-        index: from 0.
-        initial: (batch, *space) state at its start, float64.
-        conditions, field: of the constraint.
-        u: (batch, time, *space) the field in float64.
-        frame: the moving frame that all of these are given in, if any.
-    """
-
-    index: int
-    initial: Tensor
-    conditions: Conditions
-    field: ConstrainedField
-    u: Tensor
-    frame: Frame | None = None
 
 
 class Surrogate(nn.Module):
@@ -107,16 +64,10 @@ class Surrogate(nn.Module):
         self.history: Any = None  # of fine-tuning, see `learning.history`
         self.trust: Trust = configuration.build("trust", Trust, config["trust"])
         self.estimator = error_estimator(self.problem, constraint.operator, self.trust).to(constraint.precision)
-        windows = self.problem.duration / constraint.grid.time.stop
-        if abs(windows - round(windows)) > 1e-6 * windows:
-            raise ValueError(
-                f"the time axis of length {constraint.grid.time.stop:g} must divide the duration "
-                f"{self.problem.duration:g} into equal windows"
-            )
-        self.num_windows = max(1, round(windows))
+        self.positions = Positions(constraint)
+        self.rollout = Rollout(constraint, self.positions)
+        self.num_windows = self.rollout.num_windows
         self.polish = Polish.of(constraint)
-        self._interpolations: dict = {}
-        self._readouts: dict = {}
 
     # ------------------------------------------------------------------ construction
 
@@ -222,44 +173,9 @@ class Surrogate(nn.Module):
             self.with_network_dtype(dtype)
         return self if device is None else super().to(device, non_blocking=is_non_blocking)
 
-    def _resampled(self, u: Tensor, axes: dict[str, Axis], kind: str, *points: dict[str, np.ndarray]) -> Tensor:
-        """u (batch, *points) taken along every axis by its matrix ``kind`` of positions; matrices are cached."""
-        for i, (name, axis) in enumerate(axes.items()):
-            own = [part[name] for part in points]
-            key = (axis, kind, *(part.tobytes() for part in own), self.device)
-            if key not in self._interpolations:
-                while len(self._interpolations) >= 32:
-                    self._interpolations.pop(next(iter(self._interpolations)))
-                matrix = getattr(axis, kind)(*own)
-                with constants():
-                    self._interpolations[key] = torch.as_tensor(matrix, device=self.device)
-            u = along(u, self._interpolations[key], i - len(axes))
-        return u
-
-    def resampled(self, u: Tensor, source: dict[str, np.ndarray], target: dict[str, np.ndarray]) -> Tensor:
-        """(batch, *source) values of any field ↦ (batch, *target)."""
-        return self._resampled(u, self.problem.output_space, "resampling", source, target)
-
-    def readout(self, operator: FeatureOperator, times: np.ndarray, points: dict[str, np.ndarray]) -> Readout:
-        """Reads a field at the nodes of ``operator`` at ``times`` and ``points``; the latest ones are kept."""
-        key = (id(operator), times.tobytes(), *(p.tobytes() for p in points.values()), self.device)
-        if key not in self._readouts:
-            while len(self._readouts) >= 32:
-                self._readouts.pop(next(iter(self._readouts)))
-            with constants():
-                self._readouts[key] = Readout(operator, times, points).to(self.device)
-        return self._readouts[key]
-
     def at_nodes(self, u0: Tensor, points: dict[str, np.ndarray], grid: Grid | None = None) -> Tensor:
         """(batch, *points) initial values at ``points`` ↦ (batch, *space) at the surrogate's nodes, float64."""
-        return self._resampled(u0.double(), (grid or self.constraint.grid).space, "gathering", points)
-
-    def unresolved(self, u0: Tensor, initial: Tensor, points: dict[str, np.ndarray]) -> Tensor:
-        """(batch,) relative L2 part of u0 at ``points`` that its values at the nodes do not carry."""
-        axes = self.constraint.grid.space
-        nodes = {name: axis.nodes for name, axis in axes.items()}
-        lost = (u0 - self._resampled(initial, axes, "resampling", nodes, points)).flatten(1)
-        return lost.norm(dim=1) / u0.flatten(1).norm(dim=1).clamp(min=torch.finfo(u0.dtype).tiny)
+        return self.positions.at_nodes(u0, points, grid)
 
     def constrained(self, u0: Tensor, c: dict[str, Tensor], **options: Any) -> ConstrainedField:
         """Initial values at the nodes (batch, *space) ↦ constrained field of one time window, differentiable.
@@ -283,20 +199,8 @@ class Surrogate(nn.Module):
             num_windows: default: as many as the problem's duration has.
             options: of `constrained`.
         """
-        state, moving = initial.double(), self.problem.moving_frame(initial.double())
-        frame = None if moving is None else Frame(*moving)
-        if frame is not None:
-            state = state - frame.like(state)
-        mean = state.flatten(1).mean(dim=1)[:, None]
-        for k in range(self.num_windows if num_windows is None else num_windows):
-            conditions = self.constraint.conditions(state, c)
-            field = self.constraint(self.basis(conditions), conditions, **options)
-            u = field.u.double()
-            if self.problem.conserves_mean:  # float32 rounds it
-                excess = u.flatten(2).mean(dim=2) - mean
-                u = u - excess.reshape(*excess.shape, *[1] * (u.dim() - 2))
-            yield Window(k, state, conditions, field, u, frame)
-            state = u[:, -1]
+        count = self.num_windows if num_windows is None else num_windows
+        return self.rollout.windows(self.basis, initial, c, count, **options)
 
     def basis(self, conditions: Conditions) -> Tensor | SeparableBasis:
         """Basis functions of the conditions, see `HardConstraint.basis`."""
@@ -361,7 +265,7 @@ class Surrogate(nn.Module):
         if len(later) < len(times):
             start = u0
             if any(not np.array_equal(outputs[name], points[name]) for name in points):
-                start = self.resampled(u0, points, outputs)
+                start = self.positions.resampled(u0, points, outputs)
             parts.append(start[:, None].expand(-1, len(times) - len(later), *start.shape[1:]))
         if len(later):
             parts.append(self.solution(self.at_nodes(u0, points), c, later, outputs))
@@ -384,33 +288,12 @@ class Surrogate(nn.Module):
 
         Warns of solves that did not converge.
         """
-        fields, status = [], []
-        for window in self.windows(initial, c, int(self.window_of(times).max()) + 1, **options):
-            fields.append(self.read(window, times, points))
-            status.append(window.field.solution.status)
-        _warn_of_failures(torch.cat(status))
-        return torch.cat(fields, dim=1)
-
-    def window_of(self, times: np.ndarray) -> np.ndarray:
-        """Indices of the windows in which times lie; a window holds its end, not its start."""
-        return np.maximum(np.ceil(times / self.constraint.grid.time.stop - 1e-9).astype(int) - 1, 0)
-
-    def local_times(self, times: np.ndarray, index: int) -> np.ndarray:
-        """The times of a window, counted from its start."""
-        length = self.constraint.grid.time.stop
-        return np.minimum(times[self.window_of(times) == index] - index * length, length)
+        windows = self.windows(initial, c, self.rollout.count(times), **options)
+        return self.rollout.solution(windows, times, points)
 
     def read(self, window: Window, times: np.ndarray, points: dict[str, np.ndarray]) -> Tensor:
         """(batch, time, *points) values at those of ``times`` > 0 that lie in the window."""
-        times = times[times > 0]
-        local, times = self.local_times(times, window.index), times[self.window_of(times) == window.index]
-        if not len(local):
-            return window.u.new_zeros(window.u.shape[0], 0, *(len(part) for part in points.values()))
-        readout = self.readout(self.constraint.operator, local, points)
-        if window.frame is None:
-            return readout(window.u, window.initial, window.conditions.closures)
-        values = readout(window.u, window.initial, window.conditions.closures, window.frame.shift(times))
-        return values + window.frame.like(values)
+        return self.rollout.read(window, times, points)
 
     # ------------------------------------------------------------------ saving
 
@@ -504,14 +387,6 @@ class Surrogate(nn.Module):
             like_input=torch.as_tensor if is_torch else np.asarray,
         )
 
-    def failure_time(self, status: Tensor, mean_squares: Tensor, num_windows: int) -> Tensor:
-        """(batch,) start of the first window whose solve failed or whose field left the range of states; NaN."""
-        bound = max(abs(value) for value in self.problem.state_range)
-        is_bad = (~is_converged(status.reshape(len(status), num_windows, -1))).any(dim=2)
-        is_bad = is_bad | ~(mean_squares < bound**2)
-        first = is_bad.double().argmax(dim=1) * self.constraint.grid.time.stop
-        return torch.where(is_bad.any(dim=1), first, torch.nan)
-
     # ------------------------------------------------------------------ checks of input
 
     def _decomposition(self, experts: Any) -> Decomposition:
@@ -525,16 +400,3 @@ class Surrogate(nn.Module):
             decomposition = dataclasses.replace(default, counts=dict(counts))
         decomposition.check(self.constraint.grid)
         return decomposition
-
-
-def _warn_of_failures(status: Tensor) -> None:
-    """One warning if solves did not converge; where none was asked for there is none to converge."""
-    is_failed = ~is_converged(status) & (status != int(Status.NOT_SOLVED))
-    failed = status[is_failed].tolist()
-    if failed:
-        warnings.warn(
-            f"{len(failed)} of {len(status)} solves did not converge ({Status(failed[0]).message}); predict says "
-            "which trajectories they belong to and leaves them out",
-            RuntimeWarning,
-            stacklevel=7,
-        )
