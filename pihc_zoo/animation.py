@@ -23,7 +23,7 @@ from .plotting.style import (
     trajectory,
     wide_axes,
 )
-from .prediction import Prediction, to_numpy
+from .prediction.prediction import Prediction, to_numpy
 
 _WIDTH, _HEIGHT, _DPI = 5.4, 5.0, 80
 

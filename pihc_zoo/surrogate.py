@@ -15,15 +15,19 @@ from torch import Tensor, nn
 
 from . import config as configuration
 from .ansatz import Conditions
-from .assembly import assemble
 from .basis import SeparableBasis
 from .building import build_parts
 from .constraint import ConstrainedField, HardConstraint
 from .decomposition import Decomposition
 from .estimate import error_estimator
 from .grid import Grid
-from .inference import Inference
-from .inputs import (
+from .operators.constants import constants
+from .polish import Polish
+from .positions import Positions
+from .prediction.assembly import assemble
+from .prediction.predict import Inference
+from .prediction.prediction import Prediction
+from .prediction.request import (
     by_axis,
     check_field,
     check_outputs,
@@ -33,10 +37,7 @@ from .inputs import (
     check_values,
     parameter_range,
 )
-from .operators.constants import constants
-from .polish import Polish
-from .positions import Positions
-from .prediction import Prediction, Trust
+from .prediction.trust import Trust
 from .problems import Problem
 from .rollout import Rollout, Window
 from .solvers.implicit import refuse_transforms

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..config import describe
 from ..decomposition import DECOMPOSITIONS, Joint
-from ..prediction import to_numpy
+from ..prediction.prediction import to_numpy
 from ..reference import Baseline, baselines
 from .clocks import per_trajectory, timings
 from .ingredients import accuracy, default_batch, row_of

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..decomposition import Decomposition
-from ..prediction import to_numpy
+from ..prediction.prediction import to_numpy
 from ..reference import fast_solver, is_periodic
 from ..reference.baselines import PICARD_STEPS
 from ..surrogate import Surrogate

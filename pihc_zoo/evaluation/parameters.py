@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..families import Family
-from ..prediction import to_numpy
+from ..prediction.prediction import to_numpy
 from .ingredients import row_of
 from .references import ReferenceSet, end_error, reference_set, relative_error
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..families import Family
 from ..files import atomic_path, save_npz
-from ..prediction import to_numpy
+from ..prediction.prediction import to_numpy
 from ..progress import progress
 from ..reference import TRUTH_NODES, is_periodic, truth_solver
 from ..sampling import draw

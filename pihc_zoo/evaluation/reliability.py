@@ -8,7 +8,7 @@ import numpy as np
 
 from ..families import FAMILIES, sample_parameters
 from ..families import out_of_family as _names
-from ..prediction import to_numpy
+from ..prediction.prediction import to_numpy
 from .references import ReferenceSet, relative_error
 
 

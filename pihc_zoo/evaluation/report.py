@@ -8,7 +8,7 @@ from typing import Any
 
 from ..config import describe
 from ..families import FAMILIES, Family
-from ..prediction import to_numpy
+from ..prediction.prediction import to_numpy
 from ..progress import progress
 from ..reference import is_periodic
 from ..sampling import default_families

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data import Trajectories
-from ..inputs import unit_of
-from ..prediction import to_numpy
+from ..prediction.prediction import to_numpy
+from ..prediction.request import unit_of
 from ..reference import reference_solver
 from .history import percent
 

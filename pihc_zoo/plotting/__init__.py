@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..prediction import Prediction
+from ..prediction.prediction import Prediction
 from .line import draw_line
 from .plane import draw_plane
 from .style import STYLE, check_suffix, check_trajectory, require_matplotlib, trajectory, wide_axes, write

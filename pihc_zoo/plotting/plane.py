@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..prediction import Prediction, to_numpy
+from ..prediction.prediction import Prediction, to_numpy
 from .style import (
     SECOND,
     axis_label,

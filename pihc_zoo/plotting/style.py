@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..files import atomic_path
-from ..prediction import Prediction, to_numpy
+from ..prediction.prediction import Prediction, to_numpy
 from ..text import number, percent, shown_unit, unit_of
 
 SUFFIXES = (".png", ".pdf", ".svg")

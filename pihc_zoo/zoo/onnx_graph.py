@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from .. import __version__
 from ..families import sample_parameters
 from ..files import atomic_path
-from ..inference import Inference
-from ..inputs import Request
-from ..prediction import to_numpy
+from ..prediction.predict import Inference
+from ..prediction.prediction import to_numpy
+from ..prediction.request import Request
 from ..status import Status, is_converged
 from ..surrogate import Surrogate
 from .folder import ONNX_FILE, record

@@ -12,20 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..decomposition import Decomposition
+from ..estimate import Estimate
+from ..operators.derivatives import Closure
+from ..solvers.levenberg_marquardt import LevenbergMarquardt
+from ..status import Status, is_converged
 from .answer import Answer
-from .decomposition import Decomposition
-from .estimate import Estimate
-from .inputs import Request
-from .operators.derivatives import Closure
 from .prediction import to_numpy
-from .solvers.levenberg_marquardt import LevenbergMarquardt
-from .status import Status, is_converged
+from .request import Request
 
 _WANTED = 0.5  # of the trust threshold: an estimate above that is polished
 
 if TYPE_CHECKING:
-    from .rollout import Frame, Window
-    from .surrogate import Surrogate
+    from ..rollout import Frame, Window
+    from ..surrogate import Surrogate
 
 
 @dataclass
