@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .prediction.prediction import to_numpy
+from .arrays import to_numpy
 from .prediction.prediction_file import PARAMETER, REPORT
 from .status import Status
 from .text import unit_of

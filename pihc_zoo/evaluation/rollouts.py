@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..prediction.prediction import to_numpy
+from ..arrays import to_numpy
 from ..spectra import derivative, shell_spectrum
 from .clocks import per_trajectory, timings
 from .ingredients import default_batch, row_of

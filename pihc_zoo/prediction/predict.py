@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arrays import to_numpy
 from ..decomposition import Decomposition
 from ..estimate import Estimate
 from ..operators.derivatives import Closure
 from ..solvers.levenberg_marquardt import LevenbergMarquardt
 from ..status import Status, is_converged
 from .answer import Answer
-from .prediction import to_numpy
 from .request import Request
 
 _WANTED = 0.5  # of the trust threshold: an estimate above that is polished

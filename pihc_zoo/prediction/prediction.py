@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..arrays import to_numpy
 from ..files import save_npz
 from ..text import nearest
 from .fields import LazyField, StoredField
@@ -211,8 +212,3 @@ class Prediction:
         from ..animation import animate_prediction
 
         return animate_prediction(self, index, path or f"{self.model.split('/')[-1] or 'prediction'}.gif", fps)
-
-
-def to_numpy(value: Any) -> np.ndarray:
-    """A numpy array of a tensor, an array or a number."""
-    return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)

@@ -24,10 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from .. import __version__
+from ..arrays import to_numpy
 from ..families import sample_parameters
 from ..files import atomic_path
 from ..prediction.predict import Inference
-from ..prediction.prediction import to_numpy
 from ..prediction.request import Request
 from ..status import Status, is_converged
 from ..surrogate import Surrogate
