@@ -21,28 +21,16 @@ from .constraint import ConstrainedField, HardConstraint
 from .decomposition import Decomposition
 from .estimate import error_estimator
 from .grid import Grid
-from .operators.constants import constants
 from .polish import Polish
 from .positions import Positions
 from .prediction.assembly import assemble
+from .prediction.call import check_call
 from .prediction.predict import Inference
 from .prediction.prediction import Prediction
-from .prediction.request import (
-    by_axis,
-    check_field,
-    check_outputs,
-    check_parameters,
-    check_request,
-    check_times,
-    check_values,
-    parameter_range,
-)
+from .prediction.request import check_parameters, check_request, check_values, parameter_range
 from .prediction.trust import Trust
 from .problems import Problem
 from .rollout import Rollout, Window
-from .solvers.implicit import refuse_transforms
-
-_CPU_CHUNK = 16  # trajectories per pass on a CPU: the working set stays in cache
 
 
 class Surrogate(nn.Module):
@@ -236,23 +224,7 @@ class Surrogate(nn.Module):
                 positions outside theirs or with a gradient of their own; forward-mode derivatives and torch.func
                 transforms.
         """
-        axes = self.problem.output_space
-        if not isinstance(u0, Tensor):
-            raise ValueError(f"model(u0) takes a torch tensor, got {type(u0).__name__}; predict takes arrays as well")
-        if u0.is_complex():
-            raise ValueError(f"u0 must be real numbers, got the type {u0.dtype}; pass its real part")
-        if u0.dim() != 1 + len(axes) or len(u0) == 0:
-            one = "; add the batch axis: model(u0[None])" if u0.dim() == len(axes) else ""
-            expected = ", ".join(
-                f"n_{name}" if axis.is_periodic else str(len(axis.nodes)) for name, axis in axes.items()
-            )
-            raise ValueError(f"u0 must have the shape (batch, {expected}), got {tuple(u0.shape)}{one}")
-        refuse_transforms(u0, *(parameters.values() if isinstance(parameters, dict) else ()))
-        for name, value in {"times": times, **by_axis(x, "x", self.problem)}.items():
-            if isinstance(value, Tensor) and value.requires_grad:
-                raise ValueError(f"model(u0) has no gradient in {name}; pass {name}.detach()")
-        points = check_field(self.problem, u0, {})
-        outputs, times = check_outputs(self.problem, x, points), check_times(self.problem, times)
+        points, times, outputs = check_call(self.problem, u0, parameters, times, x)
         c = self._in_range(parameters, len(u0))
         return self._at(u0.double(), c, times, points, outputs)
 
@@ -357,29 +329,21 @@ class Surrogate(nn.Module):
         """
         is_torch = isinstance(u0, Tensor)
         request = check_request(self.problem, self.parameter_inputs, u0, x, times, parameters, input_x, on_failure)
-        values, c = request.values, request.c
         decomposition = self._decomposition(experts)
         changes = {key: value for key, value in {"max_steps": max_steps, "rtol": rtol}.items() if value is not None}
         solver = dataclasses.replace(self.constraint.solver, **changes)
 
-        messages = check_values(self.problem, values, on_failure, request.input_points)
+        messages = check_values(self.problem, request.values, on_failure, request.input_points)
         good = np.flatnonzero([not message for message in messages])
 
         if polish is None:
             polish = max_steps is None and rtol is None
         inference = Inference(self, request, decomposition, solver, polish)
-        answers = []
-        chunk = _CPU_CHUNK if self.device.type == "cpu" else 512
-        with constants():
-            for first in range(0, len(good), chunk):
-                rows = good[first : first + chunk]
-                part_c = {key: value if np.ndim(value) == 0 else value[rows] for key, value in c.items()}
-                answers.append(inference.answer(values[rows], part_c))
         return assemble(
             self.problem,
             request,
             messages,
-            answers,
+            inference.answers(good),
             num_subproblems=inference.num_windows * (1 if decomposition.is_joint else decomposition.num_experts),
             num_experts=decomposition.num_experts,
             trust=self.trust,

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,82 +14,20 @@ from torch import Tensor
 from ..arrays import to_numpy
 from ..decomposition import Decomposition
 from ..estimate import Estimate
-from ..operators.derivatives import Closure
+from ..operators.constants import constants
 from ..solvers.levenberg_marquardt import LevenbergMarquardt
 from ..status import Status, is_converged
 from .answer import Answer
+from .passes import NodalField, Pass
 from .request import Request
 
+_CPU_CHUNK = 16  # trajectories per pass on a CPU: the working set stays in cache
+_CHUNK = 512  # elsewhere
 _WANTED = 0.5  # of the trust threshold: an estimate above that is polished
 
 if TYPE_CHECKING:
     from ..rollout import Frame, Window
     from ..surrogate import Surrogate
-
-
-@dataclass
-class NodalField:
-    """A field at the nodes of a grid, and what closes it to be read anywhere.
-
-    Attributes:
-        values: (batch, time, *space); ``before`` (batch, *space) at the start.
-        operator, closures: of its grid and walls.
-        times: those of the request that are read from it; ``local`` the same, counted from its start.
-        frame: in which it is given.
-    """
-
-    values: Tensor
-    before: Tensor
-    operator: Any
-    closures: dict[str, Closure]
-    times: np.ndarray
-    local: np.ndarray
-    frame: Frame | None = None
-
-
-@dataclass
-class Pass:
-    """What `compute` finds, tensors of a batch.
-
-    Attributes:
-        u: (batch, time, *points), times in increasing order.
-        size, error, scale: (batch,) sums of squares, of u at the nodes, of the estimated error and of what it is
-            relative to; ``by_expert`` (batch, expert) of the mapped residual.
-        coefficients: (batch, subproblem, coefficient); ``status``, ``iterations`` (batch, subproblem).
-        mean_squares: (batch, window) of u.
-        unresolved: (batch,).
-        fields: "u", "residual" and "estimated_error" ↦ these at nodes, window by window.
-        initial, fine_initial: (batch, *space) initial values at the nodes and at the estimator's.
-    """
-
-    u: Tensor
-    size: Tensor
-    error: Tensor
-    scale: Tensor
-    by_expert: Tensor
-    coefficients: Tensor
-    status: Tensor
-    iterations: Tensor
-    mean_squares: Tensor
-    unresolved: Tensor
-    initial: Tensor
-    fine_initial: Tensor
-    fields: dict[str, list[NodalField]] = field(default_factory=dict)
-
-    @property
-    def residual_per_expert(self) -> Tensor:
-        """(batch, expert) relative L2 norms of the mapped residual."""
-        return (self.by_expert / self.size[:, None]).sqrt()
-
-    @property
-    def residual(self) -> Tensor:
-        """(batch,) its relative L2 norm."""
-        return self.residual_per_expert.square().sum(dim=1).sqrt()
-
-    @property
-    def estimated_error(self) -> Tensor:
-        """(batch,) relative L2 norm."""
-        return (self.error / self.scale).sqrt()
 
 
 class Inference:
@@ -243,6 +180,16 @@ class Inference:
         }
 
     # ------------------------------------------------------------------ what eager mode makes of it
+
+    def answers(self, rows: np.ndarray) -> list[Answer]:
+        """Those of the request's trajectories ``rows``, a few at a time."""
+        chunk, found = _CPU_CHUNK if self.model.device.type == "cpu" else _CHUNK, []
+        with constants():
+            for first in range(0, len(rows), chunk):
+                own = rows[first : first + chunk]
+                c = {key: value if np.ndim(value) == 0 else value[own] for key, value in self.request.c.items()}
+                found.append(self.answer(self.request.values[own], c))
+        return found
 
     def answer(self, u0: np.ndarray, c: dict[str, Any]) -> Answer:
         """Initial conditions (batch, *space) ↦ their answer."""
