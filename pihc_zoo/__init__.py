@@ -22,7 +22,7 @@ _NAMES = {
     "sample": "zoo.testing",
     "evaluate": "zoo.testing",
     "Surrogate": "surrogate",
-    "Prediction": "prediction",
+    "Prediction": "prediction.prediction",
     "Status": "status",
     "Disjoint": "decomposition",
     "Overlapping": "decomposition",
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from .grid import register_axis
     from .learning.finetune import finetune
     from .networks import register_network
-    from .prediction import Prediction
+    from .prediction.prediction import Prediction
     from .problems import list_problems, register_problem
     from .residual_map import register_residual_map
     from .status import Status

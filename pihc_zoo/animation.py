@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .arrays import to_numpy
 from .files import atomic_path
 from .plotting.style import (
     STYLE,
@@ -23,7 +24,9 @@ from .plotting.style import (
     trajectory,
     wide_axes,
 )
-from .prediction import Prediction, to_numpy
+
+if TYPE_CHECKING:
+    from .prediction.prediction import Prediction
 
 _WIDTH, _HEIGHT, _DPI = 5.4, 5.0, 80
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .inputs import check_field, real_array
-from .prediction_file import PARAMETER, PERIOD, REPORT, TEXTS
+from .prediction.prediction_file import PARAMETER, PERIOD, REPORT, TEXTS
+from .prediction.request import check_field, real_array
 from .text import nearest
 
 SAME_START = 0.01  # relative L2 distance of u at t = 0 from u0, beyond which they are not one trajectory

@@ -25,7 +25,7 @@ from .operators.dense import solve
 from .operators.derivatives import Closure, FeatureOperator, along
 from .operators.linearised import LinearisedOperator
 from .operators.periodic import PeriodicFeatureOperator, PeriodicLinearisedOperator
-from .prediction import Trust
+from .prediction.trust import Trust
 from .problems.base import Problem
 from .residual_map import InverseLinearised
 

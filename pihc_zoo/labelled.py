@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .prediction import to_numpy
-from .prediction_file import PARAMETER, REPORT
+from .arrays import to_numpy
+from .prediction.prediction_file import PARAMETER, REPORT
 from .status import Status
 from .text import unit_of
 
 if TYPE_CHECKING:
     import xarray
 
-    from .prediction import Prediction
+    from .prediction.prediction import Prediction
 
 _FURTHER = {  # dimensions after "batch"
     "residual_per_expert": ("expert",),

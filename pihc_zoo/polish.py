@@ -15,7 +15,7 @@ from .early import EarlyWindow
 from .nodal import NodalSolver
 
 if TYPE_CHECKING:
-    from .inference import Pass
+    from .prediction.passes import Pass
     from .surrogate import Surrogate
 
 

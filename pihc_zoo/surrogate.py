@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import inspect
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -16,79 +14,23 @@ import torch
 from torch import Tensor, nn
 
 from . import config as configuration
-from .ansatz import ANSATZES, Conditions
-from .assembly import assemble
+from .ansatz import Conditions
 from .basis import SeparableBasis
+from .building import build_parts
 from .constraint import ConstrainedField, HardConstraint
-from .decomposition import DECOMPOSITIONS, Decomposition
-from .estimate import Readout, error_estimator
-from .grid import Axis, Grid
-from .inference import Inference
-from .inputs import (
-    by_axis,
-    check_field,
-    check_outputs,
-    check_parameters,
-    check_request,
-    check_times,
-    check_values,
-    parameter_range,
-)
-from .networks import NETWORKS
-from .operators.constants import constants
-from .operators.derivatives import FeatureOperator, along
-from .operators.tables import feature_operator, linearised_operator
+from .decomposition import Decomposition
+from .estimate import error_estimator
+from .grid import Grid
 from .polish import Polish
-from .prediction import Prediction, Trust
-from .problems import Problem, problem_of
-from .residual_map import RESIDUAL_MAPS
-from .solvers.implicit import refuse_transforms
-from .solvers.levenberg_marquardt import LevenbergMarquardt
-from .status import Status, is_converged
-
-_CPU_CHUNK = 16  # trajectories per pass on a CPU: the working set stays in cache
-
-
-@dataclasses.dataclass
-class Frame:
-    """A frame that moves, in which the problem is the same, see `Problem.moving_frame`.
-
-    Attributes:
-        velocity: (batch,) by axis name.
-        offset: (batch,) what u is less in it.
-    """
-
-    velocity: dict[str, Tensor]
-    offset: Tensor
-
-    def like(self, field: Tensor) -> Tensor:
-        """The offset, broadcasting against a field (batch, ...)."""
-        return self.offset.to(field.dtype).reshape(-1, *[1] * (field.dim() - 1))
-
-    def shift(self, times: np.ndarray) -> dict[str, Tensor]:
-        """(batch, time) how far it has moved along each axis."""
-        t = torch.as_tensor(times, dtype=self.offset.dtype, device=self.offset.device)
-        return {name: velocity[:, None] * t for name, velocity in self.velocity.items()}
-
-
-@dataclasses.dataclass
-class Window:
-    """One time window of a roll-out.
-
-    Attributes:
-        index: from 0.
-        initial: (batch, *space) state at its start, float64.
-        conditions, field: of the constraint.
-        u: (batch, time, *space) the field in float64.
-        frame: the moving frame that all of these are given in, if any.
-    """
-
-    index: int
-    initial: Tensor
-    conditions: Conditions
-    field: ConstrainedField
-    u: Tensor
-    frame: Frame | None = None
+from .positions import Positions
+from .prediction.assembly import assemble
+from .prediction.call import check_call
+from .prediction.predict import Inference
+from .prediction.prediction import Prediction
+from .prediction.request import check_parameters, check_request, check_values, parameter_range
+from .prediction.trust import Trust
+from .problems import Problem
+from .rollout import Rollout, Window
 
 
 class Surrogate(nn.Module):
@@ -111,16 +53,10 @@ class Surrogate(nn.Module):
         self.history: Any = None  # of fine-tuning, see `learning.history`
         self.trust: Trust = configuration.build("trust", Trust, config["trust"])
         self.estimator = error_estimator(self.problem, constraint.operator, self.trust).to(constraint.precision)
-        windows = self.problem.duration / constraint.grid.time.stop
-        if abs(windows - round(windows)) > 1e-6 * windows:
-            raise ValueError(
-                f"the time axis of length {constraint.grid.time.stop:g} must divide the duration "
-                f"{self.problem.duration:g} into equal windows"
-            )
-        self.num_windows = max(1, round(windows))
+        self.positions = Positions(constraint)
+        self.rollout = Rollout(constraint, self.positions)
+        self.num_windows = self.rollout.num_windows
         self.polish = Polish.of(constraint)
-        self._interpolations: dict = {}
-        self._readouts: dict = {}
 
     # ------------------------------------------------------------------ construction
 
@@ -136,37 +72,7 @@ class Surrogate(nn.Module):
             ConfigError: unknown names or settings.
         """
         config = copy.deepcopy(configuration.check_keys(config))
-        problem, inputs = problem_of(config["problem"])
-        grid = Grid.from_spec(config["grid"])
-        operator = feature_operator(problem, grid)
-        linearised = linearised_operator(problem, operator)
-        (lift_class, ansatz_class), settings = configuration.lookup("ansatz", config["ansatz"], ANSATZES)
-        own = {key: settings.pop(key) for key in list(settings) if key in inspect.signature(lift_class).parameters}
-        lift = configuration.build("ansatz", lift_class, own, operator=operator, linearised=linearised)
-        ansatz = configuration.build(
-            "ansatz", ansatz_class, settings, operator=operator, lift=lift, parameter_inputs=inputs
-        )
-        network_class, settings = configuration.lookup("network", config["network"], NETWORKS)
-        sizes = {"grid": grid, "num_inputs": ansatz.num_inputs}
-        if check_network is not None:
-            with torch.device("meta"):
-                check_network(configuration.build("network", network_class, settings, **sizes))
-        network = configuration.build("network", network_class, settings, **sizes)
-        map_class, settings = configuration.lookup("residual_map", config["residual_map"], RESIDUAL_MAPS)
-        residual_map = configuration.build(
-            "residual_map", map_class, settings, operator=operator, linearised=linearised
-        )
-        decomposition_class, settings = configuration.lookup("decomposition", config["decomposition"], DECOMPOSITIONS)
-        decomposition = configuration.build("decomposition", decomposition_class, settings)
-        solver_class, settings = configuration.lookup(
-            "solver", config["solver"], {"levenberg_marquardt": LevenbergMarquardt}
-        )
-        extra = {
-            key: settings.pop(key) for key in ("ridge", "initial_coefficient", "precision", "stride") if key in settings
-        }
-        solver = configuration.build("solver", solver_class, settings)
-        constraint = HardConstraint(operator, ansatz, residual_map, decomposition, solver, **extra)
-        return cls(network, constraint, config)
+        return cls(*build_parts(config, check_network), config)
 
     @classmethod
     def from_pretrained(
@@ -256,44 +162,9 @@ class Surrogate(nn.Module):
             self.with_network_dtype(dtype)
         return self if device is None else super().to(device, non_blocking=is_non_blocking)
 
-    def _resampled(self, u: Tensor, axes: dict[str, Axis], kind: str, *points: dict[str, np.ndarray]) -> Tensor:
-        """u (batch, *points) taken along every axis by its matrix ``kind`` of positions; matrices are cached."""
-        for i, (name, axis) in enumerate(axes.items()):
-            own = [part[name] for part in points]
-            key = (axis, kind, *(part.tobytes() for part in own), self.device)
-            if key not in self._interpolations:
-                while len(self._interpolations) >= 32:
-                    self._interpolations.pop(next(iter(self._interpolations)))
-                matrix = getattr(axis, kind)(*own)
-                with constants():
-                    self._interpolations[key] = torch.as_tensor(matrix, device=self.device)
-            u = along(u, self._interpolations[key], i - len(axes))
-        return u
-
-    def resampled(self, u: Tensor, source: dict[str, np.ndarray], target: dict[str, np.ndarray]) -> Tensor:
-        """(batch, *source) values of any field ↦ (batch, *target)."""
-        return self._resampled(u, self.problem.output_space, "resampling", source, target)
-
-    def readout(self, operator: FeatureOperator, times: np.ndarray, points: dict[str, np.ndarray]) -> Readout:
-        """Reads a field at the nodes of ``operator`` at ``times`` and ``points``; the latest ones are kept."""
-        key = (id(operator), times.tobytes(), *(p.tobytes() for p in points.values()), self.device)
-        if key not in self._readouts:
-            while len(self._readouts) >= 32:
-                self._readouts.pop(next(iter(self._readouts)))
-            with constants():
-                self._readouts[key] = Readout(operator, times, points).to(self.device)
-        return self._readouts[key]
-
     def at_nodes(self, u0: Tensor, points: dict[str, np.ndarray], grid: Grid | None = None) -> Tensor:
         """(batch, *points) initial values at ``points`` ↦ (batch, *space) at the surrogate's nodes, float64."""
-        return self._resampled(u0.double(), (grid or self.constraint.grid).space, "gathering", points)
-
-    def unresolved(self, u0: Tensor, initial: Tensor, points: dict[str, np.ndarray]) -> Tensor:
-        """(batch,) relative L2 part of u0 at ``points`` that its values at the nodes do not carry."""
-        axes = self.constraint.grid.space
-        nodes = {name: axis.nodes for name, axis in axes.items()}
-        lost = (u0 - self._resampled(initial, axes, "resampling", nodes, points)).flatten(1)
-        return lost.norm(dim=1) / u0.flatten(1).norm(dim=1).clamp(min=torch.finfo(u0.dtype).tiny)
+        return self.positions.at_nodes(u0, points, grid)
 
     def constrained(self, u0: Tensor, c: dict[str, Tensor], **options: Any) -> ConstrainedField:
         """Initial values at the nodes (batch, *space) ↦ constrained field of one time window, differentiable.
@@ -317,20 +188,8 @@ class Surrogate(nn.Module):
             num_windows: default: as many as the problem's duration has.
             options: of `constrained`.
         """
-        state, moving = initial.double(), self.problem.moving_frame(initial.double())
-        frame = None if moving is None else Frame(*moving)
-        if frame is not None:
-            state = state - frame.like(state)
-        mean = state.flatten(1).mean(dim=1)[:, None]
-        for k in range(self.num_windows if num_windows is None else num_windows):
-            conditions = self.constraint.conditions(state, c)
-            field = self.constraint(self.basis(conditions), conditions, **options)
-            u = field.u.double()
-            if self.problem.conserves_mean:  # float32 rounds it
-                excess = u.flatten(2).mean(dim=2) - mean
-                u = u - excess.reshape(*excess.shape, *[1] * (u.dim() - 2))
-            yield Window(k, state, conditions, field, u, frame)
-            state = u[:, -1]
+        count = self.num_windows if num_windows is None else num_windows
+        return self.rollout.windows(self.basis, initial, c, count, **options)
 
     def basis(self, conditions: Conditions) -> Tensor | SeparableBasis:
         """Basis functions of the conditions, see `HardConstraint.basis`."""
@@ -365,23 +224,7 @@ class Surrogate(nn.Module):
                 positions outside theirs or with a gradient of their own; forward-mode derivatives and torch.func
                 transforms.
         """
-        axes = self.problem.output_space
-        if not isinstance(u0, Tensor):
-            raise ValueError(f"model(u0) takes a torch tensor, got {type(u0).__name__}; predict takes arrays as well")
-        if u0.is_complex():
-            raise ValueError(f"u0 must be real numbers, got the type {u0.dtype}; pass its real part")
-        if u0.dim() != 1 + len(axes) or len(u0) == 0:
-            one = "; add the batch axis: model(u0[None])" if u0.dim() == len(axes) else ""
-            expected = ", ".join(
-                f"n_{name}" if axis.is_periodic else str(len(axis.nodes)) for name, axis in axes.items()
-            )
-            raise ValueError(f"u0 must have the shape (batch, {expected}), got {tuple(u0.shape)}{one}")
-        refuse_transforms(u0, *(parameters.values() if isinstance(parameters, dict) else ()))
-        for name, value in {"times": times, **by_axis(x, "x", self.problem)}.items():
-            if isinstance(value, Tensor) and value.requires_grad:
-                raise ValueError(f"model(u0) has no gradient in {name}; pass {name}.detach()")
-        points = check_field(self.problem, u0, {})
-        outputs, times = check_outputs(self.problem, x, points), check_times(self.problem, times)
+        points, times, outputs = check_call(self.problem, u0, parameters, times, x)
         c = self._in_range(parameters, len(u0))
         return self._at(u0.double(), c, times, points, outputs)
 
@@ -395,7 +238,7 @@ class Surrogate(nn.Module):
         if len(later) < len(times):
             start = u0
             if any(not np.array_equal(outputs[name], points[name]) for name in points):
-                start = self.resampled(u0, points, outputs)
+                start = self.positions.resampled(u0, points, outputs)
             parts.append(start[:, None].expand(-1, len(times) - len(later), *start.shape[1:]))
         if len(later):
             parts.append(self.solution(self.at_nodes(u0, points), c, later, outputs))
@@ -418,33 +261,12 @@ class Surrogate(nn.Module):
 
         Warns of solves that did not converge.
         """
-        fields, status = [], []
-        for window in self.windows(initial, c, int(self.window_of(times).max()) + 1, **options):
-            fields.append(self.read(window, times, points))
-            status.append(window.field.solution.status)
-        _warn_of_failures(torch.cat(status))
-        return torch.cat(fields, dim=1)
-
-    def window_of(self, times: np.ndarray) -> np.ndarray:
-        """Indices of the windows in which times lie; a window holds its end, not its start."""
-        return np.maximum(np.ceil(times / self.constraint.grid.time.stop - 1e-9).astype(int) - 1, 0)
-
-    def local_times(self, times: np.ndarray, index: int) -> np.ndarray:
-        """The times of a window, counted from its start."""
-        length = self.constraint.grid.time.stop
-        return np.minimum(times[self.window_of(times) == index] - index * length, length)
+        windows = self.windows(initial, c, self.rollout.count(times), **options)
+        return self.rollout.solution(windows, times, points)
 
     def read(self, window: Window, times: np.ndarray, points: dict[str, np.ndarray]) -> Tensor:
         """(batch, time, *points) values at those of ``times`` > 0 that lie in the window."""
-        times = times[times > 0]
-        local, times = self.local_times(times, window.index), times[self.window_of(times) == window.index]
-        if not len(local):
-            return window.u.new_zeros(window.u.shape[0], 0, *(len(part) for part in points.values()))
-        readout = self.readout(self.constraint.operator, local, points)
-        if window.frame is None:
-            return readout(window.u, window.initial, window.conditions.closures)
-        values = readout(window.u, window.initial, window.conditions.closures, window.frame.shift(times))
-        return values + window.frame.like(values)
+        return self.rollout.read(window, times, points)
 
     # ------------------------------------------------------------------ saving
 
@@ -507,29 +329,21 @@ class Surrogate(nn.Module):
         """
         is_torch = isinstance(u0, Tensor)
         request = check_request(self.problem, self.parameter_inputs, u0, x, times, parameters, input_x, on_failure)
-        values, c = request.values, request.c
         decomposition = self._decomposition(experts)
         changes = {key: value for key, value in {"max_steps": max_steps, "rtol": rtol}.items() if value is not None}
         solver = dataclasses.replace(self.constraint.solver, **changes)
 
-        messages = check_values(self.problem, values, on_failure, request.input_points)
+        messages = check_values(self.problem, request.values, on_failure, request.input_points)
         good = np.flatnonzero([not message for message in messages])
 
         if polish is None:
             polish = max_steps is None and rtol is None
         inference = Inference(self, request, decomposition, solver, polish)
-        answers = []
-        chunk = _CPU_CHUNK if self.device.type == "cpu" else 512
-        with constants():
-            for first in range(0, len(good), chunk):
-                rows = good[first : first + chunk]
-                part_c = {key: value if np.ndim(value) == 0 else value[rows] for key, value in c.items()}
-                answers.append(inference.answer(values[rows], part_c))
         return assemble(
             self.problem,
             request,
             messages,
-            answers,
+            inference.answers(good),
             num_subproblems=inference.num_windows * (1 if decomposition.is_joint else decomposition.num_experts),
             num_experts=decomposition.num_experts,
             trust=self.trust,
@@ -537,14 +351,6 @@ class Surrogate(nn.Module):
             on_failure=on_failure,
             like_input=torch.as_tensor if is_torch else np.asarray,
         )
-
-    def failure_time(self, status: Tensor, mean_squares: Tensor, num_windows: int) -> Tensor:
-        """(batch,) start of the first window whose solve failed or whose field left the range of states; NaN."""
-        bound = max(abs(value) for value in self.problem.state_range)
-        is_bad = (~is_converged(status.reshape(len(status), num_windows, -1))).any(dim=2)
-        is_bad = is_bad | ~(mean_squares < bound**2)
-        first = is_bad.double().argmax(dim=1) * self.constraint.grid.time.stop
-        return torch.where(is_bad.any(dim=1), first, torch.nan)
 
     # ------------------------------------------------------------------ checks of input
 
@@ -559,16 +365,3 @@ class Surrogate(nn.Module):
             decomposition = dataclasses.replace(default, counts=dict(counts))
         decomposition.check(self.constraint.grid)
         return decomposition
-
-
-def _warn_of_failures(status: Tensor) -> None:
-    """One warning if solves did not converge; where none was asked for there is none to converge."""
-    is_failed = ~is_converged(status) & (status != int(Status.NOT_SOLVED))
-    failed = status[is_failed].tolist()
-    if failed:
-        warnings.warn(
-            f"{len(failed)} of {len(status)} solves did not converge ({Status(failed[0]).message}); predict says "
-            "which trajectories they belong to and leaves them out",
-            RuntimeWarning,
-            stacklevel=7,
-        )

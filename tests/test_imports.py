@@ -31,7 +31,10 @@ def test_importing_the_package_imports_nothing_heavy():
     assert loaded("import pihc_zoo; dir(pihc_zoo)") == set()
 
 
-LIGHT = ("text", "files", "config", "families", "zoo.registry", "prediction", "status", "inputs", "grid", "problems")
+LIGHT = (
+    *("text", "files", "config", "families", "zoo.registry", "status", "grid", "problems"),
+    *("prediction", "prediction.request", "prediction.assembly", "prediction.prediction", "prediction.trust"),
+)
 
 
 @pytest.mark.parametrize("module", LIGHT)

@@ -13,7 +13,7 @@ import pihc_zoo as pz
 from pihc_zoo.estimate import Readout
 from pihc_zoo.grid import FourierAxis
 from pihc_zoo.problems import PROBLEMS, Burgers
-from pihc_zoo.surrogate import Frame
+from pihc_zoo.rollout import Frame
 
 N = 256
 X = np.arange(N) / N

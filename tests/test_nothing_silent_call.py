@@ -17,7 +17,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 import pihc_zoo as pz
 from pihc_zoo import cli
 from pihc_zoo.data import read_trajectories
-from pihc_zoo.prediction import Prediction, Trust
+from pihc_zoo.prediction.prediction import Prediction
+from pihc_zoo.prediction.trust import Trust
 from pihc_zoo.problems import DiffusionSorption
 from pihc_zoo.status import Status
 from pihc_zoo.zoo.storage import save_folder

@@ -10,9 +10,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from pihc_zoo import cli, spectra
 from pihc_zoo.data import check_solutions, read_trajectories
-from pihc_zoo.inputs import check_request
 from pihc_zoo.plotting import plot_prediction
-from pihc_zoo.prediction import Trust
+from pihc_zoo.prediction.request import check_request
+from pihc_zoo.prediction.trust import Trust
 from pihc_zoo.problems import NavierStokes2D
 from pihc_zoo.status import Status
 

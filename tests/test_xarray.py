@@ -11,7 +11,7 @@ from fake_models import DecayingVortices, taylor_green
 from numpy.testing import assert_array_equal
 
 import pihc_zoo as pz
-from pihc_zoo.prediction_file import REPORT
+from pihc_zoo.prediction.prediction_file import REPORT
 
 xarray = pytest.importorskip("xarray")
 

@@ -222,7 +222,7 @@ def _experts(options: argparse.Namespace, model: Any) -> Any:
 def print_prediction(prediction: Any, seconds: float) -> None:
     import numpy as np
 
-    from ..prediction import to_numpy
+    from ..arrays import to_numpy
 
     count = len(prediction.u)
     converged = to_numpy(prediction.converged).reshape(count, -1).all(axis=1)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import to_numpy
 from ..config import describe
 from ..decomposition import DECOMPOSITIONS, Joint
-from ..prediction import to_numpy
 from ..reference import Baseline, baselines
 from .clocks import per_trajectory, timings
 from .ingredients import accuracy, default_batch, row_of

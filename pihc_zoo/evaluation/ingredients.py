@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..arrays import to_numpy
 from ..decomposition import Decomposition
-from ..prediction import to_numpy
 from ..reference import fast_solver, is_periodic
 from ..reference.baselines import PICARD_STEPS
 from ..surrogate import Surrogate

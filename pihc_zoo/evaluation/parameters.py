@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import to_numpy
 from ..families import Family
-from ..prediction import to_numpy
 from .ingredients import row_of
 from .references import ReferenceSet, end_error, reference_set, relative_error
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import to_numpy
 from ..families import Family
 from ..files import atomic_path, save_npz
-from ..prediction import to_numpy
 from ..progress import progress
 from ..reference import TRUTH_NODES, is_periodic, truth_solver
 from ..sampling import draw

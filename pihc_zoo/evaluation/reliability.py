@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import to_numpy
 from ..families import FAMILIES, sample_parameters
 from ..families import out_of_family as _names
-from ..prediction import to_numpy
 from .references import ReferenceSet, relative_error
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from ..arrays import to_numpy
 from ..config import describe
 from ..families import FAMILIES, Family
-from ..prediction import to_numpy
 from ..progress import progress
 from ..reference import is_periodic
 from ..sampling import default_families

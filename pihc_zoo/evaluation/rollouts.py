@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..prediction import to_numpy
+from ..arrays import to_numpy
 from ..spectra import derivative, shell_spectrum
 from .clocks import per_trajectory, timings
 from .ingredients import default_batch, row_of
@@ -96,7 +96,7 @@ def windows(model, error: np.ndarray, scale: np.ndarray, iterations: np.ndarray)
         iterations: (batch, subproblem) of a prediction.
     """
     times = np.asarray(model.problem.output_times)
-    index = np.where(times > 0, model.window_of(times), -1)
+    index = np.where(times > 0, model.rollout.window_of(times), -1)
     steps = iterations.reshape(len(iterations), model.num_windows, -1).mean(axis=(0, 2))
     rows = []
     for k in range(model.num_windows):

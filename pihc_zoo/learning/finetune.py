@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ..data import Trajectories, check_solutions, read_trajectories
-from ..inputs import check_request, check_values
+from ..prediction.request import check_request, check_values
 from ..progress import progress
 from . import checkpoint
 from .consistency import answer, contradiction
@@ -281,7 +281,7 @@ def _loss(model: Surrogate, data: Trajectories, rows: np.ndarray, kind: str) -> 
     times = np.asarray(data.t)
     gradient = "envelope" if kind == "physics" else "implicit"
     losses, fields = [], []
-    last = None if kind == "physics" else int(model.window_of(times).max()) + 1
+    last = None if kind == "physics" else model.rollout.count(times)
     for window in model.windows(model.at_nodes(u0, points), c, last, gradient=gradient):
         losses.append(residual_loss(window.field)[0])
         if kind != "physics":

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..prediction import Prediction
 from .line import draw_line
 from .plane import draw_plane
 from .style import STYLE, check_suffix, check_trajectory, require_matplotlib, trajectory, wide_axes, write
+
+if TYPE_CHECKING:
+    from ..prediction.prediction import Prediction
 
 
 def plot_prediction(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..prediction import Prediction, to_numpy
+from ..arrays import to_numpy
 from ..text import unit_of
 from .style import (
     ACCENT,
@@ -22,6 +22,9 @@ from .style import (
     trajectory,
     unit,
 )
+
+if TYPE_CHECKING:
+    from ..prediction.prediction import Prediction
 
 _NUM_PROFILES = 6
 

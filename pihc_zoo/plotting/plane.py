@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..prediction import Prediction, to_numpy
+from ..arrays import to_numpy
 from .style import (
     SECOND,
     axis_label,
@@ -21,6 +21,9 @@ from .style import (
     trajectory,
     unit,
 )
+
+if TYPE_CHECKING:
+    from ..prediction.prediction import Prediction
 
 _NUM_SNAPSHOTS = 5
 _SPECTRAL_RANGE = 1e-11  # lowest value of a spectrum that is drawn, of the highest

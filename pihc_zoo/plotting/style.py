@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..arrays import to_numpy
 from ..files import atomic_path
-from ..prediction import Prediction, to_numpy
 from ..text import number, percent, shown_unit, unit_of
+
+if TYPE_CHECKING:
+    from ..prediction.prediction import Prediction
 
 SUFFIXES = (".png", ".pdf", ".svg")
 ACCENT, SECOND, MUTED = "#1f5a96", "#b5452c", "#5b6570"

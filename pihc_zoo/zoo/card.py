@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..inputs import LONGEST_ROLL_OUT
+from ..prediction.request import LONGEST_ROLL_OUT
 from ..problems import problem_of
 from ..text import NONE, number, percent, shown_unit
 from .card_rows import (

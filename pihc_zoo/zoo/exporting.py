@@ -143,7 +143,7 @@ def write_example(model: Surrogate, path: Path, u0: Any = None) -> Path:
     """
     import numpy as np
 
-    from ..prediction import to_numpy
+    from ..arrays import to_numpy
 
     problem = model.problem
     axes = list(problem.output_space.values())

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from .. import config as configuration
-from ..answer import Answer
-from ..assembly import assemble
 from ..grid import Grid
-from ..inputs import Request, check_request, check_values
 from ..operators.finite_difference import stencil_matrix
-from ..prediction import Prediction, Trust
+from ..prediction.answer import Answer
+from ..prediction.assembly import assemble
+from ..prediction.prediction import Prediction
+from ..prediction.request import Request, check_request, check_values
+from ..prediction.trust import Trust
 from ..problems import Problem, problem_of
 from ..text import nearest
 from .folder import ONNX_DATA_FILES, ONNX_FILE, check_file, read_config

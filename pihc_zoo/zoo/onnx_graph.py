@@ -24,11 +24,11 @@ import torch
 from torch import Tensor, nn
 
 from .. import __version__
+from ..arrays import to_numpy
 from ..families import sample_parameters
 from ..files import atomic_path
-from ..inference import Inference
-from ..inputs import Request
-from ..prediction import to_numpy
+from ..prediction.predict import Inference
+from ..prediction.request import Request
 from ..status import Status, is_converged
 from ..surrogate import Surrogate
 from .folder import ONNX_FILE, record

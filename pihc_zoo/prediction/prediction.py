@@ -10,83 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..arrays import to_numpy
+from ..files import save_npz
+from ..text import nearest
 from .fields import LazyField, StoredField
-from .files import save_npz
 from .prediction_file import REPORT, from_arrays, to_arrays
-from .text import nearest, percent
 
 if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
-
-
-@dataclass(frozen=True)
-class Trust:
-    """How a model judges its own predictions: the estimator's settings and calibrated thresholds.
-
-    Attributes:
-        refinement: nodes of the estimator's grid over the model's, per axis.
-        krylov: Krylov directions of the error estimate.
-        growth: factor on the error estimate of a roll-out, measured.
-        threshold: largest estimated error inside the trained family; None before calibration: then no answer
-            is reliable.
-        unresolved: largest unresolved part of an initial condition; None is not checked.
-        state_range: lowest and highest trained value; None is not checked.
-    """
-
-    refinement: float = 1.6
-    krylov: int = 3
-    growth: float = 1.0
-    threshold: float | None = None
-    unresolved: float | None = None
-    state_range: tuple[float, float] | None = None
-
-    def __post_init__(self):
-        if not 1 <= self.refinement <= 4 or not 1 <= self.krylov <= 64:
-            raise ValueError(
-                f"trust: refinement must lie in [1, 4] and krylov in [1, 64], got {self.refinement} and {self.krylov}"
-            )
-        if self.state_range is not None and not (
-            isinstance(self.state_range, list | tuple) and len(self.state_range) == 2
-        ):
-            raise ValueError(f"trust: state_range must be [lowest, highest], got {self.state_range!r}")
-
-    def accepts(self, u0: np.ndarray, estimated_error: np.ndarray, unresolved: np.ndarray) -> np.ndarray:
-        """(batch,) whether there is no reason not to trust a trajectory; arguments as `reasons`, for a batch."""
-        return np.array([not self.reasons(*own) for own in zip(u0, estimated_error, unresolved, strict=True)])
-
-    def reasons(self, u0: np.ndarray, estimated_error: float | None, unresolved: float) -> list[str]:
-        """Why a trajectory is not to be trusted: how it lies where the model was not calibrated; [] if it does.
-
-        Args:
-            u0: (*space,) initial condition, finite.
-            estimated_error, unresolved: see `Prediction`; None where there is nothing to judge.
-        """
-        reasons = []
-        if self.state_range is not None:
-            low, high = self.state_range
-            if not (u0.min() >= low and u0.max() <= high):
-                reasons.append(
-                    f"initial values from {u0.min():.6g} to {u0.max():.6g} are outside the trained range "
-                    f"[{low:g}, {high:g}]"
-                )
-        if self.unresolved is not None and not unresolved <= self.unresolved:
-            reasons.append(
-                f"{percent(unresolved, digits=3)} of the initial condition is finer than the model's grid or than its "
-                f"points, above its bound of {percent(self.unresolved, digits=3)}"
-            )
-        if estimated_error is None:
-            return reasons
-        if not np.isfinite(estimated_error):
-            reasons.append("its error could not be estimated")
-        elif self.threshold is None:
-            reasons.append("the model has no calibrated threshold of the estimated error")
-        elif estimated_error > self.threshold:
-            reasons.append(
-                f"estimated error {percent(estimated_error, digits=3)} is above the model's threshold of "
-                f"{percent(self.threshold, digits=3)}"
-            )
-        return reasons
 
 
 @dataclass(repr=False)
@@ -198,7 +130,7 @@ class Prediction:
         Raises:
             ValueError: no such field, or output points that are no full equally spaced periodic grid.
         """
-        from .spectra import check_periodic_grid, derivative
+        from ..spectra import check_periodic_grid, derivative
 
         if name in self.field_maps and name not in self.diagnostics:  # read from a file
             return self.field_maps[name]()
@@ -248,7 +180,7 @@ class Prediction:
         Raises:
             ValueError: xarray is not installed, or no such diagnostic.
         """
-        from .labelled import to_dataset
+        from ..labelled import to_dataset
 
         return to_dataset(self, diagnostics)
 
@@ -259,7 +191,7 @@ class Prediction:
         Raises:
             ValueError: no such file, or not a saved prediction.
         """
-        from .data import read_arrays
+        from ..data import read_arrays
 
         path = Path(path)
         if path.suffix != ".npz" and not path.is_file():
@@ -271,17 +203,12 @@ class Prediction:
 
         See `pihc_zoo.plotting.plot_prediction`.
         """
-        from .plotting import plot_prediction
+        from ..plotting import plot_prediction
 
         return plot_prediction(self, index, path, truth)
 
     def animate(self, index: int = 0, path: str | os.PathLike | None = None, fps: int = 12) -> Path:
         """Writes one trajectory as a GIF, by default ``<model>.gif`` in the working folder; returns its path."""
-        from .animation import animate_prediction
+        from ..animation import animate_prediction
 
         return animate_prediction(self, index, path or f"{self.model.split('/')[-1] or 'prediction'}.gif", fps)
-
-
-def to_numpy(value: Any) -> np.ndarray:
-    """A numpy array of a tensor, an array or a number."""
-    return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)

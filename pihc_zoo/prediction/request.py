@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from .grid import INPUT_STENCIL, Axis
-from .operators.finite_difference import stencil_matrix
-from .prediction import to_numpy
-from .problems.base import Problem
-from .text import nearest, unit_of
+from ..arrays import to_numpy
+from ..grid import INPUT_STENCIL, Axis
+from ..operators.finite_difference import stencil_matrix
+from ..problems.base import Problem
+from ..text import nearest, unit_of
 
 ON_FAILURE = ("warn", "raise", "fallback")
 _OVERSHOOT = 1e-3  # of the range of states that interpolated values may leave it by

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from ..problems.base import Problem
+from ..status import Status, is_converged
 from .answer import Answer
 from .fields import LazyField
-from .inputs import Request, undetermined
-from .prediction import Prediction, Trust
-from .problems.base import Problem
-from .status import Status, is_converged
+from .prediction import Prediction
+from .request import Request, undetermined
+from .trust import Trust
 
 
 def assemble(
@@ -175,7 +176,7 @@ def _fall_back(
     problem: Problem, request: Request, u: np.ndarray, indices: np.ndarray, messages: list[str | None]
 ) -> None:
     """Replaces trajectories by the classical solver's."""
-    from .reference import reference_solver
+    from ..reference import reference_solver
 
     solve = reference_solver(problem)
     input_x, x = (

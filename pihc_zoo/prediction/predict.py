@@ -5,91 +5,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..arrays import to_numpy
+from ..decomposition import Decomposition
+from ..estimate import Estimate
+from ..operators.constants import constants
+from ..solvers.levenberg_marquardt import LevenbergMarquardt
+from ..status import Status, is_converged
 from .answer import Answer
-from .decomposition import Decomposition
-from .estimate import Estimate
-from .inputs import Request
-from .operators.derivatives import Closure
-from .prediction import to_numpy
-from .solvers.levenberg_marquardt import LevenbergMarquardt
-from .status import Status, is_converged
+from .passes import NodalField, Pass
+from .request import Request
 
+_CPU_CHUNK = 16  # trajectories per pass on a CPU: the working set stays in cache
+_CHUNK = 512  # elsewhere
 _WANTED = 0.5  # of the trust threshold: an estimate above that is polished
 
 if TYPE_CHECKING:
-    from .surrogate import Frame, Surrogate, Window
-
-
-@dataclass
-class NodalField:
-    """A field at the nodes of a grid, and what closes it to be read anywhere.
-
-    Attributes:
-        values: (batch, time, *space); ``before`` (batch, *space) at the start.
-        operator, closures: of its grid and walls.
-        times: those of the request that are read from it; ``local`` the same, counted from its start.
-        frame: in which it is given.
-    """
-
-    values: Tensor
-    before: Tensor
-    operator: Any
-    closures: dict[str, Closure]
-    times: np.ndarray
-    local: np.ndarray
-    frame: Frame | None = None
-
-
-@dataclass
-class Pass:
-    """What `compute` finds, tensors of a batch.
-
-    Attributes:
-        u: (batch, time, *points), times in increasing order.
-        size, error, scale: (batch,) sums of squares, of u at the nodes, of the estimated error and of what it is
-            relative to; ``by_expert`` (batch, expert) of the mapped residual.
-        coefficients: (batch, subproblem, coefficient); ``status``, ``iterations`` (batch, subproblem).
-        mean_squares: (batch, window) of u.
-        unresolved: (batch,).
-        fields: "u", "residual" and "estimated_error" ↦ these at nodes, window by window.
-        initial, fine_initial: (batch, *space) initial values at the nodes and at the estimator's.
-    """
-
-    u: Tensor
-    size: Tensor
-    error: Tensor
-    scale: Tensor
-    by_expert: Tensor
-    coefficients: Tensor
-    status: Tensor
-    iterations: Tensor
-    mean_squares: Tensor
-    unresolved: Tensor
-    initial: Tensor
-    fine_initial: Tensor
-    fields: dict[str, list[NodalField]] = field(default_factory=dict)
-
-    @property
-    def residual_per_expert(self) -> Tensor:
-        """(batch, expert) relative L2 norms of the mapped residual."""
-        return (self.by_expert / self.size[:, None]).sqrt()
-
-    @property
-    def residual(self) -> Tensor:
-        """(batch,) its relative L2 norm."""
-        return self.residual_per_expert.square().sum(dim=1).sqrt()
-
-    @property
-    def estimated_error(self) -> Tensor:
-        """(batch,) relative L2 norm."""
-        return (self.error / self.scale).sqrt()
+    from ..rollout import Frame, Window
+    from ..surrogate import Surrogate
 
 
 class Inference:
@@ -113,7 +51,7 @@ class Inference:
         self.model, self.request = model, request
         self.options = {"decomposition": decomposition, "solver": solver}
         self.times = np.sort(request.times)
-        self.num_windows = int(model.window_of(self.times).max()) + 1
+        self.num_windows = model.rollout.count(self.times)
         self.polish = model.polish if polish else None
         self.is_early = np.zeros(len(self.times), dtype=bool)
         if self.polish is not None:
@@ -164,7 +102,7 @@ class Inference:
             torch.cat(status, dim=1),
             torch.cat(iterations, dim=1),
             by_window[:, :, 0].T,
-            model.unresolved(u0, initial, request.input_points),
+            model.positions.unresolved(u0, initial, request.input_points),
             initial,
             fine_initial,
             fields,
@@ -175,7 +113,7 @@ class Inference:
         request, count = self.request, int((self.times == 0).sum())
         start = u0
         if count and any(not np.array_equal(request.points[n], request.input_points[n]) for n in request.points):
-            start = self.model.resampled(u0, request.input_points, request.points)
+            start = self.model.positions.resampled(u0, request.input_points, request.points)
         shape = start.shape[1:] if count else tuple(len(points) for points in request.points.values())
         return start[:, None].expand(-1, count, *shape) if count else u0.new_zeros(u0.shape[0], 0, *shape)
 
@@ -199,8 +137,8 @@ class Inference:
     def _times_of(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """The times that are read from a window, and the same counted from its start."""
         times = self.times[(self.times > 0) & ~self.is_early]
-        times = times[self.model.window_of(times) == index]
-        return times, self.model.local_times(times, index)
+        times = times[self.model.rollout.window_of(times) == index]
+        return times, self.model.rollout.local_times(times, index)
 
     def _errors(
         self, estimate: Estimate, frame: Frame | None, times: np.ndarray, local: np.ndarray, values: Tensor
@@ -219,7 +157,7 @@ class Inference:
         error, scale = estimate.squares_at(local)
         if not self.request.has_own_points:
             return error.sum(dim=1), scale.sum(dim=1) + len(local) * offset
-        readout = self.model.readout(estimate.operator, local, self.request.points)
+        readout = self.model.positions.readout(estimate.operator, local, self.request.points)
         shift = None if frame is None else frame.shift(times)
         near, before = torch.zeros_like(error), estimate.error_before.double()
         for part in (estimate.error, estimate.unexplained):
@@ -243,6 +181,16 @@ class Inference:
 
     # ------------------------------------------------------------------ what eager mode makes of it
 
+    def answers(self, rows: np.ndarray) -> list[Answer]:
+        """Those of the request's trajectories ``rows``, a few at a time."""
+        chunk, found = _CPU_CHUNK if self.model.device.type == "cpu" else _CHUNK, []
+        with constants():
+            for first in range(0, len(rows), chunk):
+                own = rows[first : first + chunk]
+                c = {key: value if np.ndim(value) == 0 else value[own] for key, value in self.request.c.items()}
+                found.append(self.answer(self.request.values[own], c))
+        return found
+
     def answer(self, u0: np.ndarray, c: dict[str, Any]) -> Answer:
         """Initial conditions (batch, *space) ↦ their answer."""
         model, request = self.model, self.request
@@ -257,7 +205,7 @@ class Inference:
         is_sorted = bool((np.diff(order) > 0).all())
         failure_time = None
         if self.num_windows > 1:
-            failure_time = to_numpy(model.failure_time(found.status, found.mean_squares, self.num_windows))
+            failure_time = to_numpy(model.rollout.failure_time(found.status, found.mean_squares, self.num_windows))
         return Answer(
             to_numpy(found.u if is_sorted else found.u[:, order]),
             to_numpy(found.coefficients),
@@ -285,7 +233,7 @@ class Inference:
 
     def _at_points(self, own: NodalField) -> Tensor:
         """(batch, time, *points) a field at the times that are read from it."""
-        readout = self.model.readout(own.operator, own.local, self.request.points)
+        readout = self.model.positions.readout(own.operator, own.local, self.request.points)
         shift = None if own.frame is None else own.frame.shift(own.times)
         return readout(own.values.double(), own.before.double(), own.closures, shift)
 

@@ -1,0 +1,77 @@
+"""From positions to positions: given points, the nodes of a grid, points that are asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .constraint import HardConstraint
+from .estimate import Readout
+from .grid import Axis, Grid
+from .operators.constants import constants
+from .operators.derivatives import FeatureOperator, along
+
+_LATEST = 32  # matrices, and readouts, that are kept
+
+
+class Positions:
+    """Takes fields between points and a surrogate's nodes; the latest matrices are kept.
+
+    Args:
+        constraint: of the surrogate.
+    """
+
+    def __init__(self, constraint: HardConstraint):
+        self.constraint = constraint
+        self._matrices: dict = {}
+        self._readouts: dict = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the constraint's buffers are."""
+        return self.constraint.ansatz.t.device
+
+    def _along(self, u: Tensor, axes: dict[str, Axis], kind: str, *points: dict[str, np.ndarray]) -> Tensor:
+        """u (batch, *points) taken along every axis by its matrix ``kind`` of positions."""
+        for i, (name, axis) in enumerate(axes.items()):
+            own = [part[name] for part in points]
+            key = (axis, kind, *(part.tobytes() for part in own), self.device)
+            if key not in self._matrices:
+                _make_room(self._matrices)
+                matrix = getattr(axis, kind)(*own)
+                with constants():
+                    self._matrices[key] = torch.as_tensor(matrix, device=self.device)
+            u = along(u, self._matrices[key], i - len(axes))
+        return u
+
+    def resampled(self, u: Tensor, source: dict[str, np.ndarray], target: dict[str, np.ndarray]) -> Tensor:
+        """(batch, *source) values of any field ↦ (batch, *target)."""
+        return self._along(u, self.constraint.problem.output_space, "resampling", source, target)
+
+    def readout(self, operator: FeatureOperator, times: np.ndarray, points: dict[str, np.ndarray]) -> Readout:
+        """Reads a field at the nodes of ``operator`` at ``times`` and ``points``."""
+        key = (id(operator), times.tobytes(), *(p.tobytes() for p in points.values()), self.device)
+        if key not in self._readouts:
+            _make_room(self._readouts)
+            with constants():
+                self._readouts[key] = Readout(operator, times, points).to(self.device)
+        return self._readouts[key]
+
+    def at_nodes(self, u0: Tensor, points: dict[str, np.ndarray], grid: Grid | None = None) -> Tensor:
+        """(batch, *points) initial values at ``points`` ↦ (batch, *space) at the nodes of the grid, float64."""
+        return self._along(u0.double(), (grid or self.constraint.grid).space, "gathering", points)
+
+    def unresolved(self, u0: Tensor, initial: Tensor, points: dict[str, np.ndarray]) -> Tensor:
+        """(batch,) relative L2 part of u0 at ``points`` that its values at the nodes do not carry."""
+        axes = self.constraint.grid.space
+        nodes = {name: axis.nodes for name, axis in axes.items()}
+        lost = (u0 - self._along(initial, axes, "resampling", nodes, points)).flatten(1)
+        return lost.norm(dim=1) / u0.flatten(1).norm(dim=1).clamp(min=torch.finfo(u0.dtype).tiny)
+
+
+def _make_room(latest: dict[Any, Any]) -> None:
+    while len(latest) >= _LATEST:
+        latest.pop(next(iter(latest)))

@@ -1,0 +1,1 @@
+"""What `predict` takes, does and returns: request, pass, answer, prediction, trust."""

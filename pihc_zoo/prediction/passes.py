@@ -1,0 +1,79 @@
+"""What one pass of a surrogate over a batch finds, as tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from ..operators.derivatives import Closure, FeatureOperator
+
+if TYPE_CHECKING:
+    from ..rollout import Frame
+
+
+@dataclass
+class NodalField:
+    """A field at the nodes of a grid, and what closes it to be read anywhere.
+
+    Attributes:
+        values: (batch, time, *space); ``before`` (batch, *space) at the start.
+        operator, closures: of its grid and walls.
+        times: those of the request that are read from it; ``local`` the same, counted from its start.
+        frame: in which it is given.
+    """
+
+    values: Tensor
+    before: Tensor
+    operator: FeatureOperator
+    closures: dict[str, Closure]
+    times: np.ndarray
+    local: np.ndarray
+    frame: Frame | None = None
+
+
+@dataclass
+class Pass:
+    """What `compute` finds, tensors of a batch.
+
+    Attributes:
+        u: (batch, time, *points), times in increasing order.
+        size, error, scale: (batch,) sums of squares, of u at the nodes, of the estimated error and of what it is
+            relative to; ``by_expert`` (batch, expert) of the mapped residual.
+        coefficients: (batch, subproblem, coefficient); ``status``, ``iterations`` (batch, subproblem).
+        mean_squares: (batch, window) of u.
+        unresolved: (batch,).
+        fields: "u", "residual" and "estimated_error" ↦ these at nodes, window by window.
+        initial, fine_initial: (batch, *space) initial values at the nodes and at the estimator's.
+    """
+
+    u: Tensor
+    size: Tensor
+    error: Tensor
+    scale: Tensor
+    by_expert: Tensor
+    coefficients: Tensor
+    status: Tensor
+    iterations: Tensor
+    mean_squares: Tensor
+    unresolved: Tensor
+    initial: Tensor
+    fine_initial: Tensor
+    fields: dict[str, list[NodalField]] = field(default_factory=dict)
+
+    @property
+    def residual_per_expert(self) -> Tensor:
+        """(batch, expert) relative L2 norms of the mapped residual."""
+        return (self.by_expert / self.size[:, None]).sqrt()
+
+    @property
+    def residual(self) -> Tensor:
+        """(batch,) its relative L2 norm."""
+        return self.residual_per_expert.square().sum(dim=1).sqrt()
+
+    @property
+    def estimated_error(self) -> Tensor:
+        """(batch,) relative L2 norm."""
+        return (self.error / self.scale).sqrt()

@@ -1,0 +1,78 @@
+"""`Trust`: when a model believes its own answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..text import percent
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How a model judges its own predictions: the estimator's settings and calibrated thresholds.
+
+    Attributes:
+        refinement: nodes of the estimator's grid over the model's, per axis.
+        krylov: Krylov directions of the error estimate.
+        growth: factor on the error estimate of a roll-out, measured.
+        threshold: largest estimated error inside the trained family; None before calibration: then no answer
+            is reliable.
+        unresolved: largest unresolved part of an initial condition; None is not checked.
+        state_range: lowest and highest trained value; None is not checked.
+    """
+
+    refinement: float = 1.6
+    krylov: int = 3
+    growth: float = 1.0
+    threshold: float | None = None
+    unresolved: float | None = None
+    state_range: tuple[float, float] | None = None
+
+    def __post_init__(self):
+        if not 1 <= self.refinement <= 4 or not 1 <= self.krylov <= 64:
+            raise ValueError(
+                f"trust: refinement must lie in [1, 4] and krylov in [1, 64], got {self.refinement} and {self.krylov}"
+            )
+        if self.state_range is not None and not (
+            isinstance(self.state_range, list | tuple) and len(self.state_range) == 2
+        ):
+            raise ValueError(f"trust: state_range must be [lowest, highest], got {self.state_range!r}")
+
+    def accepts(self, u0: np.ndarray, estimated_error: np.ndarray, unresolved: np.ndarray) -> np.ndarray:
+        """(batch,) whether there is no reason not to trust a trajectory; arguments as `reasons`, for a batch."""
+        return np.array([not self.reasons(*own) for own in zip(u0, estimated_error, unresolved, strict=True)])
+
+    def reasons(self, u0: np.ndarray, estimated_error: float | None, unresolved: float) -> list[str]:
+        """Why a trajectory is not to be trusted: how it lies where the model was not calibrated; [] if it does.
+
+        Args:
+            u0: (*space,) initial condition, finite.
+            estimated_error, unresolved: see `Prediction`; None where there is nothing to judge.
+        """
+        reasons = []
+        if self.state_range is not None:
+            low, high = self.state_range
+            if not (u0.min() >= low and u0.max() <= high):
+                reasons.append(
+                    f"initial values from {u0.min():.6g} to {u0.max():.6g} are outside the trained range "
+                    f"[{low:g}, {high:g}]"
+                )
+        if self.unresolved is not None and not unresolved <= self.unresolved:
+            reasons.append(
+                f"{percent(unresolved, digits=3)} of the initial condition is finer than the model's grid or than its "
+                f"points, above its bound of {percent(self.unresolved, digits=3)}"
+            )
+        if estimated_error is None:
+            return reasons
+        if not np.isfinite(estimated_error):
+            reasons.append("its error could not be estimated")
+        elif self.threshold is None:
+            reasons.append("the model has no calibrated threshold of the estimated error")
+        elif estimated_error > self.threshold:
+            reasons.append(
+                f"estimated error {percent(estimated_error, digits=3)} is above the model's threshold of "
+                f"{percent(self.threshold, digits=3)}"
+            )
+        return reasons
