@@ -228,9 +228,11 @@ def test_a_problem_without_descent_stalls():
     a = torch.eye(2, dtype=torch.float64)[None]
     start = torch.ones(1, 2, dtype=torch.float64)
     problem = linear(a, torch.zeros(1, 2, dtype=torch.float64))
-    solution = LevenbergMarquardt(max_steps=30).solve(Wrong(problem.residual, problem.jacobian), start)
-    assert solution.status.tolist() == [Status.STALLED]
-    assert torch.equal(solution.coefficients, start)
+    for xtol in (0.0, 1e-2):  # a short step that is not taken is no end
+        solver = LevenbergMarquardt(max_steps=30, xtol=xtol)
+        solution = solver.solve(Wrong(problem.residual, problem.jacobian), start)
+        assert solution.status.tolist() == [Status.STALLED]
+        assert torch.equal(solution.coefficients, start)
 
 
 @pytest.mark.parametrize("check_every", [0, 1, 4])
