@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from .ansatz import Conditions
 from .grid import Grid
 from .objective import ProblemResidual
-from .operators.dense import solve
 from .operators.derivatives import Closure, FeatureOperator, along
 from .operators.linearised import LinearisedOperator
 from .operators.periodic import PeriodicFeatureOperator, PeriodicLinearisedOperator
 from .prediction.trust import Trust
 from .problems.base import Problem
 from .residual_map import InverseLinearised
+from .solvers.dense import solve
 
 
 class Readout(nn.Module):

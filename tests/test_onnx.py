@@ -212,7 +212,7 @@ def test_duals_give_the_partials_of_automatic_differentiation(problem):
 
 
 def test_elimination_solves_definite_systems():
-    from pihc_zoo.operators.dense import eliminate
+    from pihc_zoo.solvers.dense import eliminate
 
     matrix = torch.randn(4, 9, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     matrix, right = matrix @ matrix.mT + torch.eye(9, dtype=torch.float64), matrix[..., :2]

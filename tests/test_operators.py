@@ -10,11 +10,11 @@ from torch.testing import assert_close
 
 from pihc_zoo.decomposition import Disjoint, Overlapping
 from pihc_zoo.grid import GradedAxis, Grid, RadauAxis
-from pihc_zoo.operators import dense
 from pihc_zoo.operators.derivatives import FeatureOperator
 from pihc_zoo.operators.finite_difference import fornberg_weights, stencil_matrix
 from pihc_zoo.operators.linearised import LinearisedOperator, TimeBlocks
 from pihc_zoo.operators.transforms import cosine_modes
+from pihc_zoo.solvers import dense
 
 WIDE = {"D": np.array([2e-4, 5e-4, 1e-3]), "phi": np.array([0.2, 0.29, 0.5]), "n_f": np.array([0.5, 0.874, 0.95])}
 

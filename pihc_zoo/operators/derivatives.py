@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..grid import Grid
-from .dense import solve
+from ..solvers.dense import solve
 
 if TYPE_CHECKING:
     from ..problems.base import Problem

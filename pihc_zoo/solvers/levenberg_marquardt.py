@@ -19,8 +19,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..operators.dense import solve_positive_definite
 from ..status import Status
+from .dense import solve_positive_definite
 from .report import LeastSquaresSolution
 
 _ROUNDING = 1e-14  # relative rounding of a sum of squares

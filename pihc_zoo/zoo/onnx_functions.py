@@ -7,14 +7,14 @@ from onnxscript import DOUBLE, script
 from onnxscript import opset18 as op  # the exporter's own; it converts to the final version
 from onnxscript.values import Opset
 
-from ..operators import dense  # noqa: F401 (registers pihc_zoo::eliminate)
+from ..solvers import dense  # noqa: F401 (registers pihc_zoo::eliminate)
 
 _DOMAIN = Opset("pihc_zoo", 1)
 
 
 @script(_DOMAIN)
 def gauss_jordan(matrix: DOUBLE[...], right: DOUBLE[...]) -> tuple[DOUBLE[...], DOUBLE[...]]:
-    """As `operators.dense.eliminate`."""
+    """As `solvers.dense.eliminate`."""
     rest = op.Concat(matrix, right, axis=-1)
     smallest = op.Slice(rest, [0, 0], [1, 1], [-2, -1])
     count = op.Squeeze(op.Shape(matrix, start=-1))
