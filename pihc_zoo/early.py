@@ -73,7 +73,7 @@ class EarlyWindow(nn.Module):
         before = torch.zeros_like(initial)
         cells = self._of_cells(u, initial, closures)
         homogeneous = {name: closure.homogeneous() for name, closure in closures.items()}
-        return Estimate(error, cells, u, before, initial, self.weights, self.operator, homogeneous), closures
+        return Estimate(error, cells, u, before, self.weights, self.operator, homogeneous), closures
 
     def _of_cells(self, u: Tensor, initial: Tensor, closures: dict[str, Closure]) -> Tensor:
         """(batch, time, x) by about how much second differences on the native cells change the field.

@@ -115,7 +115,7 @@ class Estimate:
         error: (batch, time, *space) e ≈ u − u_true; ``unexplained`` likewise A⁻¹(ρ − J e), what e leaves of the
             residual in solution units, None where e leaves nothing.
         u: (batch, time, *space) the field.
-        error_before, u_before: (batch, *space) both at the window's start.
+        error_before: (batch, *space) the error at the window's start.
         weights: (time, *space) square roots of quadrature weights, zero at times that the problem's own output
             does not cover.
         operator: features on the grid where they live; ``closures`` its walls for errors.
@@ -126,7 +126,6 @@ class Estimate:
     unexplained: Tensor | None
     u: Tensor
     error_before: Tensor
-    u_before: Tensor
     weights: Tensor
     operator: FeatureOperator | PeriodicFeatureOperator
     closures: dict[str, Closure]
@@ -138,8 +137,8 @@ class Estimate:
         error, u, *rest = ((field * self.weights).flatten(1).square().sum(dim=1) for field in fields)
         return error + sum(rest), u
 
-    def squares_at(self, times: np.ndarray) -> tuple[Tensor, Tensor]:
-        """(batch, m) mean squares over space of error and field at ``times`` (m,), counted from the window's start.
+    def squares_at(self, times: np.ndarray) -> Tensor:
+        """(batch, m) mean squares over space of the error at ``times`` (m,), counted from the window's start.
 
         Between time nodes squares are interpolated linearly: an error is no polynomial in time. Times from
         ``since`` on take nothing from nodes before it.
@@ -163,7 +162,7 @@ class Estimate:
         error = at(self.error, self.error_before)
         if self.unexplained is not None:
             error = error + at(self.unexplained, torch.zeros_like(self.error_before))
-        return error, at(self.u, self.u_before)
+        return error
 
 
 class ErrorEstimator(nn.Module):
@@ -237,7 +236,6 @@ class ErrorEstimator(nn.Module):
             unexplained / self.map.weights,
             fine,
             torch.zeros_like(fine_initial),
-            fine_initial,
             self.covered_weights,
             self.fine,
             homogeneous,
@@ -296,7 +294,7 @@ class DefectEstimator(nn.Module):
         """
         if residual is not None and self.grid.shape == self.coarse.grid.shape:
             before = conditions.u0 - fine_initial if carried is None else carried
-            return self._error(residual, u, conditions, before, fine_initial)
+            return self._error(residual, u, conditions, before)
         difference = self.coarse.rate((u - conditions.lift)[:, None])[:, 0]
         fine, rate = self._refined(torch.stack([u, conditions.lift_rate + difference])).unbind(0)
         if carried is None:
@@ -305,16 +303,16 @@ class DefectEstimator(nn.Module):
         dims = [1] * len(self.grid.shape)
         own = {key: value.reshape(-1, *dims) for key, value in conditions.c.items()}
         rows = ProblemResidual(self.problem, own)(features[:, 0]) * self.linearised.row_scale.reshape(-1, *dims[1:])
-        return self._error(rows, fine, conditions, carried, self._refined(conditions.u0))
+        return self._error(rows, fine, conditions, carried)
 
-    def _error(self, rows: Tensor, fine: Tensor, conditions: Conditions, carried: Tensor, before: Tensor) -> Estimate:
+    def _error(self, rows: Tensor, fine: Tensor, conditions: Conditions, carried: Tensor) -> Estimate:
         """From the residual times the row scale, and what the time nodes miss of the lift between them."""
         closed = torch.cat([conditions.u0[:, None], conditions.lift], dim=1)
         missed = (self.coarse.rate_matrix @ closed.flatten(2)).unflatten(2, closed.shape[2:]) - conditions.lift_rate
         missed = self._refined(missed) * self.linearised.row_scale.reshape(-1, *[1] * (missed.dim() - 2))
         inverse = self.linearised.inverse(conditions.c, fine.shape[0])
         error = carried[:, None] + inverse.apply((self.growth * rows + missed)[:, None])[:, 0]
-        return Estimate(error, None, fine, carried, before, self.weights, self.fine, {})
+        return Estimate(error, None, fine, carried, self.weights, self.fine, {})
 
 
 def error_estimator(problem: Problem, operator, trust: Trust) -> ErrorEstimator | DefectEstimator:

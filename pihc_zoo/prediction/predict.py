@@ -154,16 +154,16 @@ class Inference:
         if not len(local):  # at t = 0 alone there is no error, relative to anything
             zero = torch.zeros_like(estimate.error.flatten(1)[:, 0])
             return zero, zero + float(not (self.times > 0).any())
-        error, scale = estimate.squares_at(local)
+        error = estimate.squares_at(local)
+        scale = values[:, -len(local) :].flatten(2).square().mean(dim=2)
         if not self.request.has_own_points:
-            return error.sum(dim=1), scale.sum(dim=1) + len(local) * offset
+            return error.sum(dim=1), scale.sum(dim=1)
         readout = self.model.positions.readout(estimate.operator, local, self.request.points)
         shift = None if frame is None else frame.shift(times)
         near, before = torch.zeros_like(error), estimate.error_before.double()
         for part in (estimate.error, estimate.unexplained):
             if part is not None:
                 near = near + readout(part.double(), before, estimate.closures, shift).flatten(2).square().mean(dim=2)
-        scale = values[:, -len(local) :].flatten(2).square().mean(dim=2)
         return torch.maximum(error, near).sum(dim=1), scale.sum(dim=1)
 
     def _fields(self, window: Window, residual: Tensor, estimate: Estimate) -> dict[str, NodalField]:
