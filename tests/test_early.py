@@ -105,7 +105,7 @@ def test_answers_and_estimates_hold_against_finer_grids_and_cells(model, finer, 
 def test_estimates_fall_with_time(model):
     """The layers grow, and the cells' part with them falls."""
     estimates = [model.predict(STARTS["wave"], times=[t]).estimated_error[0] for t in TIMES]
-    assert (np.diff(np.log(estimates)) < 0.1).all() and estimates[0] > 10 * estimates[-1]
+    assert estimates[0] > 3 * estimates[len(estimates) // 2] > 3 * estimates[-1]
 
 
 def test_early_answers_meet_the_others(model):
