@@ -60,15 +60,16 @@ class EarlyWindow(nn.Module):
             c: parameters, tensors of shape () or (batch,).
 
         Returns:
-            the field on the finer grid with its estimated error, both not finite where there is no solution; the
-            closures of its walls.
+            the field on the finer grid with its estimated error, both not finite where there is no solution, the
+            error also where the coarser grid has none; the closures of its walls.
         """
         closures = self.operator.closures(c)
         coarse_closures = self.coarse.operator.closures(c)
         coarse, is_coarse = self.coarse(coarse_initial, coarse_closures, c)
         u, is_fine = self.fine(initial, closures, c)
+        u = torch.where(is_fine[:, None, None], u, torch.nan)
         error = u - self.to_fine(coarse, coarse_initial, coarse_closures)
-        error = torch.where((is_coarse & is_fine)[:, None, None], error, torch.nan)
+        error = torch.where(is_coarse[:, None, None], error, torch.nan)
         before = torch.zeros_like(initial)
         cells = self._of_cells(u, initial, closures)
         homogeneous = {name: closure.homogeneous() for name, closure in closures.items()}

@@ -119,6 +119,7 @@ class Estimate:
         weights: (time, *space) square roots of quadrature weights, zero at times that the problem's own output
             does not cover.
         operator: features on the grid where they live; ``closures`` its walls for errors.
+        since: first time of the problem's own output; the layers before it are not resolved here.
     """
 
     error: Tensor
@@ -129,6 +130,7 @@ class Estimate:
     weights: Tensor
     operator: FeatureOperator | PeriodicFeatureOperator
     closures: dict[str, Closure]
+    since: float = 0.0
 
     def squares(self) -> tuple[Tensor, Tensor]:
         """(batch,) sums of squares of error and field over the problem's own output, by quadrature."""
@@ -137,21 +139,31 @@ class Estimate:
         return error + sum(rest), u
 
     def squares_at(self, times: np.ndarray) -> tuple[Tensor, Tensor]:
-        """(batch, m) mean squares over space of error and field at ``times`` (m,), counted from the window's start."""
-        matrix = torch.as_tensor(self.operator.grid.time.interpolation(times), dtype=self.u.dtype, device=self.u.device)
+        """(batch, m) mean squares over space of error and field at ``times`` (m,), counted from the window's start.
+
+        Between time nodes squares are interpolated linearly: an error is no polynomial in time. Times from
+        ``since`` on take nothing from nodes before it.
+        """
+        nodes = self.operator.grid.time.nodes
+        closed = np.concatenate([[0.0], nodes])
+        after = np.clip(np.searchsorted(closed, times), 1, len(nodes))
+        share = (np.clip(times, 0.0, nodes[-1]) - closed[after - 1]) / (closed[after] - closed[after - 1])
+        share = np.where((times >= self.since * (1 - 1e-9)) & (closed[after - 1] < self.since), 1.0, share)
         weights = torch.ones(())
         for axis in self.operator.grid.space.values():
             weights = weights[..., None] * torch.as_tensor(axis.weights / axis.weights.sum())
-        weights = weights.to(self.u).sqrt().flatten()
+        weights = weights.to(self.u).flatten()
+        later = torch.as_tensor(after, device=self.u.device)
+        share = torch.as_tensor(share).to(self.u)
 
-        def total(field: Tensor, before: Tensor) -> Tensor:
-            closed = torch.cat([before[:, None], field], dim=1).flatten(2) * weights
-            return (matrix @ closed).square().sum(dim=2)
+        def at(field: Tensor, before: Tensor) -> Tensor:
+            squares = torch.cat([before[:, None], field], dim=1).flatten(2).square() @ weights  # (batch, closed)
+            return torch.lerp(squares[:, later - 1], squares[:, later], share)
 
-        error = total(self.error, self.error_before)
+        error = at(self.error, self.error_before)
         if self.unexplained is not None:
-            error = error + total(self.unexplained, torch.zeros_like(self.error_before))
-        return error, total(self.u, self.u_before)
+            error = error + at(self.unexplained, torch.zeros_like(self.error_before))
+        return error, at(self.u, self.u_before)
 
 
 class ErrorEstimator(nn.Module):
@@ -172,7 +184,8 @@ class ErrorEstimator(nn.Module):
         self.map = InverseLinearised(self.fine, LinearisedOperator(problem, self.fine))
         points = {name: axis.nodes for name, axis in self.grid.space.items()}
         output_times = np.asarray(problem.output_times)
-        is_covered = torch.as_tensor(self.grid.time.nodes >= output_times[output_times > 0].min())
+        self.since = float(output_times[output_times > 0].min())
+        is_covered = torch.as_tensor(self.grid.time.nodes >= self.since)
         covered = self.map.weights * is_covered.reshape(-1, *[1] * len(self.grid.space))
         self.register_buffer("covered_weights", covered, persistent=False)
         self.refine = Readout(operator, self.grid.time.nodes, points)
@@ -227,6 +240,7 @@ class ErrorEstimator(nn.Module):
             self.covered_weights,
             self.fine,
             homogeneous,
+            self.since,
         )
 
 

@@ -21,6 +21,8 @@ from .prediction import to_numpy
 from .solvers.levenberg_marquardt import LevenbergMarquardt
 from .status import Status, is_converged
 
+_WANTED = 0.5  # of the trust threshold: an estimate above that is polished
+
 if TYPE_CHECKING:
     from .surrogate import Frame, Surrogate, Window
 
@@ -219,10 +221,10 @@ class Inference:
             return error.sum(dim=1), scale.sum(dim=1) + len(local) * offset
         readout = self.model.readout(estimate.operator, local, self.request.points)
         shift = None if frame is None else frame.shift(times)
-        near = torch.zeros_like(error)
+        near, before = torch.zeros_like(error), estimate.error_before.double()
         for part in (estimate.error, estimate.unexplained):
             if part is not None:
-                near = near + readout(part, estimate.error_before, estimate.closures, shift).flatten(2).square().mean(2)
+                near = near + readout(part.double(), before, estimate.closures, shift).flatten(2).square().mean(dim=2)
         scale = values[:, -len(local) :].flatten(2).square().mean(dim=2)
         return torch.maximum(error, near).sum(dim=1), scale.sum(dim=1)
 
@@ -290,9 +292,11 @@ class Inference:
     def _polish(self, found: Pass, c: dict[str, Tensor]) -> Tensor:
         """Goes on where solves failed or the estimated error is too large; keeps what got better."""
         model = self.model
-        threshold = np.inf if model.trust.threshold is None else model.trust.threshold
+        threshold = np.inf if model.trust.threshold is None else _WANTED * model.trust.threshold
         is_solved = is_converged(found.status).all(dim=1)
         is_good = is_solved & (found.estimated_error <= threshold)
+        if not len(self._times_of(0)[0]):  # nothing is read from these nodes
+            is_good = is_solved
         # where the grid does not carry the initial condition, solving on it better does not help
         is_blind = is_solved & (found.unresolved > found.estimated_error)
         rows = (~is_good & ~is_blind).nonzero()[:, 0]

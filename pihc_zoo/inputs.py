@@ -86,8 +86,8 @@ def check_request(
     has_own_times = times is not None and not np.array_equal(times, problem.output_times)
     times = check_times(problem, times)
     c = check_parameters(problem, parameter_inputs, parameters, len(values))
-    outputs = by_axis(x, "x", problem)
-    has_own_points = any(name in outputs and not np.array_equal(points[name], axes[name].nodes) for name in axes)
+    default = check_outputs(problem, None, input_points)
+    has_own_points = any(not np.array_equal(points[name], default[name]) for name in default)
     return Request(values, input_points, points, times, c, has_own_times, has_own_points)
 
 

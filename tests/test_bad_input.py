@@ -101,7 +101,7 @@ ARRAYS = {
     "infinite": ({"u0": np.where(np.arange(NATIVE) == 5, np.inf, FIELD)}, "not finite"),
     "negative": ({"u0": -FIELD}, "negative values"),
     "above the wall": ({"u0": 12 * FIELD}, "exceeds 1"),
-    "x of another length": ({"u0": FIELD, "x": np.linspace(0, 1, 5)}, "(batch, 5)"),
+    "x of another length": ({"u0": FIELD, "x": np.linspace(0, 1, 7)}, "(batch, 7)"),
     "x outside": ({"u0": FIELD, "x": np.linspace(0, 2, NATIVE)}, "[0, 1]"),
     "x decreasing": ({"u0": FIELD, "x": np.linspace(1, 0, NATIVE)}, "increasing"),
     "x with NaN": ({"u0": FIELD, "x": np.full(NATIVE, np.nan)}, "finite"),
@@ -178,7 +178,7 @@ OPTIONS = {
     "experts that do not divide": (["--experts", "5"], "choose a divisor of 16"),
     "no experts": (["--experts", "0"], "positive integer"),
     "overlap too wide": (["--experts", "8", "--decomposition", "overlapping"], "overlap"),
-    "unknown decomposition": (["--decomposition", "random"], "'joint'"),
+    "unknown decomposition": (["--decomposition", "random"], "known: disjoint, overlapping, joint"),
     "no steps": (["--max-steps", "-1"], "--max-steps"),
     "index": (["--plot", "PLOT.png", "--index", "2"], "2 trajectories"),
     "plot suffix": (["--plot", "PLOT.gif"], ".png"),
@@ -257,7 +257,7 @@ def test_the_largest_number_that_is_named_is_accepted(refuse, folder, tmp_path, 
 def test_a_tuned_model_has_a_place_before_it_is_tuned(refuse, folder, good, monkeypatch):
     monkeypatch.setattr("pihc_zoo.learning.finetune.take_step", lambda *arguments: pytest.fail("tuned first"))
     command = ("finetune", folder, good, "--loss", "physics", "--steps", 1, "--quiet", "--output")
-    assert "cannot create" in refuse(*command, "/proc/nothing")
+    assert "cannot write '/proc/nothing'" in refuse(*command, "/proc/nothing")
 
 
 def test_output_is_checked_before_anything_is_computed(refuse, folder, good, tmp_path, monkeypatch):

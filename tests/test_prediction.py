@@ -9,7 +9,7 @@ from fake_models import DecayingVortices, taylor_green
 from numpy.testing import assert_allclose, assert_array_equal
 
 from pihc_zoo import cli, spectra
-from pihc_zoo.data import read_trajectories
+from pihc_zoo.data import check_solutions, read_trajectories
 from pihc_zoo.inputs import check_request
 from pihc_zoo.plotting import plot_prediction
 from pihc_zoo.prediction import Trust
@@ -246,7 +246,7 @@ def test_saved_predictions_are_data_again(vortices, tmp_path, kind):
 )
 def test_data_that_does_not_fit_is_refused(arrays, message):
     with pytest.raises(ValueError) as caught:
-        read_trajectories(arrays, NavierStokes2D())
+        check_solutions(read_trajectories(arrays, NavierStokes2D()))
     assert message in str(caught.value)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
 from pihc_zoo.solvers.levenberg_marquardt import LevenbergMarquardt
-from pihc_zoo.status import Status
+from pihc_zoo.status import Status, is_converged
 
 EXACT = LevenbergMarquardt(max_steps=50, rtol=1e-12, atol=1e-13)
 
@@ -282,7 +283,7 @@ def test_by_default_only_a_cpu_looks_at_convergence():
     assert problem.num_normal_matrices == 5
 
 
-@pytest.mark.parametrize("setting", ["max_steps", "rtol", "atol", "damping"])
+@pytest.mark.parametrize("setting", ["max_steps", "rtol", "atol", "ftol", "xtol", "damping"])
 def test_negative_settings_are_refused(setting):
     with pytest.raises(ValueError, match=f"{setting} must not be negative"):
         LevenbergMarquardt(**{setting: -1})
@@ -304,3 +305,108 @@ def test_on_a_gpu_the_loop_never_synchronises(random):
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert (solution.status == Status.CONVERGED).all()
+
+
+# ------------------------------------------------------------------ ends by cost and by step
+
+
+def kinked(corner, offset):
+    """r = (|w₁ − corner| + offset, w₂ − 1): its minimum ½ offset² lies at a kink, where no gradient vanishes."""
+
+    def residual(w):
+        return torch.stack([(w[:, 0] - corner).abs() + offset, w[:, 1] - 1], dim=1)
+
+    def jacobian(w):
+        zero = torch.zeros_like(w[:, 0])
+        rows = [torch.stack([torch.sign(w[:, 0] - corner), zero], 1), torch.stack([zero, zero + 1], 1)]
+        return torch.stack(rows, dim=1)
+
+    return Residuals(residual, jacobian)
+
+
+CORNERS, OFFSETS = torch.tensor([0.3, -2.0, 0.05]).double(), torch.tensor([1.0, 0.01, 3.0]).double()
+START = torch.tensor([[0.0, 1.0]], dtype=torch.float64).repeat(3, 1)
+BY_COST = LevenbergMarquardt(max_steps=100, rtol=1e-6, atol=0.0, ftol=1e-4)
+
+
+def test_a_kink_of_the_objective_is_an_end():
+    """Where the gradient cannot vanish the cost stops to fall: converged, at an answer as good as ftol asks."""
+    solution = BY_COST.solve(kinked(CORNERS, OFFSETS), START)
+    assert solution.status.tolist() == [Status.SMALL_REDUCTION] * 3
+    assert is_converged(solution.status).all() and Status.SMALL_REDUCTION.is_converged
+    best = 0.5 * OFFSETS.square()
+    assert (solution.cost >= best).all() and (solution.cost <= (1 + 5 * BY_COST.ftol) * best).all()
+    assert (solution.iterations < 40).all()
+
+
+def test_without_ftol_and_xtol_a_kink_is_a_failure_as_ever():
+    solver = dataclasses.replace(BY_COST, ftol=0.0)
+    solution = solver.solve(kinked(CORNERS, OFFSETS), START)
+    assert not is_converged(solution.status).any()
+    assert set(solution.status.tolist()) <= {Status.MAX_STEPS, Status.STALLED}
+
+
+@pytest.mark.parametrize("tolerances", [{"ftol": 1e-3}, {"ftol": 1e-8}, {"xtol": 1e-2}, {"ftol": 1e-6, "xtol": 1e-6}])
+def test_they_end_a_solve_and_change_nothing_else(tolerances):
+    """The coefficients are those that the same number of steps find without them."""
+    scales = torch.tensor([1.0, 10.0, 40.0], dtype=torch.float64)
+    start = torch.tensor([[-1.2, 1.0]], dtype=torch.float64).repeat(3, 1)
+    plain = LevenbergMarquardt(max_steps=60, rtol=1e-9, atol=0.0)
+    for objective in (rosenbrock(scales), kinked(CORNERS, OFFSETS)):
+        ended = dataclasses.replace(plain, **tolerances).solve(objective, start)
+        for i, count in enumerate(ended.iterations.tolist()):
+            same = dataclasses.replace(plain, max_steps=count).solve(objective, start)
+            assert torch.equal(same.coefficients[i], ended.coefficients[i])
+        assert (ended.iterations <= plain.solve(objective, start).iterations).all()
+
+
+def test_a_small_step_is_an_end(random):
+    """Steps by an old matrix shrink by some factor each; with xtol they end once they are that small."""
+    t = torch.linspace(0, 3, 25, dtype=torch.float64)
+    y, start = 2 * torch.exp(-t).expand(4, -1) + 0.3 * random(4, 25), torch.ones(4, 2, dtype=torch.float64)
+    exact = LevenbergMarquardt(max_steps=200, rtol=1e-12, atol=0.0).solve(exponential(y, t), start).coefficients
+    distances = []
+    for xtol in (1e-2, 1e-4, 1e-6):
+        solver = LevenbergMarquardt(max_steps=200, rtol=0.0, atol=0.0, xtol=xtol, refresh_every=3)
+        solution = solver.solve(exponential(y, t), start)
+        assert (solution.status == Status.SMALL_STEP).all() and Status.SMALL_STEP.is_converged
+        distances.append(((solution.coefficients - exact).norm(dim=1) / exact.norm(dim=1)).max())
+        assert distances[-1] < xtol
+    assert distances[0] > distances[1] > distances[2]
+
+
+@pytest.mark.parametrize("check_every", [0, 1])
+def test_a_batch_of_different_outcomes_equals_a_loop(check_every):
+    """A kink, a smooth minimum, no minimum in reach, no finite start, a start that is the minimum."""
+    kind = torch.arange(5)
+    corners = torch.tensor([0.3, 0, 0, torch.nan, 0]).double()
+    start = torch.tensor([[0.0, 1.0], [-1.2, 1.0], [-1.2, 1.0], [0.0, 1.0], [1.0, 1.0]]).double()
+    scales = torch.tensor([1.0, 1.0, 100.0, 1.0, 1.0]).double()
+
+    def mixed(rows):
+        own, is_kinked = kinked(corners[rows], torch.ones(len(rows)).double()), (kind[rows] % 3 == 0)
+        smooth = rosenbrock(scales[rows])
+        pick = is_kinked[:, None]
+        return Residuals(
+            lambda w: torch.where(pick, own.residual(w), smooth.residual(w)),
+            lambda w: torch.where(pick[..., None], own.jacobian(w), smooth.jacobian(w)),
+        )
+
+    solver = dataclasses.replace(BY_COST, max_steps=50, check_every=check_every)
+    batch = solver.solve(mixed(kind), start)
+    expected = [Status.SMALL_REDUCTION, Status.CONVERGED, Status.MAX_STEPS, Status.NOT_FINITE, Status.CONVERGED]
+    assert batch.status.tolist() == expected
+    for i in range(5):
+        single = solver.solve(mixed(kind[i : i + 1]), start[i : i + 1])
+        assert_close(single.coefficients[0], batch.coefficients[i], rtol=1e-12, atol=1e-14)
+        assert single.status[0] == batch.status[i] and single.iterations[0] == batch.iterations[i]
+
+
+def test_convergence_is_told_of_every_status_alike():
+    """Of one status, of an array and of a tensor; failures say what to do."""
+    values = list(Status)
+    expected = [status.is_converged for status in values]
+    assert is_converged(np.array(values)).tolist() == is_converged(torch.tensor(values)).tolist() == expected
+    good = {Status.CONVERGED, Status.SMALL_REDUCTION, Status.SMALL_STEP, Status.POLISHED}
+    assert {status for status in values if status.is_converged} == good
+    assert all(status.message for status in values)

@@ -159,7 +159,6 @@ def test_asked_points_are_a_subset_of_the_whole(model, fields):
     part = model.predict(u0, x=whole.x[columns], times=whole.t[rows])
     assert_allclose(part.u, whole.u[:, rows][:, :, columns], rtol=0, atol=1e-13)
     assert_allclose(part.estimated_error_field, whole.estimated_error_field[:, rows][:, :, columns], rtol=0, atol=1e-13)
-    assert_allclose(part.estimated_error, whole.estimated_error, rtol=1e-12)
 
 
 def test_times_may_come_in_any_order_and_repeat(model, fields):
@@ -353,7 +352,8 @@ def test_values_outside_the_trained_range_are_answered_but_not_trusted(model, na
 
 
 def test_a_threshold_on_the_estimate_bounds_trust(tiny_model, fields):
-    loose, strict = (tiny_model(trust={"threshold": value}).predict(fields(2)) for value in (1.0, 1e-9))
+    models = (tiny_model(trust={"threshold": value}) for value in (1.0, 1e-9))
+    loose, strict = (model.predict(fields(2), polish=False) for model in models)
     assert loose.is_reliable.all() and not strict.is_reliable.any()
     assert_array_equal(loose.u, strict.u)
 

@@ -12,6 +12,7 @@ from pihc_zoo.families import FAMILIES, Family
 from pihc_zoo.text import nearest
 
 FOLDER = Path(__file__).parent / "recipes"
+SHIPPED = "shipped"  # the word for the weights in this checkout
 _OWN = ("name", "description", "training", "family", "test_families", "test_parameters", "ablations")
 
 

@@ -64,7 +64,8 @@ class Dual:
 
     def clip(self, min: Any) -> Dual:
         """Bounded below; the slope below the bound is zero."""
-        return self._chain(self.value.clip(min=min), (self.value >= min) * 1)
+        one = 0 * self.value + 1  # in the value's precision: 1.0 would be in the default one
+        return self._chain(self.value.clip(min=min), (self.value >= min) * one)
 
     def __radd__(self, other: Any) -> Dual:
         return self + other

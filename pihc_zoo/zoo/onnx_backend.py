@@ -181,9 +181,11 @@ class OnnxSurrogate:
             (axis,) = grid.space.values()
             nodes = part[f"{key}_nodes"][:, :, axis.num_before : axis.num_before + len(axis.nodes)]
             weights = axis.weights / axis.weights.sum()
-            at = np.square(grid.time.interpolation(times) @ nodes) @ weights
-            default = np.square(grid.time.interpolation(self.problem.output_times[1:]) @ nodes) @ weights
-            return at, default.mean(axis=1)
+            own = np.square(nodes) @ weights  # (batch, closed time)
+            covered = grid.time.closed_nodes >= first
+            at = np.stack([np.interp(times, grid.time.closed_nodes[covered], row[covered]) for row in own])
+            share = grid.time.weights[covered[1:]]
+            return at, own[:, 1:][:, covered[1:]] @ share / share.sum()
 
         (error, error_default), (u, u_default) = squares("estimated_error", self._fine), squares("u", self.grid)
         share = np.maximum(1.0, part["estimated_error"] / np.sqrt(error_default / u_default))
