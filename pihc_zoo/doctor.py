@@ -16,7 +16,7 @@ from .zoo import registry
 from .zoo.folder import check_files, read_config
 
 _REQUIRED = ("torch", "numpy", "scipy", "safetensors", "huggingface_hub")
-_OPTIONAL = ("onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "matplotlib", "h5py", "Jinja2")
+_OPTIONAL = ("onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "matplotlib", "h5py", "xarray", "Jinja2")
 
 
 @dataclass(frozen=True)

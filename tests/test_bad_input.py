@@ -178,7 +178,7 @@ OPTIONS = {
     "experts that do not divide": (["--experts", "5"], "choose a divisor of 16"),
     "no experts": (["--experts", "0"], "positive integer"),
     "overlap too wide": (["--experts", "8", "--decomposition", "overlapping"], "overlap"),
-    "unknown decomposition": (["--decomposition", "random"], "'joint'"),
+    "unknown decomposition": (["--decomposition", "random"], "known: disjoint, overlapping, joint"),
     "no steps": (["--max-steps", "-1"], "--max-steps"),
     "index": (["--plot", "PLOT.png", "--index", "2"], "2 trajectories"),
     "plot suffix": (["--plot", "PLOT.gif"], ".png"),

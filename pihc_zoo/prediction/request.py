@@ -87,7 +87,7 @@ def check_request(
     times = check_times(problem, times)
     c = check_parameters(problem, parameter_inputs, parameters, len(values))
     default = check_outputs(problem, None, input_points)
-    has_own_points = any(not np.array_equal(points[name], default[name]) for name in axes)
+    has_own_points = any(not np.array_equal(points[name], default[name]) for name in default)
     return Request(values, input_points, points, times, c, has_own_times, has_own_points)
 
 
