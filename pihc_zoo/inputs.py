@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .grid import INPUT_STENCIL, Axis
-from .operators.finite_difference import stencil_matrix
+from .grid.stencils import stencil_matrix
 from .prediction import to_numpy
 from .problems.base import Problem
 from .text import nearest, unit_of

@@ -16,8 +16,8 @@ from .. import config as configuration
 from ..answer import Answer
 from ..assembly import assemble
 from ..grid import Grid
+from ..grid.stencils import stencil_matrix
 from ..inputs import Request, check_request, check_values
-from ..operators.finite_difference import stencil_matrix
 from ..prediction import Prediction, Trust
 from ..problems import Problem, problem_of
 from ..text import nearest
