@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .grid import FourierAxis
-from .operators.finite_difference import stencil_matrix
+from .grid.stencils import stencil_matrix
 from .operators.periodic import SemiDiscrete
 from .solvers.runge_kutta import integrating_factor_step
 

@@ -10,8 +10,8 @@ from torch.testing import assert_close
 
 from pihc_zoo.decomposition import Disjoint, Overlapping
 from pihc_zoo.grid import GradedAxis, Grid, RadauAxis
+from pihc_zoo.grid.stencils import fornberg_weights, stencil_matrix
 from pihc_zoo.operators.derivatives import FeatureOperator
-from pihc_zoo.operators.finite_difference import fornberg_weights, stencil_matrix
 from pihc_zoo.operators.linearised import LinearisedOperator, TimeBlocks
 from pihc_zoo.operators.transforms import cosine_modes
 from pihc_zoo.solvers import dense

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arrays import to_numpy
 from ..grid import INPUT_STENCIL, Axis
-from ..operators.finite_difference import stencil_matrix
+from ..grid.stencils import stencil_matrix
 from ..problems.base import Problem
 from ..text import nearest, unit_of
 

@@ -15,7 +15,7 @@ from scipy import sparse
 from scipy.integrate import odeint
 
 from ..grid import INPUT_STENCIL
-from ..operators.finite_difference import stencil_matrix
+from ..grid.stencils import stencil_matrix
 
 
 class MethodOfLines:

@@ -14,9 +14,9 @@ import torch
 from ..ansatz import LinearisedLift
 from ..estimate import Readout
 from ..grid import GradedAxis, Grid, RadauAxis
+from ..grid.stencils import stencil_matrix
 from ..objective import ProblemResidual
 from ..operators.derivatives import FeatureOperator
-from ..operators.finite_difference import stencil_matrix
 from ..operators.linearised import LinearisedOperator
 
 

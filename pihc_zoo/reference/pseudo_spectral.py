@@ -13,7 +13,7 @@ Source: J. P. Boyd, "Chebyshev and Fourier Spectral Methods" (2001), 9.4 and 14.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from torch import Tensor
 from ..grid import FourierAxis
 from ..solvers.runge_kutta import integrating_factor_step
 from .fourier import FourierSemiDiscrete, resized
+from .steps import hermite, plan
 
 _STABILITY = 2.8  # RK4 is stable for |λ| step ≤ 2.83 on the imaginary and 2.78 on the real axis
 _MOST_STEPS = 1_000_000  # over the duration; a trajectory that asks for more has failed
@@ -30,16 +31,6 @@ _INTERVALS_A_CHECK = 8  # output intervals between two estimates of the error of
 _ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-4}  # smallest error to ask for
 _RESOLVED = 1e-12  # relative norm of what a coarser grid may leave out of an initial condition
 _POINTS_A_PASS = 2**17  # collocation points a pass on a CPU, so that a stage stays in its cache
-
-
-@dataclass
-class _Step:
-    """From ``start`` on ``count`` steps of ``size``; ``outputs``: (row, fraction of the step) inside or at its end."""
-
-    start: float
-    size: float
-    count: int
-    outputs: list[tuple[int, float]]
 
 
 class PseudoSpectral:
@@ -343,7 +334,7 @@ class PseudoSpectral:
         written(0, modes)
         done, ahead = 0, None  # ahead: n(u) at the start of the next step, where it is known
         accurate = np.inf  # the longest step that is accurate enough
-        for number, part in enumerate(self._plan(times)):
+        for number, part in enumerate(plan(times, self.steps, self.problem.duration)):
             if part.count == 0:  # as many steps as stability and accuracy ask for
                 speed = model.fastest(modes, c)
                 limit = _STABILITY * self.safety * _MOST_STEPS / self.problem.duration
@@ -367,7 +358,7 @@ class PseudoSpectral:
                 ahead = formed(modes)
                 rates = [-part.size * (symbol * u + n) for u, n in ((before, start), (modes, ahead))]
                 for row, s in inside:
-                    written(row, _hermite(before, rates[0], modes, rates[1], s))
+                    written(row, hermite(before, rates[0], modes, rates[1], s))
             for row, s in part.outputs:
                 if s >= 1:
                     written(row, modes)
@@ -390,29 +381,3 @@ class PseudoSpectral:
         error *= 16 / 15 * self.problem.duration / size
         asked = max(self.rtol, _ROUNDING[self.dtype])
         return float(np.clip((asked / max(error, 1e-300)) ** 0.25, 0.05, 1e3))
-
-    def _plan(self, times: np.ndarray) -> list[_Step]:
-        """Steps from 0 to the last of the increasing ``times``; count 0 where stability decides."""
-        sizes = np.diff(times)
-        if self.steps is None:
-            return [_Step(t, size, 0, [(i + 1, 1.0)]) for i, (t, size) in enumerate(zip(times, sizes, strict=False))]
-        wanted = self.steps * sizes / self.problem.duration
-        counts = np.ceil(wanted - 1e-9).astype(int)
-        if counts.sum() <= 1.05 * max(1.0, wanted.sum()):
-            return [
-                _Step(times[i], sizes[i] / count, int(count), [(i + 1, 1.0)]) for i, count in enumerate(counts) if count
-            ]
-        number = max(1, int(np.ceil(wanted.sum() - 1e-9)))
-        size = times[-1] / number
-        plan = [_Step(i * size, size, 1, []) for i in range(number)]
-        for row, t in enumerate(times[1:], start=1):
-            at = min(number - 1, max(0, int(np.ceil(t / size - 1e-9)) - 1))
-            fraction = t / size - at
-            plan[at].outputs.append((row, 1.0 if abs(fraction - 1) < 1e-9 else fraction))
-        return plan
-
-
-def _hermite(u: Tensor, du: Tensor, v: Tensor, dv: Tensor, s: float) -> Tensor:
-    """The cubic with values u, v and slopes du, dv (per step) at both ends of a step, at 0 < s < 1."""
-    r = 1 - s
-    return (1 + 2 * s) * r * r * u + s * r * r * du + s * s * (3 - 2 * s) * v - s * s * r * dv

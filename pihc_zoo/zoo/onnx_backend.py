@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import config as configuration
 from ..grid import Grid
-from ..operators.finite_difference import stencil_matrix
+from ..grid.stencils import stencil_matrix
 from ..prediction.answer import Answer
 from ..prediction.assembly import assemble
 from ..prediction.prediction import Prediction
