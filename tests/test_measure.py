@@ -16,6 +16,13 @@ from training.recipe import Recipe, Training, load
 
 
 @pytest.fixture(autouse=True)
+def families_alone(monkeypatch):
+    """Calibration on the families alone: other kinds of fields take minutes of classical solutions."""
+    monkeypatch.setattr(measure, "KINDS_COUNT", 0)
+
+
+
+@pytest.fixture(autouse=True)
 def cheap_truth(monkeypatch):
     """On periodic axes the same solver on a coarse grid, to 1e-4 in time."""
 

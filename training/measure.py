@@ -91,6 +91,8 @@ def calibrate(model: Surrogate, recipe: recipes.Recipe, count: int, cache: Path,
 
 def _underestimated(model: Surrogate) -> float:
     """99 % quantile of error over estimate, of errors that count, on kinds of fields outside the families."""
+    if not KINDS_COUNT:
+        return 0.0
     cases = honesty.search(model, KINDS_COUNT, CALIBRATION_SEED, most=KINDS_COUNT).cases
     ratios = [case.ratio for case in cases if case.error > honesty.SMALL and np.isfinite(case.ratio)]
     return float(np.quantile(ratios, 0.99)) if ratios else 0.0
