@@ -21,7 +21,6 @@ def families_alone(monkeypatch):
     monkeypatch.setattr(measure, "KINDS_COUNT", 0)
 
 
-
 @pytest.fixture(autouse=True)
 def cheap_truth(monkeypatch):
     """On periodic axes the same solver on a coarse grid, to 1e-4 in time."""
