@@ -50,7 +50,7 @@ class Readout(nn.Module):
             self.register_buffer(
                 f"to_{name}", torch.as_tensor(grid.space[name].interpolation(values)), persistent=False
             )
-            if grid.space[name].is_periodic:
+            if operator.problem.has_moving_frame and grid.space[name].is_periodic:
                 self.register_buffer(f"analysis_{name}", torch.as_tensor(grid.space[name].analysis()), persistent=False)
                 self.register_buffer(f"at_{name}", torch.as_tensor(grid.space[name].modes(values)), persistent=False)
 

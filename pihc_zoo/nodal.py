@@ -64,7 +64,12 @@ class NodalSolver(nn.Module):
         Returns:
             (batch, time, x) values; (batch,) whether every element was solved.
         """
-        matrices = self._matrices(closures.get(self.axis_name))
+        closure = closures.get(self.axis_name)
+        matrices = {
+            key: self.operator.eliminated(self.axis_name, feature.orders[self.axis_name], closure)
+            for key, feature in self.problem.features.items()
+            if self.axis_name in feature.orders
+        }
         width = self._width(matrices)
         bands = {key: _bands(matrix, width) for key, (matrix, _) in matrices.items()}
         state, elements = initial, []
@@ -75,20 +80,6 @@ class NodalSolver(nn.Module):
             elements.append(values)
             state = values[:, -1]
         return torch.cat(elements, dim=1), is_solved
-
-    def _matrices(self, closure: Closure | None) -> dict[str, tuple[Tensor, Tensor]]:
-        """By space feature: (batch or 1, x, x) matrix and (batch or 1, 1, x) constant, the walls eliminated."""
-        result = {}
-        for key, feature in self.problem.features.items():
-            if self.axis_name in feature.orders:
-                matrix = self.operator.matrix(self.axis_name, feature.orders[self.axis_name])
-                if closure is None:
-                    result[key] = matrix[None], matrix.new_zeros(1, 1, 1)
-                    continue
-                ends = torch.stack([matrix[:, 0], matrix[:, -1]], dim=1)
-                inner = matrix[:, 1:-1] + ends @ closure.slopes.transpose(1, 2)
-                result[key] = inner, (closure.offset @ ends.T)[:, None]
-        return result
 
     def _width(self, matrices: dict) -> int:
         """Nodes per block, as many as a stencil reaches."""
@@ -110,7 +101,7 @@ class NodalSolver(nn.Module):
             own_bands = {key: tuple(_rows(band, rows) for band in three) for key, three in bands.items()}
             start, u = state[rows], result[rows]
             residual = ProblemResidual(self.problem, own, self.problem.storage({"u": start[:, None]}, own))
-            parts = residual.forward_partials(self._features(u, start, block, own_matrices))
+            parts = residual.partials(self._features(u, start, block, own_matrices))
             step = self._step(parts, block, own_bands)
             trial = u + step
             trial = torch.where(trial < low, low + (u - low).clamp(min=0) * (1 - _FRACTION), trial)
@@ -132,7 +123,7 @@ class NodalSolver(nn.Module):
                 features.append(block @ (u - state[:, None]))  # a derivative matrix takes constants to zero
             elif key in matrices:
                 matrix, constant = matrices[key]
-                features.append(u @ matrix.transpose(1, 2) + constant)
+                features.append(u @ matrix.transpose(1, 2) + constant[:, None])
             else:
                 features.append(u)
         return torch.stack(features, dim=1)
@@ -157,7 +148,11 @@ class NodalSolver(nn.Module):
         space = [rho.new_zeros(batch, count, width, stages, width) for _ in range(3)]  # before, own, after
         local = rho.new_zeros(batch, count, width, stages, stages)
         for j, (key, feature) in enumerate(self.problem.features.items()):
-            partial = blocked(partials[:, j])
+            if len(parts) > 1 and parts[1][1][j] is not None:
+                local = local + blocked(parts[1][1][j].expand_as(rho))[..., None, :] * block
+            if partials[j] is None:
+                continue
+            partial = blocked(partials[j].expand_as(rho))
             if "t" in feature.orders:
                 local = local + partial[..., None] * block
             elif key in bands:
@@ -167,8 +162,6 @@ class NodalSolver(nn.Module):
                 ]
             else:
                 local = local + torch.diag_embed(partial)
-                if len(parts) > 1:
-                    local = local + blocked(parts[1][1][:, j])[..., None, :] * block
         identity = torch.eye(stages, dtype=rho.dtype, device=rho.device)
         nodes = torch.eye(width, dtype=rho.dtype, device=rho.device)
         size = width * stages

@@ -85,14 +85,6 @@ class ProblemResidual:
                 total = partial * own if total is None else torch.addcmul(total, partial, own)
         return torch.zeros_like(features[:, 0]) if total is None else total
 
-    def forward_partials(self, features: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """As `partials`, the partials stacked (subproblem, feature, *points); differentiable."""
-        zero = torch.zeros_like(features[:, 0])
-        return [
-            (value, torch.stack([zero if p is None else p.expand_as(value) for p in partials], dim=1))
-            for value, partials in self.partials(features)
-        ]
-
 
 class CollocationObjective:
     """A batch of objectives, one per subproblem.

@@ -48,12 +48,12 @@ class Polish(nn.Module):
             c: parameters, tensors of shape () or (batch,).
 
         Returns:
-            (n, time, x) values; (n,) whether they solve the problem; the mapped residual they leave, in the unit of
-            u; their estimated error; the closures of the walls.
+            (n, time, x) values; (n,) whether they solve the problem; the rows W P ρ they leave; their estimated
+            error; the closures of the walls.
         """
         constraint, initial = model.constraint, found.initial[rows]
         c = {key: value[rows] if value.dim() else value for key, value in c.items()}
         conditions = constraint.conditions(initial, c)
         u, is_solved = self.nodal(initial, conditions.closures, c)
-        residual = constraint.rows(u, conditions) / constraint.residual_map.weights
-        return u, is_solved, residual, model.estimator(u, conditions, found.fine_initial[rows]), conditions.closures
+        estimate = model.estimator(u, conditions, found.fine_initial[rows])
+        return u, is_solved, constraint.rows(u, conditions), estimate, conditions.closures

@@ -236,9 +236,7 @@ class Surrogate(nn.Module):
         ordered = times[order]
         parts, later = [], ordered[ordered > 0]
         if len(later) < len(times):
-            start = u0
-            if any(not np.array_equal(outputs[name], points[name]) for name in points):
-                start = self.positions.resampled(u0, points, outputs)
+            start = self.positions.resampled(u0, points, outputs)
             parts.append(start[:, None].expand(-1, len(times) - len(later), *start.shape[1:]))
         if len(later):
             parts.append(self.solution(self.at_nodes(u0, points), c, later, outputs))

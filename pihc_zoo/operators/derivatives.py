@@ -153,8 +153,8 @@ class FeatureOperator(nn.Module):
                 results.append(torch.zeros_like(u))
                 continue
             for name, order in feature.orders.items():
-                matrix = self.matrix(name, order)
                 if name == "t":
+                    matrix = self.matrix(name, order)
                     dim = -1 - len(self.space_names)
                     if initial is None:
                         matrix = matrix[:, 1:]
@@ -162,18 +162,28 @@ class FeatureOperator(nn.Module):
                         result = self.close_time(result, initial)
                     result = along(result, matrix, dim)
                 else:
-                    result = self._differentiate(result, name, matrix, closures.get(name))
+                    result = self._differentiate(result, name, order, closures.get(name))
             results.append(result)
         return torch.stack(results, dim=2)
 
-    def _differentiate(self, u: Tensor, name: str, matrix: Tensor, closure: Closure | None) -> Tensor:
-        """Space derivative with the wall values eliminated: (D + D_walls slopesᵀ) u + D_walls offset."""
+    def eliminated(self, name: str, order: int, closure: Closure | None) -> tuple[Tensor, Tensor]:
+        """A space derivative of values at nodes alone, the walls' eliminated: D + D_walls slopesᵀ and D_walls offset.
+
+        Returns:
+            (batch or 1, n, n) matrix and (batch or 1, n) constant.
+        """
+        matrix = self.matrix(name, order)
+        if closure is None:
+            return matrix[None], matrix.new_zeros(1, len(matrix))
+        ends = torch.stack([matrix[:, 0], matrix[:, -1]], dim=1)  # (n, 2)
+        return matrix[:, 1:-1] + ends @ closure.slopes.transpose(1, 2), closure.offset @ ends.T
+
+    def _differentiate(self, u: Tensor, name: str, order: int, closure: Closure | None) -> Tensor:
+        """Space derivative along an axis, see `eliminated`."""
         dim = self.space_names.index(name) - len(self.space_names)
         if closure is None:
-            return along(u, matrix, dim)
-        ends = torch.stack([matrix[:, 0], matrix[:, -1]], dim=1)  # (n, 2)
-        eliminated = matrix[:, 1:-1] + ends @ closure.slopes.transpose(1, 2)  # (batch or 1, n, n)
-        constant = closure.offset @ ends.T  # (batch or 1, n)
+            return along(u, self.matrix(name, order), dim)
+        eliminated, constant = self.eliminated(name, order, closure)
         moved = u.movedim(dim, -1)
         if eliminated.shape[0] == 1:
             result = moved @ eliminated[0].T

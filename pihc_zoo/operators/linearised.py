@@ -163,11 +163,8 @@ class LinearisedOperator(nn.Module):
             raise ValueError(f"the linearised operator needs one time and one space derivative, not {list(by_axis)}")
         self.time_feature, self.space_feature = by_axis[("t",)], by_axis[(self.axis_name,)]
         time_matrix = operator.matrix("t", problem.features[self.time_feature].orders["t"])[:, 1:]
-        matrix = operator.matrix(self.axis_name, problem.features[self.space_feature].orders[self.axis_name])
-        closure = operator.closures(defaults).get(self.axis_name)
-        if closure is not None:
-            ends = torch.stack([matrix[:, 0], matrix[:, -1]], dim=1)
-            matrix = matrix[:, 1:-1] + ends @ closure.slopes[0].T
+        order = problem.features[self.space_feature].orders[self.axis_name]
+        matrix = operator.eliminated(self.axis_name, order, operator.closures(defaults).get(self.axis_name))[0][0]
         self.register_buffer("time_matrix", time_matrix.clone(), persistent=False)
         self.register_buffer("space_matrix", matrix.clone(), persistent=False)
         self.register_buffer("row_scale", torch.as_tensor(grid.time.row_scale), persistent=False)

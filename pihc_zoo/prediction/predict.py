@@ -110,12 +110,11 @@ class Inference:
 
     def _start(self, u0: Tensor) -> Tensor:
         """(batch, times, *points) the initial condition where t = 0 is asked for."""
-        request, count = self.request, int((self.times == 0).sum())
-        start = u0
-        if count and any(not np.array_equal(request.points[n], request.input_points[n]) for n in request.points):
-            start = self.model.positions.resampled(u0, request.input_points, request.points)
-        shape = start.shape[1:] if count else tuple(len(points) for points in request.points.values())
-        return start[:, None].expand(-1, count, *shape) if count else u0.new_zeros(u0.shape[0], 0, *shape)
+        count = int((self.times == 0).sum())
+        if not count:
+            return u0.new_zeros(u0.shape[0], 0, *self.request.shape[1:])
+        start = self.model.positions.resampled(u0, self.request.input_points, self.request.points)
+        return start[:, None].expand(-1, count, *start.shape[1:])
 
     def _whole(self, u0: Tensor, start: Tensor) -> tuple[Tensor | None, int]:
         """Of roll-outs the answer to be filled window by window, one copy less, and how far it is."""
@@ -127,12 +126,16 @@ class Inference:
 
     def _sums(self, window: Window, rows: Tensor, psi: Tensor, estimate: Estimate, values: Tensor) -> Tensor:
         """(batch, 3 + expert) sums of squares of u, estimated error, its scale and rows by expert, float64."""
-        size = (window.field.u * self.model.constraint.residual_map.weights).flatten(1).square().sum(dim=1)
+        size, by_expert = self._squares(window.field.u, rows, psi)
         error, scale = self._errors(estimate, window.frame, *self._times_of(window.index), values)
         if window.frame is not None:
             size = size + window.frame.offset.square()
-        by_expert = (rows[:, None].square() * psi).flatten(2).sum(dim=2)
         return torch.cat([torch.stack([size, error, scale], dim=1), by_expert], dim=1).double()
+
+    def _squares(self, u: Tensor, rows: Tensor, psi: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch,) sums of squares of u at the nodes, (batch, expert) of rows."""
+        size = (u * self.model.constraint.residual_map.weights).flatten(1).square().sum(dim=1)
+        return size, (rows[:, None].square() * psi).flatten(2).sum(dim=2)
 
     def _times_of(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """The times that are read from a window, and the same counted from its start."""
@@ -243,7 +246,8 @@ class Inference:
         threshold = np.inf if model.trust.threshold is None else _WANTED * model.trust.threshold
         is_solved = is_converged(found.status).all(dim=1)
         is_good = is_solved & (found.estimated_error <= threshold)
-        if not len(self._times_of(0)[0]):  # nothing is read from these nodes
+        times, local = self._times_of(0)
+        if not len(times):  # nothing is read from these nodes
             is_good = is_solved
         # where the grid does not carry the initial condition, solving on it better does not help
         is_blind = is_solved & (found.unresolved > found.estimated_error)
@@ -251,22 +255,20 @@ class Inference:
         is_polished = torch.zeros_like(is_good)
         if not len(rows):
             return is_polished
-        u, is_found, residual, estimate, closures = self.polish.improve(model, rows, found, c)
-        error, scale = self._errors(estimate, None, *self._times_of(0), found.u[rows])
+        u, is_found, solved_rows, estimate, closures = self.polish.improve(model, rows, found, c)
+        error, scale = self._errors(estimate, None, times, local, found.u[rows])
         is_better = is_found & (~is_solved[rows] | ~(error * found.scale[rows] > found.error[rows] * scale))
-        for target, values in ((found.error, error), (found.scale, scale)):
-            target[rows[is_better]] = values[is_better]
+        size, by_expert = self._squares(u, solved_rows, model.constraint.partition(self.options["decomposition"]))
         kept = rows[is_better]
-        weights, psi = model.constraint.residual_map.weights, model.constraint.partition(self.options["decomposition"])
-        found.size[kept] = (u * weights).flatten(1).square().sum(dim=1)[is_better]
-        squares = (residual[:, None] * weights).square() * psi
-        found.by_expert[kept] = squares.flatten(2).sum(dim=2)[is_better]
+        changes = ((found.error, error), (found.scale, scale), (found.size, size), (found.by_expert, by_expert))
+        for target, values in changes:
+            target[kept] = values[is_better]
         status = found.status[kept]
         found.status[kept] = torch.where(is_converged(status), status, int(Status.POLISHED))
+        residual = solved_rows / model.constraint.residual_map.weights
         for key, values in (("u", u), ("residual", residual), ("estimated_error", estimate.error)):
             (own,) = found.fields[key]
             own.values[kept] = values[is_better]
-        times, local = self._times_of(0)
         if len(times):
             (own,) = found.fields["u"]
             walls = {name: closure.take(is_better) for name, closure in closures.items()}

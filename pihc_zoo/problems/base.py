@@ -118,6 +118,11 @@ class Problem:
         """
         return None
 
+    @property
+    def has_moving_frame(self) -> bool:
+        """Whether the problem has a `moving_frame`."""
+        return type(self).moving_frame is not Problem.moving_frame
+
     def walls(self, c: dict[str, Any]) -> dict[str, tuple[WallCondition, WallCondition]]:
         """The conditions at the two walls of each bounded axis."""
         return {}

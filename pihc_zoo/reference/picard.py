@@ -18,6 +18,7 @@ from ..grid.stencils import stencil_matrix
 from ..objective import ProblemResidual
 from ..operators.derivatives import FeatureOperator
 from ..operators.linearised import LinearisedOperator
+from ..residual_map import ResidualMap
 
 
 class PicardSolver:
@@ -37,7 +38,7 @@ class PicardSolver:
         self.grid = Grid(RadauAxis(problem.duration, elements, stages), {name: space})
         self.operator = FeatureOperator(problem, self.grid).to(device)
         self.linearised = LinearisedOperator(problem, self.operator).to(device)
-        self.rate = None if self.operator.storage_rate is None else self.operator.storage_rate.to(device)
+        self.assemble = ResidualMap(self.operator)({}, 1).assemble
         self.lift = LinearisedLift(self.operator, self.linearised)
         self.input = torch.as_tensor(stencil_matrix(axis.nodes, space.nodes, 0, 6), device=device)
         self.readout = Readout(self.operator, problem.output_times, {name: axis.nodes}).to(device)
@@ -51,12 +52,10 @@ class PicardSolver:
         closures = self.operator.closures(c)
         u = self.lift(initial, c, self.operator, closures)
         broadcast = {key: value.reshape(-1, 1, 1) for key, value in c.items()}
-        stored, rate = self.problem.storage({"u": initial[:, None]}, broadcast), self.rate
-        residual = ProblemResidual(self.problem, broadcast, None if rate is None else stored)
+        residual = ProblemResidual(self.problem, broadcast, self.problem.storage({"u": initial[:, None]}, broadcast))
         for _ in range(self.steps):
             f = self.operator(u[:, None], closures, initial[:, None])[:, 0]
-            parts = residual.parts(f)
-            u = u + self.lift.correction(parts[0] if rate is None else parts[0] + rate @ parts[1], c)
+            u = u + self.lift.correction(self.assemble(residual.parts(f)), c)
         out = self.readout(u, initial, closures)
         out[:, 0] = u0
         return out.cpu().numpy()
