@@ -11,7 +11,8 @@ from typing import Any
 
 from pihc_zoo.files import write_text
 from pihc_zoo.text import percent
-from pihc_zoo.zoo.registry import list_models, model_info
+from pihc_zoo.zoo.loading import model_info
+from pihc_zoo.zoo.registry import list_models
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- results: python -m export.readme -->", "<!-- end of results -->"

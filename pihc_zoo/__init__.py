@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _NAMES = {
-    "from_pretrained": "zoo.hub",
+    "from_pretrained": "zoo.loading",
     "create_model": "zoo.creation",
     "list_models": "zoo.registry",
-    "model_info": "zoo.registry",
+    "model_info": "zoo.loading",
     "sample": "zoo.testing",
     "evaluate": "zoo.testing",
     "Surrogate": "surrogate",
@@ -54,8 +54,8 @@ if TYPE_CHECKING:
     from .status import Status
     from .surrogate import Surrogate
     from .zoo.creation import create_model
-    from .zoo.hub import from_pretrained
-    from .zoo.registry import list_models, model_info, register_model
+    from .zoo.loading import from_pretrained, model_info
+    from .zoo.registry import list_models, register_model
     from .zoo.testing import evaluate, sample
 
 

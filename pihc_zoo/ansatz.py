@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .basis import SeparableBasis
-from .lifts import ConstantLift, IntegratedLift, Lift, LinearisedLift
-from .operators.derivatives import Closure, FeatureOperator
-from .operators.periodic import PeriodicFeatureOperator
+from .basis import DenseBasis, SeparableBasis
+from .discretisation import Discretisation, Field, LinearInverse, Walls
+from .discretisation.lifts import ConstantLift, IntegratedLift, Lift, LinearisedLift
+from .parameters import Parameters
 
 
 @dataclass
@@ -24,30 +24,36 @@ class Conditions:
 
     Attributes:
         u0: (batch, *space) initial values at the nodes.
-        c: parameters, tensors of shape () or (batch,).
-        closures: wall elimination by axis.
-        lift: (batch, time, *space); ``lift_features`` (batch, feature, time, *collocation) its features;
-            ``lift_rate`` (batch, time, *space) its time derivative where the nodes do not give it.
+        c: parameters, tensors of shape () or (batch,); ``walls`` and ``inverse``, A⁻¹, for them.
+        lift: (batch, time, *space), with what is known of it; ``lift_features`` (batch, feature, time,
+            *collocation) its features.
         residual: (batch, time, *space) the lift's residual, its resolved part.
         corrections: (batch, count, time, *space) the lift's first-order correction −A⁻¹ρ(u_L) and
             further Krylov directions of the linearised problem; as many as the ansatz asks for.
     """
 
     u0: Tensor
-    c: dict[str, Tensor]
-    closures: dict[str, Closure]
-    lift: Tensor | None = None
+    c: Parameters
+    walls: Walls
+    inverse: LinearInverse | None
+    lift: Field
     lift_features: Tensor | None = None
-    lift_rate: Tensor | None = None
     residual: Tensor | None = None
     corrections: Tensor | None = None
+
+    def field(self, u: Tensor, discretisation: Discretisation) -> Field:
+        """A field (batch, time, *space) under these conditions; its rate by the lift's, where that is known."""
+        rate = self.lift.rate
+        if rate is not None:
+            rate = rate + discretisation.rate(u - self.lift.u)
+        return Field(u, self.walls, self.u0, rate)
 
 
 class Ansatz(nn.Module):
     """Lift, mollifier and the network's input channels, over space-time.
 
     Args:
-        operator: features on the grid.
+        discretisation: of the grid.
         lift: of `LIFTS`.
         parameter_inputs: parameters that the network takes as input channels.
         initial_scale: typical size of u₀, divides its channel.
@@ -66,7 +72,7 @@ class Ansatz(nn.Module):
 
     def __init__(
         self,
-        operator: FeatureOperator,
+        discretisation: Discretisation,
         lift: nn.Module,
         parameter_inputs: tuple[str, ...] = (),
         initial_scale: float = 0.2,
@@ -78,7 +84,7 @@ class Ansatz(nn.Module):
         num_corrections: int = 0,
     ):
         super().__init__()
-        self.problem, self.grid = operator.problem, operator.grid
+        self.problem, self.grid = discretisation.problem, discretisation.grid
         for name, axis in self.grid.space.items():
             if axis.is_periodic:
                 raise ValueError(
@@ -124,17 +130,16 @@ class Ansatz(nn.Module):
     def num_inputs(self) -> int:
         """Number of network input channels."""
         zero = torch.zeros(self.grid.shape, dtype=torch.float64, device=self.t.device)
-        defaults = {key: value.to(self.t.device) for key, value in self.problem.as_tensors({}).items()}
+        defaults = self.problem.as_tensors({}).to(self.t.device)
         extra = len(self.problem.network_inputs(zero, defaults))
         return len(self.coordinates) + 2 * self.num_walls + 3 + extra + len(self.parameter_inputs)
 
-    def _eta(self, c: dict[str, Tensor]) -> Tensor:
+    def _eta(self, c: Parameters) -> Tensor:
         """(batch or 1, wall, time, *space) distances to the walls in layer widths."""
-        dims = [1] * len(self.grid.shape)
-        width = self.problem.layer_width(self.t, {k: v.reshape(-1, *dims) for k, v in c.items()})
+        width = self.problem.layer_width(self.t, c.against(len(self.grid.shape)))
         return self.distances / (self.layer * width + self.layer_floor)[:, None]
 
-    def mollifier(self, c: dict[str, Tensor]) -> Tensor:
+    def mollifier(self, c: Parameters) -> Tensor:
         """(batch or 1, time, *space), in [0, 1)."""
         ramp = torch.tanh(self.coordinates[:1] / self.ramp)
         return ramp * torch.tanh(self._eta(c)).prod(dim=1) if self.num_walls else ramp
@@ -145,14 +150,14 @@ class Ansatz(nn.Module):
         Coordinates, wall layers, the lift and its first-order correction, u₀, what the problem
         adds, and the parameters.
         """
-        u0, lift, c = conditions.u0, conditions.lift, conditions.c
+        u0, lift, c = conditions.u0, conditions.lift.u, conditions.c
         correction = conditions.corrections[:, 0]
-        batch, dims = u0.shape[0], [1] * len(self.grid.shape)
+        batch = u0.shape[0]
         channels = [2 * self.coordinates[None] - 1]
         if self.num_walls:
             eta = self._eta(c)
             channels += [torch.erfc(eta), torch.log(eta) / 3]
-        broadcast = {key: value.reshape(-1, *dims) for key, value in c.items()}
+        broadcast = c.like(lift)
         channels += [lift[:, None], (u0 / self.initial_scale - 1)[:, None, None].expand(-1, 1, *self.grid.shape)]
         channels.append(correction[:, None] / self.correction_scale)
         channels += [extra[:, None] for extra in self.problem.network_inputs(lift, broadcast)]
@@ -160,7 +165,7 @@ class Ansatz(nn.Module):
             channels.append(self.problem.parameters[key].normalised(broadcast[key])[:, None])
         return torch.cat([part.expand(batch, part.shape[1], *self.grid.shape) for part in channels], dim=1)
 
-    def basis(self, network: nn.Module, output: Tensor, conditions: Conditions) -> Tensor:
+    def basis(self, network: nn.Module, output: Tensor, conditions: Conditions) -> DenseBasis:
         """Network output (batch, basis, time, *space) ↦ basis functions in the precision of the solves.
 
         They vanish where conditions are imposed: network outputs by the mollifier, the lift's
@@ -168,7 +173,7 @@ class Ansatz(nn.Module):
         """
         corrections = conditions.corrections
         learned = output.to(corrections.dtype) * (self.basis_scale * self.mollifier(conditions.c))[:, None]
-        return torch.cat([corrections[:, : self.num_corrections], learned], dim=1)
+        return DenseBasis(torch.cat([corrections[:, : self.num_corrections], learned], dim=1))
 
 
 class EvolutionAnsatz(nn.Module):
@@ -179,7 +184,7 @@ class EvolutionAnsatz(nn.Module):
     are measured in each trajectory's own unit, the root mean square of ρ(u_L) times the window's length.
 
     Args:
-        operator: features on the grid.
+        discretisation: of the grid.
         lift: of `LIFTS`.
         parameter_inputs: parameters that the network takes as input channels.
         basis_scale: size of a basis function at an O(1) network output, in that unit.
@@ -190,15 +195,15 @@ class EvolutionAnsatz(nn.Module):
 
     def __init__(
         self,
-        operator: PeriodicFeatureOperator,
+        discretisation: Discretisation,
         lift: nn.Module,
         parameter_inputs: tuple[str, ...] = (),
         basis_scale: float = 0.3,
         instants: int = 3,
     ):
         super().__init__()
-        self.problem, self.grid, self.lift = operator.problem, operator.grid, lift
-        self.operator = operator
+        self.problem, self.grid, self.lift = discretisation.problem, discretisation.grid, lift
+        self.discretisation = discretisation
         self.parameter_inputs, self.basis_scale = tuple(parameter_inputs), basis_scale
         num_times = self.grid.shape[0]
         if not 1 <= instants <= num_times:
@@ -228,7 +233,7 @@ class EvolutionAnsatz(nn.Module):
         unit = self.unit(conditions)
         batch, space = unit.shape[0], self.grid.shape[1:]
         features = conditions.lift_features[:, self.space_features][:, :, self.instants]
-        channels = [conditions.lift[:, self.instants], self.operator.project(features).flatten(1, 2)]
+        channels = [conditions.lift.u[:, self.instants], self.discretisation.project(features).flatten(1, 2)]
         channels.append(conditions.residual[:, self.instants] * (self.grid.time.stop / unit))
         for key in self.parameter_inputs:
             value = self.problem.parameters[key].normalised(conditions.c[key])
@@ -240,7 +245,7 @@ class EvolutionAnsatz(nn.Module):
 
         They vanish at the window's start by their time modes, and have no mean where it is conserved.
         """
-        fields = output.to(conditions.lift.dtype) * (self.basis_scale * self.unit(conditions))
+        fields = output.to(conditions.lift.u.dtype) * (self.basis_scale * self.unit(conditions))
         if self.problem.conserves_mean:
             fields = fields - fields.flatten(2).mean(dim=2).reshape(*fields.shape[:2], *[1] * (fields.dim() - 2))
         return SeparableBasis(fields, network.time.to(fields.dtype), network.rate.to(fields.dtype))

@@ -8,60 +8,131 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from .discretisation import Discretisation, Field, Walls
+
+
+class Basis(Protocol):
+    """Basis functions of a field, which meet all conditions with zero targets."""
+
+    @property
+    def tensor(self) -> Tensor:
+        """What carries gradients."""
+
+    def detach(self) -> Basis:
+        """Without gradients."""
+
+    def dense(self) -> DenseBasis:
+        """The same functions by their values at all nodes."""
+
+    def combined(self, w: Tensor) -> Tensor:
+        """Σᵢ wᵢ bᵢ (batch, time, *space) for w (batch, basis)."""
+
+    def windowed(self, psi: Tensor, has_mean: bool) -> Basis:
+        """ψ_k b_i for the partition of unity ψ (expert, time, *space), experts slowest; without mean if so asked.
+
+        The means of ψ_k b_i add up to that of b_i, so that functions without mean still sum to b_i.
+        """
+
+    def features(
+        self, discretisation: Discretisation, walls: Walls, has_rates: bool, stride: int
+    ) -> DenseFeatures | SeparableFeatures:
+        """Their features at every ``stride``-th collocation point along each space axis."""
+
+
+@dataclass
+class DenseBasis:
+    """b (batch, basis, time, *space)."""
+
+    tensor: Tensor
+
+    def detach(self) -> DenseBasis:
+        """Without gradients."""
+        return DenseBasis(self.tensor.detach())
+
+    def dense(self) -> DenseBasis:
+        """Itself."""
+        return self
+
+    def combined(self, w: Tensor) -> Tensor:
+        """See `Basis`."""
+        return combined(self.tensor, w)
+
+    def windowed(self, psi: Tensor, has_mean: bool) -> DenseBasis:
+        """See `Basis`."""
+        values = (self.tensor[:, None] * psi[:, None]).flatten(1, 2)
+        return DenseBasis(values if has_mean else _without_mean(values, 3))
+
+    def features(
+        self, discretisation: Discretisation, walls: Walls, has_rates: bool = True, stride: int = 1
+    ) -> DenseFeatures:
+        """See `Basis`."""
+        return DenseFeatures(discretisation(Field.correction(self.tensor, walls), has_rates, stride))
+
 
 @dataclass
 class SeparableBasis:
-    """b_i(x, t) = c_i(x) φ_i(t).
+    """b_i(x, t) = c_i(x) φ_i(t), on periodic axes.
 
     Attributes:
-        space: c (batch, basis, *space).
+        tensor: c (batch, basis, *space).
         time: φ at the time nodes (basis, time); ``rate`` its derivative there.
     """
 
-    space: Tensor
+    tensor: Tensor
     time: Tensor
     rate: Tensor
 
     def detach(self) -> SeparableBasis:
         """Without gradients."""
-        return SeparableBasis(self.space.detach(), self.time, self.rate)
+        return SeparableBasis(self.tensor.detach(), self.time, self.rate)
 
-    @property
-    def requires_grad(self) -> bool:
-        """Whether gradients pass."""
-        return self.space.requires_grad
-
-    def dense(self) -> Tensor:
+    def dense(self) -> DenseBasis:
         """(batch, basis, time, *space)."""
-        points = self.space.dim() - 2
-        return self.space.unsqueeze(2) * self.time.reshape(*self.time.shape, *[1] * points)
+        points = self.tensor.dim() - 2
+        return DenseBasis(self.tensor.unsqueeze(2) * self.time.reshape(*self.time.shape, *[1] * points))
 
     def combined(self, w: Tensor) -> Tensor:
-        """Σᵢ wᵢ bᵢ (batch, time, *space) for w (batch, basis)."""
-        weights = (w.to(self.space.dtype)[:, :, None] * self.time).transpose(1, 2)  # (batch, time, basis)
-        return (weights @ self.space.flatten(2)).unflatten(2, self.space.shape[2:])
+        """See `Basis`."""
+        weights = (w.to(self.tensor.dtype)[:, :, None] * self.time).transpose(1, 2)  # (batch, time, basis)
+        return (weights @ self.tensor.flatten(2)).unflatten(2, self.tensor.shape[2:])
 
-    def windowed(self, psi: Tensor, has_mean: bool = True) -> SeparableBasis:
-        """ψ_k b_i for the partition of unity ψ (expert, 1, *space), experts slowest; without mean if so asked.
-
-        The means of ψ_k b_i add up to that of b_i, so that functions without mean still sum to b_i.
-        """
-        space = (self.space[:, None] * psi).flatten(1, 2)
-        if not has_mean:
-            space = space - space.flatten(2).mean(dim=2).reshape(*space.shape[:2], *[1] * (space.dim() - 2))
-        repeats = len(psi)
+    def windowed(self, psi: Tensor, has_mean: bool = True) -> SeparableBasis | DenseBasis:
+        """See `Basis`; separable where ψ is the same at all times."""
+        if len(psi) == 1:
+            return self
+        if psi.shape[1] > 1 and not torch.equal(psi, psi[:, :1].expand_as(psi)):
+            return self.dense().windowed(psi, has_mean)
+        space, repeats = (self.tensor[:, None] * psi[:, :1]).flatten(1, 2), len(psi)
+        space = space if has_mean else _without_mean(space, 2)
         return SeparableBasis(space, self.time.repeat(repeats, 1), self.rate.repeat(repeats, 1))
 
+    def features(
+        self, discretisation: Discretisation, walls: Walls, has_rates: bool = True, stride: int = 1
+    ) -> SeparableFeatures:
+        """See `Basis`."""
+        space, names = discretisation.space, discretisation.problem.features
+        modes = space.to_coefficients(self.tensor)
+        fields = space(modes, stride=stride)
+        values = space.at_collocation(modes, stride=stride)  # of which time derivatives are made
+        stacked = torch.stack([fields.get(name, values) for name in names], dim=1)
+        time = torch.stack([self.rate if is_rate else self.time for is_rate in discretisation.is_rate])
+        return SeparableFeatures(stacked, time, discretisation.is_rate)
 
-def combined(basis: Tensor | SeparableBasis, w: Tensor) -> Tensor:
-    """Σᵢ wᵢ bᵢ: (batch, basis) coefficients ↦ (batch, *points)."""
-    if isinstance(basis, SeparableBasis):
-        return basis.combined(w)
-    return (w[:, None].to(basis.dtype) @ basis.flatten(2)).reshape(basis.shape[0], *basis.shape[2:])
+
+def _without_mean(fields: Tensor, num_before: int) -> Tensor:
+    """Fields whose first ``num_before`` dimensions are not space, less their mean over space."""
+    mean = fields.flatten(num_before).mean(dim=num_before)
+    return fields - mean.reshape(*mean.shape, *[1] * (fields.dim() - num_before))
+
+
+def combined(values: Tensor, w: Tensor) -> Tensor:
+    """Σᵢ wᵢ bᵢ: (batch, basis) coefficients and (batch, basis, *points) values ↦ (batch, *points)."""
+    return (w[:, None].to(values.dtype) @ values.flatten(2)).reshape(values.shape[0], *values.shape[2:])
 
 
 Partials = Sequence[Tensor | None]  # ∂ρ/∂fⱼ by feature, broadcasting against (subproblem, *points); None for zero
@@ -76,20 +147,24 @@ def _is_number(partial: Tensor) -> bool:
 class DenseFeatures:
     """Features F (subproblem, basis, feature, *points) of a basis, and what least squares asks of them."""
 
-    values: Tensor
+    tensor: Tensor
 
     @property
     def num_basis(self) -> int:
         """Number of coefficients of a subproblem."""
-        return self.values.shape[1]
+        return self.tensor.shape[1]
 
-    def take(self, rows: Tensor) -> DenseFeatures:
+    def take(self, indices: Tensor) -> DenseFeatures:
         """The features of some subproblems."""
-        return DenseFeatures(self.values[rows])
+        return DenseFeatures(self.tensor[indices])
+
+    def rebuilt(self, tensor: Tensor) -> DenseFeatures:
+        """The same of another tensor, see `Basis.tensor`."""
+        return DenseFeatures(tensor)
 
     def combine(self, w: Tensor) -> Tensor:
         """Σᵢ wᵢ Fᵢ (subproblem, feature, *points)."""
-        return combined(self.values, w)
+        return combined(self.tensor, w)
 
     def tangent(self, partials: Partials, multiplier: Tensor | None = None) -> Tensor:
         """multiplier · Σⱼ ∂ρ/∂fⱼ Fᵢⱼ (subproblem, basis, *points)."""
@@ -97,15 +172,15 @@ class DenseFeatures:
         for j, partial in enumerate(partials):
             if partial is not None:
                 own = partial if multiplier is None else partial * multiplier  # cheaper than on the result
-                field = self.values[:, :, j]
+                field = self.tensor[:, :, j]
                 total = own[:, None] * field if total is None else torch.addcmul(total, own[:, None], field)
-        return torch.zeros_like(self.values[:, :, 0]) if total is None else total
+        return torch.zeros_like(self.tensor[:, :, 0]) if total is None else total
 
     def pull(self, partials: Partials, q: Tensor) -> Tensor:
         """Σ over features and points of q ∂ρ/∂fⱼ Fᵢⱼ: (subproblem, *points) ↦ (subproblem, basis)."""
         used = [j for j, partial in enumerate(partials) if partial is not None]
         weighted = torch.stack([partials[j] * q for j in used], dim=1).flatten(1)
-        values = self.values
+        values = self.tensor
         if len(used) < len(partials):  # by slices: an exported graph takes no lists of indices
             values = (
                 torch.cat([values[:, :, j : j + 1] for j in used], dim=2) if len(used) > 1 else values[:, :, used[0]]
@@ -114,7 +189,7 @@ class DenseFeatures:
 
     def dense(self) -> Tensor:
         """(subproblem, basis, feature, *points)."""
-        return self.values
+        return self.tensor
 
 
 @dataclass
@@ -122,35 +197,39 @@ class SeparableFeatures:
     """F_ij(x, t) = G_ij(x) φ_ij(t).
 
     Attributes:
-        space: G (subproblem, feature, basis, *points).
+        tensor: G (subproblem, feature, basis, *points).
         time: φ (feature, basis, time); features other than time derivatives share theirs.
         is_rate: (feature,) which features are time derivatives.
     """
 
-    space: Tensor
+    tensor: Tensor
     time: Tensor
     is_rate: tuple[bool, ...]
 
     @property
     def num_basis(self) -> int:
         """Number of coefficients of a subproblem."""
-        return self.space.shape[2]
+        return self.tensor.shape[2]
 
-    def take(self, rows: Tensor) -> SeparableFeatures:
+    def take(self, indices: Tensor) -> SeparableFeatures:
         """The features of some subproblems."""
-        return SeparableFeatures(self.space[rows], self.time, self.is_rate)
+        return self.rebuilt(self.tensor[indices])
+
+    def rebuilt(self, tensor: Tensor) -> SeparableFeatures:
+        """The same of another tensor, see `Basis.tensor`."""
+        return SeparableFeatures(tensor, self.time, self.is_rate)
 
     def combine(self, w: Tensor) -> Tensor:
         """Σᵢ wᵢ Fᵢ (subproblem, feature, time, *points)."""
-        weights = self.time.transpose(1, 2) * w.to(self.space.dtype)[:, None, None]  # (…, feature, time, basis)
-        return (weights @ self.space.flatten(3)).unflatten(3, self.space.shape[3:])
+        weights = self.time.transpose(1, 2) * w.to(self.tensor.dtype)[:, None, None]  # (…, feature, time, basis)
+        return (weights @ self.tensor.flatten(3)).unflatten(3, self.tensor.shape[3:])
 
     def _constant(self, partials: Partials, is_rate: bool) -> Tensor:
         """Σⱼ ∂ρ/∂fⱼ Gᵢⱼ (subproblem, basis, *points) over features whose partial is one number."""
-        total = torch.zeros((), dtype=self.space.dtype, device=self.space.device)
+        total = torch.zeros((), dtype=self.tensor.dtype, device=self.tensor.device)
         for j, partial in enumerate(partials):
             if self.is_rate[j] == is_rate and partial is not None and _is_number(partial):
-                total = total + partial.reshape(-1, *[1] * (self.space.dim() - 2)) * self.space[:, j]
+                total = total + partial.reshape(-1, *[1] * (self.tensor.dim() - 2)) * self.tensor[:, j]
         return total
 
     def _varying(self, partials: Partials, is_rate: bool) -> list[int]:
@@ -162,7 +241,7 @@ class SeparableFeatures:
 
         This is the largest array of a solve: it is made once and worked on in place.
         """
-        points = [1] * (self.space.dim() - 3)
+        points = [1] * (self.tensor.dim() - 3)
         result: Tensor | None = None
         for is_rate in sorted(set(self.is_rate)):
             time = self.time[self.is_rate.index(is_rate)]
@@ -171,7 +250,7 @@ class SeparableFeatures:
             total = self._constant(partials, is_rate)
             total = total.unsqueeze(2) if total.dim() else total
             for j in self._varying(partials, is_rate):
-                field, partial = self.space[:, j].unsqueeze(2), partials[j][:, None]
+                field, partial = self.tensor[:, j].unsqueeze(2), partials[j][:, None]
                 is_full = total.dim() == field.dim() and total.shape[2] == partial.shape[2]
                 total = total.addcmul_(field, partial) if is_full else torch.addcmul(total, field, partial)
             if result is None:
@@ -182,18 +261,18 @@ class SeparableFeatures:
 
     def pull(self, partials: Partials, q: Tensor) -> Tensor:
         """Σ over features and points of q ∂ρ/∂fⱼ Fᵢⱼ: (subproblem, time, *points) ↦ (subproblem, basis)."""
-        result = torch.zeros((), dtype=self.space.dtype, device=self.space.device)
+        result = torch.zeros((), dtype=self.tensor.dtype, device=self.tensor.device)
         for is_rate in set(self.is_rate):
             time = self.time[self.is_rate.index(is_rate)]  # (basis, time)
             constant = self._constant(partials, is_rate)
             if constant.dim():
                 result = result + ((time @ q.flatten(2)) * constant.flatten(2)).sum(dim=2)
             for j in self._varying(partials, is_rate):
-                result = result + ((time @ (partials[j] * q).flatten(2)) * self.space[:, j].flatten(2)).sum(dim=2)
+                result = result + ((time @ (partials[j] * q).flatten(2)) * self.tensor[:, j].flatten(2)).sum(dim=2)
         return result
 
     def dense(self) -> Tensor:
         """(subproblem, basis, feature, time, *points)."""
-        points = self.space.dim() - 3
-        values = self.space.unsqueeze(3) * self.time.reshape(*self.time.shape, *[1] * points)
+        points = self.tensor.dim() - 3
+        values = self.tensor.unsqueeze(3) * self.time.reshape(*self.time.shape, *[1] * points)
         return values.transpose(1, 2)

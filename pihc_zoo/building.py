@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -13,9 +12,9 @@ from . import config as configuration
 from .ansatz import ANSATZES
 from .constraint import HardConstraint
 from .decomposition import DECOMPOSITIONS
+from .discretisation import Discretisation, linear_operator
 from .grid import Grid
 from .networks import NETWORKS
-from .operators.tables import feature_operator, linearised_operator
 from .problems import problem_of
 from .residual_map import RESIDUAL_MAPS
 from .solvers.levenberg_marquardt import LevenbergMarquardt
@@ -35,13 +34,13 @@ def build_parts(
     """
     problem, inputs = problem_of(config["problem"])
     grid = Grid.from_spec(config["grid"])
-    operator = feature_operator(problem, grid)
-    linearised = linearised_operator(problem, operator)
+    discretisation = Discretisation(problem, grid)
+    parts = {"discretisation": discretisation, "linearised": linear_operator(problem, discretisation)}
     (lift_class, ansatz_class), settings = configuration.lookup("ansatz", config["ansatz"], ANSATZES)
-    own = {key: settings.pop(key) for key in list(settings) if key in inspect.signature(lift_class).parameters}
-    lift = configuration.build("ansatz", lift_class, own, operator=operator, linearised=linearised)
+    own = {key: settings.pop(key) for key in lift_class.settings if key in settings}
+    lift = configuration.build("ansatz", lift_class, own, **parts)
     ansatz = configuration.build(
-        "ansatz", ansatz_class, settings, operator=operator, lift=lift, parameter_inputs=inputs
+        "ansatz", ansatz_class, settings, discretisation=discretisation, lift=lift, parameter_inputs=inputs
     )
     network_class, settings = configuration.lookup("network", config["network"], NETWORKS)
     sizes = {"grid": grid, "num_inputs": ansatz.num_inputs}
@@ -50,7 +49,7 @@ def build_parts(
             check_network(configuration.build("network", network_class, settings, **sizes))
     network = configuration.build("network", network_class, settings, **sizes)
     map_class, settings = configuration.lookup("residual_map", config["residual_map"], RESIDUAL_MAPS)
-    residual_map = configuration.build("residual_map", map_class, settings, operator=operator, linearised=linearised)
+    residual_map = configuration.build("residual_map", map_class, settings, **parts)
     decomposition_class, settings = configuration.lookup("decomposition", config["decomposition"], DECOMPOSITIONS)
     decomposition = configuration.build("decomposition", decomposition_class, settings)
     solver_class, settings = configuration.lookup(
@@ -60,4 +59,4 @@ def build_parts(
         key: settings.pop(key) for key in ("ridge", "initial_coefficient", "precision", "stride") if key in settings
     }
     solver = configuration.build("solver", solver_class, settings)
-    return network, HardConstraint(operator, ansatz, residual_map, decomposition, solver, **extra)
+    return network, HardConstraint(discretisation, ansatz, residual_map, decomposition, solver, **extra)

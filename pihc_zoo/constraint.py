@@ -1,23 +1,21 @@
 """The hard constraint: ansatz, features, decomposition, residual map and solver, put together.
 
-u₀, basis → lift → features (global) → windows → collocation → solve → combine → merge
+u₀, basis → lift → features (global) → subdomains → collocation → solve → combine → merge
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from .ansatz import Ansatz, Conditions, EvolutionAnsatz
-from .basis import DenseFeatures, SeparableBasis, SeparableFeatures, combined
+from .basis import Basis, DenseBasis, DenseFeatures, combined
 from .decomposition import Decomposition
+from .discretisation import Discretisation, Field, Subdomains, constants
 from .objective import CollocationObjective, ProblemResidual
-from .operators.constants import constants
-from .operators.derivatives import Closure, FeatureOperator
-from .operators.windows import Windows
+from .parameters import Parameters
 from .residual_map import ResidualMap, RowMap
 from .solvers.implicit import first_order, implicit_coefficients, refuse_transforms
 from .solvers.levenberg_marquardt import LevenbergMarquardt
@@ -51,7 +49,7 @@ class HardConstraint(nn.Module):
     """Finds the coefficients with which basis functions satisfy the equation.
 
     Args:
-        operator: features on the grid.
+        discretisation: of the grid.
         ansatz: lift and mollifier.
         residual_map: P and W.
         decomposition: the experts.
@@ -67,7 +65,7 @@ class HardConstraint(nn.Module):
 
     def __init__(
         self,
-        operator: FeatureOperator,
+        discretisation: Discretisation,
         ansatz: Ansatz | EvolutionAnsatz,
         residual_map: ResidualMap,
         decomposition: Decomposition,
@@ -80,21 +78,21 @@ class HardConstraint(nn.Module):
         super().__init__()
         if precision not in _PRECISIONS:
             raise ValueError(f"precision must be 'float64' or 'float32', not {precision!r}")
-        decomposition.check(operator.grid)
-        self.operator, self.ansatz, self.residual_map = operator, ansatz, residual_map
-        self.problem, self.grid = operator.problem, operator.grid
+        decomposition.check(discretisation.grid)
+        self.discretisation, self.ansatz, self.residual_map = discretisation, ansatz, residual_map
+        self.problem, self.grid = discretisation.problem, discretisation.grid
         self.decomposition, self.solver = decomposition, solver
         self.ridge, self.initial_coefficient = ridge, initial_coefficient
         if stride < 1:
             raise ValueError(f"stride must be at least 1, got {stride}")
         self.precision, self.stride = _PRECISIONS[precision], stride
-        self._windows: dict = {}
+        self._subdomains: dict = {}
         is_non_local = [feature.laplacian < 0 for feature in self.problem.features.values()]
         self.register_buffer("non_local", torch.tensor(is_non_local), persistent=False)
         self.is_non_local = any(is_non_local)
         self.to(self.precision)
 
-    def conditions(self, u0: Tensor, c: dict[str, Tensor]) -> Conditions:
+    def conditions(self, u0: Tensor, c: Parameters) -> Conditions:
         """Eliminates the walls and computes the lift.
 
         Args:
@@ -105,117 +103,102 @@ class HardConstraint(nn.Module):
             ValueError: forward-mode tangents, which do not pass the solves.
         """
         refuse_transforms(u0, *c.values())
-        u0 = u0.to(self.precision)
-        c = {key: value.to(self.precision) for key, value in c.items()}
-        closures = self.operator.closures(c)
-        evolution = self.ansatz.lift.evolve(u0, c, self.operator, closures)
-        lift, rate = evolution.u, evolution.rate
-        if evolution.modes is None:
-            features = self.operator(lift[:, None], closures, u0[:, None])[:, 0]
-        else:
-            features = self.operator.from_modes(evolution.modes[:, :1], evolution.modes[:, 1:])[:, 0]
-        residual, corrections = self._corrections(features, closures, c, u0)
-        return Conditions(u0, c, closures, lift, features, rate, residual, corrections)
+        u0, c = u0.to(self.precision), c.to(self.precision)
+        walls, inverse = self.discretisation.walls(c), self.ansatz.lift.inverse(c, u0.shape[0])
+        lift = self.ansatz.lift(u0, c, walls, inverse)
+        features = self.discretisation(lift)
+        residual, corrections = self._corrections(features, Conditions(u0, c, walls, inverse, lift))
+        return Conditions(u0, c, walls, inverse, lift, features, residual, corrections)
 
-    def _corrections(
-        self, features: Tensor, closures: dict[str, Closure], c: dict[str, Tensor], u0: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _corrections(self, features: Tensor, known: Conditions) -> tuple[Tensor, Tensor]:
         """ρ(u_L), and z₁ = −A⁻¹ρ(u_L), z₂ = A⁻¹J z₁ − z₁, …: where a Newton–Krylov step would look.
 
         J is the linearisation of ρ at the lift; where A = J every z but the first vanishes.
         """
-        residual = self.residual(c, u0)
-        assemble = self.residual_map(c, u0.shape[0]).assemble
+        residual, lift, own = self.residual(known.c, known.u0), self.ansatz.lift, self.discretisation
+        assemble = self._row_map(known).assemble
         if not self.ansatz.num_directions:
-            value = self.operator.project(assemble(residual.parts(features)))
+            value = own.project(assemble(residual.parts(features)))
             return value, value[:, None, :0]
-        homogeneous = {name: closure.homogeneous() for name, closure in closures.items()}
         parts = residual.partials(features)
-        value = self.operator.project(assemble([value for value, _ in parts]))
-        directions = [self.ansatz.lift.correction(value, c)]
+        value = own.project(assemble([value for value, _ in parts]))
+        directions = [lift.correction(value, known.inverse)]
         for _ in range(1, self.ansatz.num_directions):
-            tangent = self._features(directions[-1][:, None], homogeneous)[:, 0]
-            image = self.operator.project(assemble([residual.tangent(partials, tangent) for _, partials in parts]))
-            directions.append(-self.ansatz.lift.correction(image, c) - directions[-1])
+            tangent = own(Field.correction(directions[-1], known.walls), self.has_rates())
+            image = own.project(assemble([residual.tangent(partials, tangent) for _, partials in parts]))
+            directions.append(-lift.correction(image, known.inverse) - directions[-1])
         return value, torch.stack(directions, dim=1)
 
     def inputs(self, conditions: Conditions) -> Tensor:
         """Input fields of the network."""
         return self.ansatz.inputs(conditions)
 
-    def basis(self, network: nn.Module, output: Tensor, conditions: Conditions) -> Tensor | SeparableBasis:
-        """Network output ↦ basis functions, (batch, basis, time, *space) or separable."""
+    def basis(self, network: nn.Module, output: Tensor, conditions: Conditions) -> Basis:
+        """Network output ↦ basis functions."""
         return self.ansatz.basis(network, output, conditions)
 
     def rows(self, u: Tensor, conditions: Conditions) -> Tensor:
         """(batch, time, *space) rows W P ρ(u) of any field, on the whole grid."""
-        if conditions.lift_rate is not None:
-            rate = conditions.lift_rate + self.operator.rate((u - conditions.lift)[:, None])[:, 0]
-            modes = self.operator.features.to_modes(torch.stack([u, rate]))
-            fields = self.operator.fields(*modes)
-            value = self.problem.residual(fields, self.residual(conditions.c).c)
-            return self.residual_map(conditions.c, u.shape[0]).apply(value[:, None])[:, 0]
-        homogeneous = {name: closure.homogeneous() for name, closure in conditions.closures.items()}
-        difference = self._features((u - conditions.lift)[:, None], homogeneous)[:, 0]
-        return self._rows(conditions.lift_features + difference, conditions.c, conditions.u0)
+        features = self.discretisation(conditions.field(u, self.discretisation), self.has_rates())
+        return self._rows(features, conditions)
 
-    def _rows(self, features: Tensor, c: dict[str, Tensor], u0: Tensor, stride: int = 1) -> Tensor:
-        row_map = self.residual_map(c, features.shape[0]).strided(stride)
-        return row_map.apply(row_map.assemble(self.residual(c, u0).parts(features))[:, None])[:, 0]
+    def _rows(self, features: Tensor, conditions: Conditions, stride: int = 1) -> Tensor:
+        row_map, residual = self._row_map(conditions).strided(stride), self.residual(conditions.c, conditions.u0)
+        return row_map.apply(row_map.assemble(residual.parts(features))[:, None])[:, 0]
 
-    def _is_stored(self, windows: Windows | None = None) -> bool:
-        """Whether the problem's storage takes the place of its time term."""
-        return self.operator.storage_rate is not None and not (windows is not None and windows.is_split("t"))
+    def _row_map(self, known: Conditions) -> RowMap:
+        """W P on the whole grid."""
+        return self.residual_map(known.c, known.u0.shape[0], inverse=known.inverse)
 
-    def _features(self, u: Tensor, closures: dict[str, Closure], windows: Windows | None = None) -> Tensor:
-        """Features of fields that vanish initially, as far as the residual takes them."""
-        return self.operator(u, closures, has_rates=not self._is_stored(windows))
+    def has_rates(self, subdomains: Subdomains | None = None) -> bool:
+        """Whether the residual takes time derivatives, in whose place else the problem's storage is."""
+        return not self.problem.is_conservative or (subdomains is not None and subdomains.is_split("t"))
 
-    def residual(self, c: dict[str, Tensor], u0: Tensor | None = None, windows: Windows | None = None):
+    def residual(
+        self, c: Parameters, u0: Tensor | None = None, subdomains: Subdomains | None = None
+    ) -> ProblemResidual:
         """The problem's residual under the parameters ``c`` (shape () or (batch,)).
 
-        With the initial values ``u0`` (batch, *space) a problem's storage is a part of its own, except on windows
+        With the initial values ``u0`` (batch, *space) a problem's storage is a part of its own, except on subdomains
         that are split in time, where it would need inflow.
         """
-        dims, repeats = [1] * len(self.grid.shape), 1 if windows is None else windows.num_windows
-        broadcast = {
-            key: (value.repeat_interleave(repeats) if value.dim() else value).reshape(-1, *dims)
-            for key, value in c.items()
-        }
-        initial = None
-        if u0 is not None and self._is_stored(windows):
+        own = c if subdomains is None else c.repeated(subdomains.num_subdomains)
+        broadcast, initial = own.against(len(self.grid.shape)), None
+        if u0 is not None and not self.has_rates(subdomains):
             start = u0[:, None]
-            if windows is not None:
-                start = windows.take(start.expand(-1, self.grid.shape[0], *start.shape[2:]))[:, :1]
+            if subdomains is not None:
+                start = subdomains.take(start.expand(-1, self.grid.shape[0], *start.shape[2:]))[:, :1]
             initial = self.problem.storage({"u": start}, broadcast)
         return ProblemResidual(self.problem, broadcast, initial)
 
-    def _split(self, decomposition: Decomposition, device) -> tuple:
-        """Partition-of-unity fields (joint) or windows (independent); built once per decomposition."""
-        key = (
-            type(decomposition),
-            tuple(sorted(vars(decomposition).items(), key=lambda item: item[0])).__repr__(),
-            device,
-        )
-        if key not in self._windows:
-            decomposition.check(self.grid)
+    def subdomains(self, decomposition: Decomposition) -> Subdomains | None:
+        """Those of independent experts, None for one or for joint ones; made once per decomposition."""
+        decomposition.check(self.grid)
+        if decomposition.is_joint or decomposition.num_experts == 1:
+            return None
+        key = repr(decomposition), self.device
+        if key not in self._subdomains:
             with constants():
-                if decomposition.is_joint:
-                    psi = self.partition(decomposition)
-                    self._windows[key] = psi, None
-                else:
-                    is_whole = decomposition.num_experts == 1
-                    self._windows[key] = None, None if is_whole else decomposition.windows(self.grid).to(device)
-        return self._windows[key]
+                self._subdomains[key] = decomposition.subdomains(self.grid).to(self.device)
+        return self._subdomains[key]
 
     def partition(self, decomposition: Decomposition) -> Tensor:
         """(K, time, *space) partition of unity of a decomposition."""
-        weights = decomposition.partition_of_unity(self.grid)
-        return torch.as_tensor(weights, device=self.residual_map.weights.device, dtype=self.precision)
+        key = repr(decomposition), self.device, "partition"
+        if key not in self._subdomains:
+            with constants():
+                weights = decomposition.partition_of_unity(self.grid)
+                self._subdomains[key] = torch.as_tensor(weights, device=self.device, dtype=self.precision)
+        return self._subdomains[key]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the buffers are."""
+        return self.residual_map.weights.device
 
     def forward(
         self,
-        basis: Tensor | SeparableBasis,
+        basis: Basis,
         conditions: Conditions,
         decomposition: Decomposition | None = None,
         solver: LevenbergMarquardt | None = None,
@@ -235,94 +218,80 @@ class HardConstraint(nn.Module):
         stride = stride or self.stride
         if gradient not in ("implicit", "envelope"):
             raise ValueError(f"gradient must be 'implicit' or 'envelope', not {gradient!r}")
-        refuse_transforms(basis.space if isinstance(basis, SeparableBasis) else basis)
+        refuse_transforms(basis.tensor)
         decomposition, solver = decomposition or self.decomposition, solver or self.solver
-        batch, device = conditions.lift.shape[0], conditions.lift.device
-        psi, windows = self._split(decomposition, device)
-        if isinstance(basis, SeparableBasis) and (windows is not None or decomposition.counts.get("t", 1) > 1):
-            basis = basis.dense()
-        if isinstance(basis, SeparableBasis):
-            if decomposition.num_experts > 1:
-                basis = basis.windowed(psi[:, :1], has_mean=not self.problem.conserves_mean)
-        elif psi is not None:
-            basis = (basis[:, None] * psi[:, None]).flatten(1, 2)  # (batch, expert·basis, time, *space)
-            if self.problem.conserves_mean:
-                mean = basis.flatten(3).mean(dim=3)
-                basis = basis - mean.reshape(*mean.shape, *[1] * len(self.grid.space))
-        num_windows = 1 if windows is None else windows.num_windows
-        stride = 1 if windows is not None else stride
-        homogeneous = {name: closure.homogeneous() for name, closure in conditions.closures.items()}
-        is_envelope = gradient == "envelope" and windows is None
+        subdomains = self.subdomains(decomposition)
+        if decomposition.is_joint:
+            basis = basis.windowed(self.partition(decomposition), has_mean=not self.problem.conserves_mean)
+        num_subdomains = 1 if subdomains is None else subdomains.num_subdomains
+        is_envelope = gradient == "envelope" and subdomains is None
+        walls, c, has_rates = conditions.walls, conditions.c, self.has_rates(subdomains)
         picked = (..., *[slice(None, None, stride)] * len(self.grid.space))
-        lift_features = conditions.lift_features[picked]
         seen = basis.detach() if is_envelope else basis
-        if isinstance(basis, SeparableBasis):
-            basis_features, rebuild = _tensor_of(self.operator.separable(seen, stride))
+        if subdomains is None:
+            lift_features = conditions.lift_features[picked]
+            features = seen.features(self.discretisation, walls, has_rates, stride)
         else:
-            basis_features, rebuild = self._features(seen, homogeneous, windows)[picked], DenseFeatures
-        if windows is not None:
-            if self.is_non_local:
-                frozen = self._frozen(basis, conditions, decomposition, solver)
-                lift_features, basis_features = lift_features + frozen, basis_features * ~self._along_features(2)
-            lift_features, basis_features = windows.take(lift_features), windows.take(basis_features)
-
-        keys = list(conditions.c)
+            stride, basis = 1, basis.dense()
+            lift_features, features = self._local(basis, conditions, decomposition, solver, subdomains)
 
         def build(lift: Tensor, functions: Tensor, u0: Tensor, *values: Tensor) -> CollocationObjective:
-            c = dict(zip(keys, values, strict=True))
-            row_map: RowMap = self.residual_map(c, batch, windows).strided(stride)
-            residual = self.residual(c, u0, windows)
-            return CollocationObjective(residual, lift, rebuild(functions), row_map, self.ridge)
+            own = c.replaced(values)
+            inverse = None if c.requires_grad else conditions.inverse
+            row_map: RowMap = self.residual_map(own, u0.shape[0], subdomains, inverse).strided(stride)
+            residual = self.residual(own, u0, subdomains)
+            return CollocationObjective(residual, lift, features.rebuilt(functions), row_map, self.ridge)
 
-        tensors = (lift_features, basis_features, conditions.u0, *conditions.c.values())
+        tensors = (lift_features, features.tensor, conditions.u0, *c.values())
         with torch.no_grad():
             objective = build(*(tensor.detach() for tensor in tensors))
-            shape = batch * num_windows, objective.basis.num_basis
-            start = torch.full(shape, self.initial_coefficient, dtype=torch.float64, device=device)
+            shape = lift_features.shape[0], objective.basis.num_basis
+            start = torch.full(shape, self.initial_coefficient, dtype=torch.float64, device=self.device)
             solution = solver.solve(objective, start)
-            rows = objective.rows(solution.coefficients) if windows is None and stride == 1 else None
+            rows = objective.rows(solution.coefficients) if subdomains is None and stride == 1 else None
         w, cost = solution.coefficients, solution.cost
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (basis, *tensors)):
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (basis.tensor, *tensors)):
             if is_envelope:  # the combined field alone passes the operators
-                features = conditions.lift_features + self._features(combined(basis, w)[:, None], homogeneous)[:, 0]
-                squares = (
-                    self._rows(features[picked], conditions.c, conditions.u0, stride)
-                    .to(w.dtype)
-                    .flatten(1)
-                    .square()
-                    .sum(dim=1)
-                )
-                cost = 0.5 * squares + 0.5 * self.ridge * w.square().sum(dim=1)
+                correction = Field.correction(basis.combined(w), walls)
+                features = conditions.lift_features + self.discretisation(correction, has_rates)
+                own = self._rows(features[picked], conditions, stride).to(w.dtype)
+                cost = first_order(0.5 * own.flatten(1).square().sum(dim=1) + 0.5 * self.ridge * w.square().sum(dim=1))
             else:
                 if gradient == "implicit" and solver.max_steps > 0:
-                    is_solved = is_converged(solution.status)
-                    w = implicit_coefficients(build, w, tensors, is_solved)
+                    w = implicit_coefficients(build, w, tensors, is_converged(solution.status))
                 cost = build(*tensors).cost(w)
-            cost = first_order(cost) if gradient == "envelope" else cost
-        u = self._merge(w, basis, conditions.lift, windows)
-        return ConstrainedField(
-            u, rows, w.unflatten(0, (batch, num_windows)), cost.unflatten(0, (batch, num_windows)), solution
+                cost = first_order(cost) if gradient == "envelope" else cost
+        u = basis.combined(w) if subdomains is None else subdomains.merge(combined(subdomains.take(basis.tensor), w))
+        by_trajectory = (part.unflatten(0, (-1, num_subdomains)) for part in (w, cost))
+        return ConstrainedField(conditions.lift.u + u, rows, *by_trajectory, solution)
+
+    def _local(
+        self,
+        basis: DenseBasis,
+        conditions: Conditions,
+        decomposition: Decomposition,
+        solver: LevenbergMarquardt,
+        subdomains: Subdomains,
+    ) -> tuple[Tensor, DenseFeatures]:
+        """Features of lift and basis on the subdomains of independent experts."""
+        lift, functions = (
+            conditions.lift_features,
+            self.discretisation(Field.correction(basis.tensor, conditions.walls), self.has_rates(subdomains)),
         )
+        if self.is_non_local:
+            lift = lift + self._frozen(basis, conditions, decomposition, solver)
+            functions = functions * ~self._along_features(2)
+        return subdomains.take(lift), DenseFeatures(subdomains.take(functions))
 
     def _along_features(self, dim: int) -> Tensor:
         """Which features are non-local, broadcasting against features at dimension ``dim``."""
         return self.non_local.reshape(*[1] * dim, -1, *[1] * len(self.grid.shape))
 
-    def _frozen(self, basis: Tensor, conditions: Conditions, decomposition: Decomposition, solver) -> Tensor:
+    def _frozen(self, basis: DenseBasis, conditions: Conditions, decomposition: Decomposition, solver) -> Tensor:
         """(batch, feature, time, *space) non-local features of the previous sweep's blend, less the lift's."""
         if decomposition.sweeps == 1:
             return torch.zeros_like(conditions.lift_features)
         before = replace(decomposition, sweeps=decomposition.sweeps - 1)
         u = self.forward(basis, conditions, before, solver).u
-        homogeneous = {name: closure.homogeneous() for name, closure in conditions.closures.items()}
-        return self.operator((u - conditions.lift)[:, None], homogeneous)[:, 0] * self._along_features(1)
-
-    def _merge(self, w: Tensor, basis: Tensor | SeparableBasis, lift: Tensor, windows) -> Tensor:
-        if windows is None:
-            return lift + combined(basis, w)
-        return lift + windows.merge(combined(windows.take(basis), w))
-
-
-def _tensor_of(features: SeparableFeatures) -> tuple[Tensor, Callable[[Tensor], SeparableFeatures]]:
-    """The tensor that carries gradients, and how to put it back."""
-    return features.space, lambda space: SeparableFeatures(space, features.time, features.is_rate)
+        difference = Field.correction(u - conditions.lift.u, conditions.walls)
+        return self.discretisation(difference) * self._along_features(1)

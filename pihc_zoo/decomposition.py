@@ -1,8 +1,8 @@
 """Decompositions: how the domain is shared among experts.
 
 An *expert* is a subdomain with its own least-squares solve. ``Disjoint`` is the paper's:
-subdomains are solved apart and concatenated. ``Overlapping`` windows are solved apart and blended
-by a partition of unity ψ_k. ``Joint`` multiplies the basis by the windows, u = u_L + Σ_k Σ_i w_ki
+subdomains are solved apart and concatenated. ``Overlapping`` ones are solved apart and blended
+by a partition of unity ψ_k. ``Joint`` multiplies the basis by its members, u = u_L + Σ_k Σ_i w_ki
 ψ_k b_i, and finds all coefficients in one coupled solve.
 
 Source: N. Chalapathi, Y. Du, A. Krishnapriyan, "Scaling physics-informed hard constraints with
@@ -18,8 +18,8 @@ from typing import ClassVar, TypeVar
 
 import numpy as np
 
+from .discretisation import Subdomains
 from .grid import Grid
-from .operators.windows import Windows
 from .registration import registrar
 
 
@@ -43,7 +43,7 @@ class Decomposition:
         return int(np.prod([1, *self.counts.values()]))
 
     def transition(self, num_nodes: int, count: int) -> float:
-        """Nodes over which neighbouring windows blend; 0 for a sharp cut."""
+        """Nodes over which neighbours blend; 0 for a sharp cut."""
         return 0.0
 
     def check(self, grid: Grid) -> None:
@@ -77,16 +77,16 @@ class Decomposition:
         return steps[:-1] - steps[1:]
 
     def partition_of_unity(self, grid: Grid) -> np.ndarray:
-        """(K, time, *space) windows that sum to one."""
+        """(K, time, *space) weights that sum to one."""
         self.check(grid)
-        windows = np.ones((1,))
+        weights = np.ones((1,))
         for name, axis in grid.axes.items():
             bumps = self.bumps(len(axis.nodes), self.counts.get(name, 1), axis.is_periodic)
-            windows = windows[:, None, ..., None] * bumps.reshape(1, len(bumps), *[1] * (windows.ndim - 1), -1)
-            windows = windows.reshape(-1, *windows.shape[2:])
-        return windows
+            weights = weights[:, None, ..., None] * bumps.reshape(1, len(bumps), *[1] * (weights.ndim - 1), -1)
+            weights = weights.reshape(-1, *weights.shape[2:])
+        return weights
 
-    def windows(self, grid: Grid) -> Windows:
+    def subdomains(self, grid: Grid) -> Subdomains:
         """Index boxes and blending weights of independent experts."""
         blending = self.partition_of_unity(grid)
         indices = []
@@ -98,7 +98,7 @@ class Decomposition:
             if not axis.is_periodic:
                 starts = np.clip(starts, 0, nodes - size)
             indices.append((starts[:, None] + np.arange(size)) % nodes)
-        return Windows(list(grid.axes), grid.shape, indices, blending)
+        return Subdomains(list(grid.axes), grid.shape, indices, blending)
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Disjoint(Independent):
 
 @dataclass(frozen=True)
 class Overlapping(Independent):
-    """Experts on windows that overlap by ``overlap`` nodes to each side of a face, then blended.
+    """Experts on subdomains that overlap by ``overlap`` nodes to each side of a face, then blended.
 
     Where features are non-local, ``sweeps`` says how often experts are solved, each time with those
     features of the blend before; see `Independent`.
@@ -151,7 +151,7 @@ class Overlapping(Independent):
 
 @dataclass(frozen=True)
 class Joint(Decomposition):
-    """One coupled solve over windows × basis functions; neighbours blend over a whole subdomain."""
+    """One coupled solve over subdomains × basis functions; neighbours blend over a whole subdomain."""
 
     is_joint: ClassVar[bool] = True
 

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .estimate import Estimate, Readout
+from .discretisation import Discretisation, Field, Readout
+from .estimate import Estimate
 from .nodal import NodalSolver
-from .operators.derivatives import Closure, FeatureOperator, along
+from .parameters import Parameters
 
 _REFINEMENT = 1.4  # nodes of the finer grid over the coarser one's, per axis
 
@@ -27,20 +28,20 @@ class EarlyWindow(nn.Module):
     """The solution up to the first output time, and its estimated error.
 
     Args:
-        operator: features on the surrogate's grid; one bounded axis.
+        discretisation: of the surrogate's grid; one bounded axis.
     """
 
-    def __init__(self, operator: FeatureOperator):
+    def __init__(self, discretisation: Discretisation):
         super().__init__()
-        problem = operator.problem
+        problem = discretisation.problem
         times = np.asarray(problem.output_times)
         self.problem, self.stop = problem, float(times[times > 0].min())
-        grid = operator.grid.zoomed(problem.duration / self.stop)
-        self.coarse, self.fine = (NodalSolver(FeatureOperator(problem, g)) for g in (grid, grid.refined(_REFINEMENT)))
-        self.operator, self.grid = self.fine.operator, self.fine.operator.grid
+        grid = discretisation.grid.zoomed(problem.duration / self.stop)
+        self.coarse, self.fine = (NodalSolver(Discretisation(problem, g)) for g in (grid, grid.refined(_REFINEMENT)))
+        self.discretisation, self.grid = self.fine.discretisation, self.fine.discretisation.grid
         ((self.axis_name, axis),) = problem.output_space.items()
         nodes = self.grid.space[self.axis_name].nodes
-        self.to_fine = Readout(self.coarse.operator, self.grid.time.nodes, {self.axis_name: nodes})
+        self.to_fine = Readout(self.coarse.discretisation, self.grid.time.nodes, {self.axis_name: nodes})
         self.cell = float(np.diff(axis.nodes).max())
         self.register_buffer("weights", torch.as_tensor(self.grid.weights).sqrt(), persistent=False)
         self.register_buffer("t", torch.as_tensor(self.grid.time.nodes.copy()), persistent=False)
@@ -48,11 +49,9 @@ class EarlyWindow(nn.Module):
     @property
     def grids(self):
         """The two grids that initial values are asked for on, the finer one last."""
-        return self.coarse.operator.grid, self.grid
+        return self.coarse.discretisation.grid, self.grid
 
-    def forward(
-        self, coarse_initial: Tensor, initial: Tensor, c: dict[str, Tensor]
-    ) -> tuple[Estimate, dict[str, Closure]]:
+    def forward(self, coarse_initial: Tensor, initial: Tensor, c: Parameters) -> tuple[Estimate, Field]:
         """Solves.
 
         Args:
@@ -60,29 +59,27 @@ class EarlyWindow(nn.Module):
             c: parameters, tensors of shape () or (batch,).
 
         Returns:
-            the field on the finer grid with its estimated error, both not finite where there is no solution, the
-            error also where the coarser grid has none; the closures of its walls.
+            the estimated error, not finite where either grid has no solution; the field on the finer grid, not
+            finite where that one has none.
         """
-        closures = self.operator.closures(c)
-        coarse_closures = self.coarse.operator.closures(c)
-        coarse, is_coarse = self.coarse(coarse_initial, coarse_closures, c)
-        u, is_fine = self.fine(initial, closures, c)
-        u = torch.where(is_fine[:, None, None], u, torch.nan)
-        error = u - self.to_fine(coarse, coarse_initial, coarse_closures)
+        walls, coarse_walls = self.discretisation.walls(c), self.coarse.discretisation.walls(c)
+        coarse, is_coarse = self.coarse(coarse_initial, coarse_walls, c)
+        u, is_fine = self.fine(initial, walls, c)
+        field = Field(torch.where(is_fine[:, None, None], u, torch.nan), walls, initial)
+        error = field.u - self.to_fine(Field(coarse, coarse_walls, coarse_initial))
         error = torch.where(is_coarse[:, None, None], error, torch.nan)
-        before = torch.zeros_like(initial)
-        cells = self._of_cells(u, initial, closures)
-        homogeneous = {name: closure.homogeneous() for name, closure in closures.items()}
-        return Estimate(error, cells, u, before, self.weights, self.operator, homogeneous), closures
+        before, cells = torch.zeros_like(initial), self._of_cells(field)
+        return (
+            Estimate(error, cells, field.u, before, self.weights, self.discretisation, walls.homogeneous()),
+            field,
+        )
 
-    def _of_cells(self, u: Tensor, initial: Tensor, closures: dict[str, Closure]) -> Tensor:
+    def _of_cells(self, field: Field) -> Tensor:
         """(batch, time, x) by about how much second differences on the native cells change the field.
 
         To leading order they add a h²/12 u_xxxx to u_t = a u_xx. Over a time t, in which a layer grew as f(x / √t),
         that makes t h²/12 a u_xxxx = h²/12 (t u_t)_xx.
         """
-        matrix = self.operator.matrix(self.axis_name, 2)
-        rate = along(self.operator.close_time(u[:, None], initial[:, None]), self.operator.matrix("t", 1), 2)[:, 0]
-        homogeneous = closures[self.axis_name].homogeneous()
-        closed = self.operator.close_space(self.t[:, None] * rate, self.axis_name, homogeneous)
-        return self.cell**2 / 12 * (closed @ matrix.T)
+        growth = self.t[:, None] * self.discretisation.rate(field.u, field.initial)
+        closure = field.walls[self.axis_name].homogeneous()
+        return self.cell**2 / 12 * self.discretisation.space.axes[self.axis_name].derivative(growth, 2, -1, closure)

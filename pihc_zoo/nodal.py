@@ -16,8 +16,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .discretisation import Discretisation, Walls
 from .objective import ProblemResidual
-from .operators.derivatives import Closure, FeatureOperator
+from .parameters import Parameters
 from .solvers.block_tridiagonal import solve_block_tridiagonal
 
 _FRACTION = 0.95  # of the way to a bound of the states that a step may go
@@ -27,7 +28,7 @@ class NodalSolver(nn.Module):
     """Solves the discretised problem on a grid with one bounded space axis.
 
     Args:
-        operator: features on the grid.
+        discretisation: of the grid.
         max_steps: Newton steps per element.
         tolerance: an element is solved when a step changes no value by more than this share of the range of states.
 
@@ -35,38 +36,38 @@ class NodalSolver(nn.Module):
         ValueError: another kind of grid, or a feature of mixed derivatives.
     """
 
-    def __init__(self, operator: FeatureOperator, max_steps: int = 40, tolerance: float = 1e-5):
+    def __init__(self, discretisation: Discretisation, max_steps: int = 40, tolerance: float = 1e-5):
         super().__init__()
-        grid, problem = operator.grid, operator.problem
+        grid, problem = discretisation.grid, discretisation.problem
         if len(grid.space) != 1 or any(axis.is_periodic for axis in grid.space.values()):
             raise ValueError(f"nodal values are solved for on one bounded axis, not on {', '.join(grid.space)}")
-        self.operator, self.problem, self.max_steps = operator, problem, max_steps
+        self.discretisation, self.problem, self.max_steps = discretisation, problem, max_steps
         (self.axis_name,) = grid.space
         low, high = problem.state_range
         self.tolerance = tolerance * (high - low)
         for key, feature in problem.features.items():
             if len(feature.orders) > 1:
                 raise ValueError(f"feature {key!r} mixes derivatives, which nodal values are not solved for")
-        time = operator.matrix("t", 1)
+        time = discretisation.rate_matrix
         stages = grid.time.block_size
         starts = range(0, len(time), stages)
         blocks = torch.stack([time[k : k + stages, k + 1 : k + stages + 1] for k in starts])
         self.register_buffer("time_blocks", blocks, persistent=False)  # (element, stage, stage)
 
-    def forward(self, initial: Tensor, closures: dict[str, Closure], c: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, initial: Tensor, walls: Walls, c: Parameters) -> tuple[Tensor, Tensor]:
         """Solves for all nodes.
 
         Args:
             initial: (batch, x) initial values at the nodes, float64.
-            closures: of `FeatureOperator.closures`.
+            walls: of the grid, for these parameters.
             c: parameters, tensors of shape () or (batch,).
 
         Returns:
             (batch, time, x) values; (batch,) whether every element was solved.
         """
-        closure = closures.get(self.axis_name)
+        closure, axis = walls[self.axis_name], self.discretisation.space.axes[self.axis_name]
         matrices = {
-            key: self.operator.eliminated(self.axis_name, feature.orders[self.axis_name], closure)
+            key: axis.eliminated(feature.orders[self.axis_name], closure)
             for key, feature in self.problem.features.items()
             if self.axis_name in feature.orders
         }
@@ -89,17 +90,17 @@ class NodalSolver(nn.Module):
             reach = max(reach, int((rows - columns).abs().max()))
         return reach
 
-    def _element(self, block: Tensor, state: Tensor, matrices: dict, bands: dict, c: dict[str, Tensor]):
+    def _element(self, block: Tensor, state: Tensor, matrices: dict, bands: dict, c: Parameters):
         """One element: stage values (batch, stage, x) from the state (batch, x) at its start, and which are found."""
         low, high = self.problem.state_range
         result = state[:, None].expand(-1, len(block), -1).clone()
         is_found = torch.zeros(len(state), dtype=torch.bool, device=state.device)
-        rows = torch.arange(len(state), device=state.device)  # the unfinished ones
+        unfinished = torch.arange(len(state), device=state.device)
         for _ in range(self.max_steps):
-            own = {key: (value[rows] if value.dim() else value).reshape(-1, 1, 1) for key, value in c.items()}
-            own_matrices = {key: (_rows(m, rows), _rows(k, rows)) for key, (m, k) in matrices.items()}
-            own_bands = {key: tuple(_rows(band, rows) for band in three) for key, three in bands.items()}
-            start, u = state[rows], result[rows]
+            own = c.take(unfinished).against(2)
+            own_matrices = {key: (_of(m, unfinished), _of(k, unfinished)) for key, (m, k) in matrices.items()}
+            own_bands = {key: tuple(_of(band, unfinished) for band in three) for key, three in bands.items()}
+            start, u = state[unfinished], result[unfinished]
             residual = ProblemResidual(self.problem, own, self.problem.storage({"u": start[:, None]}, own))
             parts = residual.partials(self._features(u, start, block, own_matrices))
             step = self._step(parts, block, own_bands)
@@ -108,10 +109,10 @@ class NodalSolver(nn.Module):
             trial = torch.where(trial > high, high - (high - u).clamp(min=0) * (1 - _FRACTION), trial)
             change = (trial - u).abs().amax(dim=(1, 2))  # at a bound less than the step
             is_finite = torch.isfinite(change)
-            result[rows] = torch.where(is_finite[:, None, None], trial, u)
-            is_found[rows] = change <= self.tolerance
-            rows = rows[is_finite & (change > self.tolerance)]
-            if not len(rows):
+            result[unfinished] = torch.where(is_finite[:, None, None], trial, u)
+            is_found[unfinished] = change <= self.tolerance
+            unfinished = unfinished[is_finite & (change > self.tolerance)]
+            if not len(unfinished):
                 break
         return result, is_found
 
@@ -177,9 +178,9 @@ class NodalSolver(nn.Module):
         return solved.unflatten(2, (width, stages)).flatten(1, 2)[:, :points].transpose(1, 2)
 
 
-def _rows(part: Tensor, rows: Tensor) -> Tensor:
+def _of(part: Tensor, indices: Tensor) -> Tensor:
     """Those of some trajectories, or what all share."""
-    return part if part.shape[0] == 1 else part[rows]
+    return part if part.shape[0] == 1 else part[indices]
 
 
 def _bands(matrix: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:

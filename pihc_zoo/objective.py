@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from .basis import DenseFeatures, SeparableFeatures
-from .operators.dual import Dual
 from .residual_map import RowMap
+from .solvers.dual import Dual
 
 if TYPE_CHECKING:
     from .problems.base import Problem
 
 PointwiseResidual = Callable[[Tensor], Tensor]
+Parts = list[tuple[Tensor, Sequence[Tensor | None]]]  # each part of ρ and its partials by feature
 
 
 class ProblemResidual:
@@ -44,10 +45,10 @@ class ProblemResidual:
         """ρ of the features, its time term by the feature u_t."""
         return self.problem.residual({name: features[:, i] for i, name in enumerate(self.names)}, self.c)
 
-    def take(self, rows: Tensor) -> ProblemResidual:
+    def take(self, indices: Tensor) -> ProblemResidual:
         """That of some subproblems."""
-        c = {key: value if value.shape[0] == 1 else value[rows] for key, value in self.c.items()}
-        return ProblemResidual(self.problem, c, None if self.initial is None else self.initial[rows])
+        c = {key: value if value.shape[0] == 1 else value[indices] for key, value in self.c.items()}
+        return ProblemResidual(self.problem, c, None if self.initial is None else self.initial[indices])
 
     def parts(self, features: Tensor) -> list[Tensor]:
         """The parts (subproblem, *points), differentiable."""
@@ -111,14 +112,11 @@ class CollocationObjective:
         self.residual, self.lift = residual, lift
         self.basis = DenseFeatures(basis) if isinstance(basis, Tensor) else basis
         self.row_map, self.ridge = row_map, ridge
-        self._latest: tuple[Tensor, tuple[Tensor, ...]] | None = None  # coefficients, residual and partials there
 
-    def take(self, rows: Tensor) -> CollocationObjective:
+    def take(self, indices: Tensor) -> CollocationObjective:
         """The objectives of some subproblems."""
-        residual = self.residual.take(rows)
-        return CollocationObjective(
-            residual, self.lift[rows], self.basis.take(rows), self.row_map.take(rows), self.ridge
-        )
+        residual, basis, row_map = (part.take(indices) for part in (self.residual, self.basis, self.row_map))
+        return CollocationObjective(residual, self.lift[indices], basis, row_map, self.ridge)
 
     def features(self, w: Tensor) -> Tensor:
         """(subproblem, feature, *points) features of the ansatz."""
@@ -146,22 +144,31 @@ class CollocationObjective:
 
     def evaluate(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Φ and ∇Φ, without gradients."""
+        return self._evaluated(w, self._value_and_partials(w))
+
+    def normal_matrix(self, w: Tensor) -> Tensor:
+        """(subproblem, basis, basis) JᵀJ + λI, without gradients."""
+        return self._normal_matrix(w, self._value_and_partials(w))
+
+    def expand(self, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Φ, ∇Φ and JᵀJ + λI, without gradients."""
         parts = self._value_and_partials(w)
+        return *self._evaluated(w, parts), self._normal_matrix(w, parts)
+
+    def _evaluated(self, w: Tensor, parts: Parts) -> tuple[Tensor, Tensor]:
         rows = self._map([value for value, _ in parts])
         pulled = [self.basis.pull(own, q) for (_, own), q in zip(parts, self._pull(rows), strict=False)]
         gradient = (pulled[0] if len(pulled) == 1 else sum(pulled)).to(w.dtype)
         cost = 0.5 * rows.to(w.dtype).flatten(1).square().sum(dim=1) + 0.5 * self.ridge * w.square().sum(dim=1)
         return cost, gradient + self.ridge * w
 
-    def _value_and_partials(self, w: Tensor) -> list[tuple[Tensor, Sequence[Tensor | None]]]:
-        """The parts of ρ and their partials at w, remembered while the same coefficients are asked for in turn."""
-        if torch.compiler.is_exporting():
-            return self._partials(w)
-        if self._latest is None or self._latest[0] is not w:
-            self._latest = w, self._partials(w)
-        return self._latest[1]
+    def _normal_matrix(self, w: Tensor, parts: Parts) -> Tensor:
+        jacobian = self._jacobian([partials for _, partials in parts])
+        identity = torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
+        return (jacobian @ jacobian.transpose(1, 2)).to(w.dtype) + self.ridge * identity
 
-    def _partials(self, w: Tensor) -> list[tuple[Tensor, Sequence[Tensor | None]]]:
+    def _value_and_partials(self, w: Tensor) -> Parts:
+        """The parts of ρ and their partials at w."""
         features = self.features(w).detach()
         if isinstance(self.residual, ProblemResidual):
             with torch.no_grad():
@@ -179,12 +186,6 @@ class CollocationObjective:
         if multiplier is not None and multiplier.dim() == self.lift.dim() - 2:  # the same for all subproblems
             return self.basis.tangent(partials, multiplier).flatten(2)
         return self.row_map.apply(self.basis.tangent(partials)).flatten(2)
-
-    def normal_matrix(self, w: Tensor) -> Tensor:
-        """(subproblem, basis, basis) JᵀJ + λI, without gradients."""
-        jacobian = self._jacobian([partials for _, partials in self._value_and_partials(w)])
-        identity = torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
-        return (jacobian @ jacobian.transpose(1, 2)).to(w.dtype) + self.ridge * identity
 
     def hessian(self, w: Tensor) -> Tensor:
         """(subproblem, basis, basis) exact ∇²Φ: the normal matrix plus residual · curvature."""

@@ -11,8 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from .constraint import HardConstraint
+from .discretisation import Field
 from .early import EarlyWindow
+from .estimate import Candidate
 from .nodal import NodalSolver
+from .parameters import Parameters
 
 if TYPE_CHECKING:
     from .prediction.passes import Pass
@@ -28,8 +31,8 @@ class Polish(nn.Module):
 
     def __init__(self, constraint: HardConstraint):
         super().__init__()
-        self.nodal = NodalSolver(constraint.operator)
-        self.early = EarlyWindow(constraint.operator)
+        self.nodal = NodalSolver(constraint.discretisation)
+        self.early = EarlyWindow(constraint.discretisation)
 
     @staticmethod
     def of(constraint: HardConstraint) -> Polish | None:
@@ -38,22 +41,20 @@ class Polish(nn.Module):
         is_suitable = len(space) == 1 and not space[0].is_periodic and constraint.precision == torch.float64
         return Polish(constraint) if is_suitable and constraint.grid.can_zoom else None
 
-    def improve(self, model: Surrogate, rows: Tensor, found: Pass, c: dict[str, Tensor]):
-        """Solves for all nodal values of the trajectories ``rows``.
+    def improve(self, model: Surrogate, indices: Tensor, found: Pass, c: Parameters):
+        """Solves for all nodal values of some trajectories.
 
         Args:
             model: the surrogate.
-            rows: (n,) indices into the batch.
+            indices: (n,) into the batch.
             found: what experts found.
             c: parameters, tensors of shape () or (batch,).
 
         Returns:
-            (n, time, x) values; (n,) whether they solve the problem; the rows W P ρ they leave; their estimated
-            error; the closures of the walls.
+            their field; (n,) whether it solves the problem; the rows W P ρ that it leaves; its estimated error.
         """
-        constraint, initial = model.constraint, found.initial[rows]
-        c = {key: value[rows] if value.dim() else value for key, value in c.items()}
-        conditions = constraint.conditions(initial, c)
-        u, is_solved = self.nodal(initial, conditions.closures, c)
-        estimate = model.estimator(u, conditions, found.fine_initial[rows])
-        return u, is_solved, constraint.rows(u, conditions), estimate, conditions.closures
+        constraint, initial = model.constraint, found.initial[indices]
+        conditions = constraint.conditions(initial, c.take(indices))
+        u, is_solved = self.nodal(initial, conditions.walls, conditions.c)
+        estimate = model.estimator(Candidate(u, conditions, found.fine_initial[indices]))
+        return Field(u, conditions.walls, initial), is_solved, constraint.rows(u, conditions), estimate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,10 @@ import torch
 from torch import Tensor
 
 from .constraint import HardConstraint
-from .estimate import Readout
+from .discretisation import Discretisation, Readout, along, constants
 from .grid import Axis, Grid
-from .operators.constants import constants
-from .operators.derivatives import FeatureOperator, along
 
+Matrix = Callable[..., np.ndarray]  # axis, positions ↦ matrix
 _LATEST = 32  # matrices, and readouts, that are kept
 
 
@@ -34,14 +34,14 @@ class Positions:
         """Where the constraint's buffers are."""
         return self.constraint.ansatz.t.device
 
-    def _along(self, u: Tensor, axes: dict[str, Axis], kind: str, *points: dict[str, np.ndarray]) -> Tensor:
-        """u (batch, *points) taken along every axis by its matrix ``kind`` of positions."""
+    def _along(self, u: Tensor, axes: dict[str, Axis], make: Matrix, *points: dict[str, np.ndarray]) -> Tensor:
+        """u (batch, *points) taken along every axis by a matrix that the axis makes of positions."""
         for i, (name, axis) in enumerate(axes.items()):
             own = [part[name] for part in points]
-            key = (axis, kind, *(part.tobytes() for part in own), self.device)
+            key = (axis, make, *(part.tobytes() for part in own), self.device)
             if key not in self._matrices:
                 _make_room(self._matrices)
-                matrix = getattr(axis, kind)(*own)
+                matrix = make(axis, *own)
                 with constants():
                     self._matrices[key] = torch.as_tensor(matrix, device=self.device)
             u = along(u, self._matrices[key], i - len(axes))
@@ -51,27 +51,35 @@ class Positions:
         """(batch, *source) values of any field ↦ (batch, *target); as they are where these are the same points."""
         if all(np.array_equal(source[name], target[name]) for name in target):
             return u
-        return self._along(u, self.constraint.problem.output_space, "resampling", source, target)
+        return self._along(u, self.constraint.problem.output_space, _resampling, source, target)
 
-    def readout(self, operator: FeatureOperator, times: np.ndarray, points: dict[str, np.ndarray]) -> Readout:
-        """Reads a field at the nodes of ``operator`` at ``times`` and ``points``."""
-        key = (id(operator), times.tobytes(), *(p.tobytes() for p in points.values()), self.device)
+    def readout(self, own: Discretisation, times: np.ndarray, points: dict[str, np.ndarray]) -> Readout:
+        """Reads fields on the grid of ``own`` at ``times`` and ``points``."""
+        key = (own.grid.key, times.tobytes(), *(p.tobytes() for p in points.values()), self.device)
         if key not in self._readouts:
             _make_room(self._readouts)
             with constants():
-                self._readouts[key] = Readout(operator, times, points).to(self.device)
+                self._readouts[key] = Readout(own, times, points).to(self.device)
         return self._readouts[key]
 
     def at_nodes(self, u0: Tensor, points: dict[str, np.ndarray], grid: Grid | None = None) -> Tensor:
         """(batch, *points) initial values at ``points`` ↦ (batch, *space) at the nodes of the grid, float64."""
-        return self._along(u0.double(), (grid or self.constraint.grid).space, "gathering", points)
+        return self._along(u0.double(), (grid or self.constraint.grid).space, _gathering, points)
 
     def unresolved(self, u0: Tensor, initial: Tensor, points: dict[str, np.ndarray]) -> Tensor:
         """(batch,) relative L2 part of u0 at ``points`` that its values at the nodes do not carry."""
         axes = self.constraint.grid.space
         nodes = {name: axis.nodes for name, axis in axes.items()}
-        lost = (u0 - self._along(initial, axes, "resampling", nodes, points)).flatten(1)
+        lost = (u0 - self._along(initial, axes, _resampling, nodes, points)).flatten(1)
         return lost.norm(dim=1) / u0.flatten(1).norm(dim=1).clamp(min=torch.finfo(u0.dtype).tiny)
+
+
+def _resampling(axis: Axis, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    return axis.resampling(source, target)
+
+
+def _gathering(axis: Axis, points: np.ndarray) -> np.ndarray:
+    return axis.gathering(points)
 
 
 def _make_room(latest: dict[Any, Any]) -> None:

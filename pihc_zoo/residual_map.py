@@ -14,11 +14,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from .operators.derivatives import FeatureOperator
-from .operators.linearised import Inverse, LinearisedOperator
-from .operators.periodic import Projection, SpectralInverse
-from .operators.tables import linearised_operator
-from .operators.windows import Windows
+from .discretisation import Discretisation, LinearInverse, LinearOperator, Projection, Subdomains, linear_operator
+from .parameters import Parameters
 from .registration import registrar
 
 
@@ -31,7 +28,7 @@ class RowMap:
 
     scale: Tensor  # (time, *space), or (subproblem, 1, time, *space)
     weights: Tensor
-    inverse: Inverse | SpectralInverse | None = None
+    inverse: LinearInverse | None = None
     projection: Projection | None = None
     rate: Tensor | None = None  # (time, time) D_t of fields that vanish initially, of the storage
 
@@ -87,39 +84,48 @@ class RowMap:
         picked = (..., *[slice(None, None, stride)] * num_space)
         return RowMap(self.scale[picked], self.weights[picked] * stride ** (num_space / 2))
 
-    def take(self, rows: Tensor) -> RowMap:
+    def take(self, indices: Tensor) -> RowMap:
         """The map of some subproblems."""
         scale, weights = (
-            part if part.dim() < 4 or part.shape[0] == 1 else part[rows] for part in (self.scale, self.weights)
+            part if part.dim() < 4 or part.shape[0] == 1 else part[indices] for part in (self.scale, self.weights)
         )
-        return RowMap(scale, weights, self.inverse and self.inverse.take(rows), self.projection, self.rate)
+        return RowMap(scale, weights, self.inverse and self.inverse.take(indices), self.projection, self.rate)
 
 
 class ResidualMap(nn.Module):
     """Base of residual maps; gives the time scale and the quadrature weights."""
 
-    def __init__(self, operator: FeatureOperator, linearised: LinearisedOperator | None = None):
+    def __init__(self, discretisation: Discretisation, linearised: LinearOperator | None = None):
         super().__init__()
-        grid = operator.grid
+        grid = discretisation.grid
         scale = torch.as_tensor(grid.time.row_scale).reshape(-1, *[1] * len(grid.space))
         self.register_buffer("scale", scale.expand(grid.shape).clone(), persistent=False)
         self.register_buffer("weights", torch.as_tensor(grid.weights).sqrt(), persistent=False)
-        self.projection = operator.projection
-        self.register_buffer("rate", operator.storage_rate, persistent=False)
+        self.projection = discretisation.projection
+        self.register_buffer("rate", discretisation.storage_rate, persistent=False)
 
-    def forward(self, c: dict[str, Tensor], batch: int, windows: Windows | None = None) -> RowMap:
-        """The map of ``batch`` trajectories with parameters ``c`` (shape () or (batch,)).
+    def forward(
+        self,
+        c: Parameters,
+        batch: int,
+        subdomains: Subdomains | None = None,
+        inverse: LinearInverse | None = None,
+    ) -> RowMap:
+        """The map of ``batch`` trajectories.
 
-        On windows it holds one map per trajectory and window, the windows fastest.
+        Args:
+            c: parameters of shape () or (batch,).
+            subdomains: then it holds one map per trajectory and subdomain, the subdomains fastest.
+            inverse: A⁻¹ on the whole grid for these parameters, where it is at hand.
         """
-        if windows is None:
+        if subdomains is None:
             return RowMap(self.scale, self.weights, None, self.projection, self.rate)
         if self.projection is not None:
             raise ValueError(
                 "independent experts take features at the nodes: set the axes' dealiasing to 1, or use joint experts"
             )
-        local = [windows.take(part[None]).unsqueeze(1) for part in (self.scale, self.weights)]
-        rate = None if windows.is_split("t") else self.rate
+        local = [subdomains.take(part[None]).unsqueeze(1) for part in (self.scale, self.weights)]
+        rate = None if subdomains.is_split("t") else self.rate
         return RowMap(*(part.repeat(batch, *[1] * (part.dim() - 1)) for part in local), rate=rate)
 
 
@@ -130,21 +136,23 @@ class QuadratureWeights(ResidualMap):
 class InverseLinearised(ResidualMap):
     """P = A⁻¹: rows A⁻¹ρ(u) ≈ u − u_true, in solution units.
 
-    On windows A is restricted to the window's nodes (the correction is zero outside).
+    On subdomains A is restricted to their nodes (the correction is zero outside).
 
     Raises:
-        ValueError: windows split in time, where A⁻¹ would need inflow data.
+        ValueError: subdomains split in time, where A⁻¹ would need inflow data.
     """
 
-    def __init__(self, operator: FeatureOperator, linearised: LinearisedOperator | None = None):
-        super().__init__(operator)
-        self.linearised = linearised or linearised_operator(operator.problem, operator)
+    def __init__(self, discretisation: Discretisation, linearised: LinearOperator | None = None):
+        super().__init__(discretisation)
+        self.linearised = linearised or linear_operator(discretisation.problem, discretisation)
 
-    def forward(self, c: dict[str, Tensor], batch: int, windows: Windows | None = None) -> RowMap:
-        if windows is not None and windows.is_split("t"):
+    def forward(self, c, batch, subdomains=None, inverse=None):
+        if subdomains is not None and subdomains.is_split("t"):
             raise ValueError("independent experts split in time take a pointwise residual map: quadrature_weights")
-        rows = super().forward(c, batch, windows)
-        return RowMap(rows.scale, rows.weights, self.linearised.inverse(c, batch, windows), rows.projection, rows.rate)
+        own = super().forward(c, batch, subdomains)
+        if inverse is None or subdomains is not None:
+            inverse = self.linearised.inverse(c, batch, subdomains)
+        return RowMap(own.scale, own.weights, inverse, own.projection, own.rate)
 
 
 RESIDUAL_MAPS: dict[str, type[ResidualMap]] = {
@@ -162,4 +170,4 @@ def register_residual_map(name: str) -> Callable[[_Class], _Class]:
     Raises:
         ValueError: an unusable name or class, or a name that another class has.
     """
-    return registrar("residual map", RESIDUAL_MAPS, name, ResidualMap, ("operator", "linearised"))
+    return registrar("residual map", RESIDUAL_MAPS, name, ResidualMap, ("discretisation", "linearised"))

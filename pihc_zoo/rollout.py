@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from .ansatz import Conditions
-from .basis import SeparableBasis
+from .basis import Basis
 from .constraint import ConstrainedField, HardConstraint
+from .discretisation import Field
+from .parameters import Parameters
 from .positions import Positions
 from .status import Status, is_converged
 
@@ -88,9 +90,9 @@ class Rollout:
 
     def windows(
         self,
-        basis: Callable[[Conditions], Tensor | SeparableBasis],
+        basis: Callable[[Conditions], Basis],
         initial: Tensor,
-        c: dict[str, Tensor],
+        c: Parameters,
         num_windows: int,
         **options: Any,
     ) -> Iterator[Window]:
@@ -136,10 +138,11 @@ class Rollout:
         local, times = self.local_times(times, window.index), times[self.window_of(times) == window.index]
         if not len(local):
             return window.u.new_zeros(window.u.shape[0], 0, *(len(part) for part in points.values()))
-        readout = self.positions.readout(self.constraint.operator, local, points)
+        readout = self.positions.readout(self.constraint.discretisation, local, points)
+        field = Field(window.u, window.conditions.walls, window.initial)
         if window.frame is None:
-            return readout(window.u, window.initial, window.conditions.closures)
-        values = readout(window.u, window.initial, window.conditions.closures, window.frame.shift(times))
+            return readout(field)
+        values = readout(field, window.frame.shift(times))
         return values + window.frame.like(values)
 
     def solution(self, windows: Iterable[Window], times: np.ndarray, points: dict[str, np.ndarray]) -> Tensor:

@@ -9,10 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .config import build, describe, lookup
-from .families import FAMILIES, Family, out_of_family, sample_parameters
+from .config import build, lookup
+from .families import FAMILIES, Family, filling, out_of_family, sample_parameters
 from .problems import Problem
-from .reference import is_periodic
 
 
 class Model(Protocol):
@@ -38,15 +37,8 @@ class Described:
 
 def default_families(model: Model) -> dict[str, Family]:
     """Families that fill the range of values for which a model was trained; periodic ones as they are."""
-    space = model.problem.output_space
-    if is_periodic(model.problem):
-        names = ("periodic_gaussian_process", "random_waves")
-        return {name: FAMILIES[name]() for name in names if len(space) in FAMILIES[name].num_axes}
     low, high = model.config["trust"].get("state_range", model.problem.state_range)
-    margin = (high - low) / 60
-    inside = {"low": low + margin, "high": high - margin}
-    families = [FAMILIES[name](**inside) for name in ("random_sines", "gaussian_process", "constants")]
-    return {describe(family, FAMILIES)["name"]: family for family in families}
+    return filling(model.problem.output_space, low, high)
 
 
 def family_of(name: str, model: Model, settings: dict[str, Any] | None = None) -> Family:

@@ -1,4 +1,8 @@
-"""The surrogate: network + hard constraint → `Prediction`."""
+"""The surrogate: network + hard constraint → `Prediction`.
+
+Longer than other files for the sake of what users read: the signatures and docstrings of the public methods. The work
+is done in `constraint`, `rollout`, `prediction` and `zoo`.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +19,21 @@ from torch import Tensor, nn
 
 from . import config as configuration
 from .ansatz import Conditions
-from .basis import SeparableBasis
+from .basis import Basis
 from .building import build_parts
 from .constraint import ConstrainedField, HardConstraint
 from .decomposition import Decomposition
 from .estimate import error_estimator
 from .grid import Grid
+from .parameters import Parameters
 from .polish import Polish
 from .positions import Positions
 from .prediction.assembly import assemble
 from .prediction.call import check_call
+from .prediction.initial_values import check_values
 from .prediction.predict import Inference
 from .prediction.prediction import Prediction
-from .prediction.request import check_parameters, check_request, check_values, parameter_range
+from .prediction.request import check_parameters, check_request, parameter_range
 from .prediction.trust import Trust
 from .problems import Problem
 from .rollout import Rollout, Window
@@ -50,9 +56,10 @@ class Surrogate(nn.Module):
         self.network, self.constraint, self.config = network, constraint, config
         self.problem: Problem = constraint.problem
         self.name = ""
+        self.folder: Path | None = None  # that it was loaded from
         self.history: Any = None  # of fine-tuning, see `learning.history`
         self.trust: Trust = configuration.build("trust", Trust, config["trust"])
-        self.estimator = error_estimator(self.problem, constraint.operator, self.trust).to(constraint.precision)
+        self.estimator = error_estimator(constraint.discretisation, self.trust).to(constraint.precision)
         self.positions = Positions(constraint)
         self.rollout = Rollout(constraint, self.positions)
         self.num_windows = self.rollout.num_windows
@@ -166,7 +173,7 @@ class Surrogate(nn.Module):
         """(batch, *points) initial values at ``points`` ↦ (batch, *space) at the surrogate's nodes, float64."""
         return self.positions.at_nodes(u0, points, grid)
 
-    def constrained(self, u0: Tensor, c: dict[str, Tensor], **options: Any) -> ConstrainedField:
+    def constrained(self, u0: Tensor, c: Parameters, **options: Any) -> ConstrainedField:
         """Initial values at the nodes (batch, *space) ↦ constrained field of one time window, differentiable.
 
         Args:
@@ -178,7 +185,7 @@ class Surrogate(nn.Module):
         return self.constraint(self.basis(conditions), conditions, **options)
 
     def windows(
-        self, initial: Tensor, c: dict[str, Tensor], num_windows: int | None = None, **options: Any
+        self, initial: Tensor, c: Parameters, num_windows: int | None = None, **options: Any
     ) -> Iterator[Window]:
         """The roll-out: one constrained field per time window, each starting from the last one's end.
 
@@ -191,15 +198,14 @@ class Surrogate(nn.Module):
         count = self.num_windows if num_windows is None else num_windows
         return self.rollout.windows(self.basis, initial, c, count, **options)
 
-    def basis(self, conditions: Conditions) -> Tensor | SeparableBasis:
+    def basis(self, conditions: Conditions) -> Basis:
         """Basis functions of the conditions, see `HardConstraint.basis`."""
         inputs = self.constraint.inputs(conditions)
         return self.constraint.basis(self.network, self.network(inputs.to(self.dtype)), conditions)
 
-    def tensors(self, parameters: dict[str, Any] | None) -> dict[str, Tensor]:
+    def tensors(self, parameters: dict[str, Any] | None) -> Parameters:
         """All parameters as float64 tensors of shape () or (batch,), defaults filled in."""
-        c = self.problem.as_tensors(parameters or {})
-        return {key: value.to(self.device) for key, value in c.items()}
+        return self.problem.as_tensors(parameters or {}).to(self.device)
 
     def forward(
         self, u0: Tensor, parameters: dict[str, Any] | None = None, *, times: Any = None, x: Any = None
@@ -229,7 +235,7 @@ class Surrogate(nn.Module):
         return self._at(u0.double(), c, times, points, outputs)
 
     def _at(
-        self, u0: Tensor, c: dict[str, Tensor], times: np.ndarray, points: dict[str, Any], outputs: dict[str, Any]
+        self, u0: Tensor, c: Parameters, times: np.ndarray, points: dict[str, Any], outputs: dict[str, Any]
     ) -> Tensor:
         """u0 (batch, *points) ↦ (batch, time, *outputs) at ``times`` in any order."""
         order = np.argsort(times, kind="stable")
@@ -243,18 +249,20 @@ class Surrogate(nn.Module):
         u = torch.cat(parts, dim=1)
         return u if np.array_equal(ordered, times) else u[:, np.argsort(order)]
 
-    def _in_range(self, parameters: dict[str, Any] | None, batch: int) -> dict[str, Tensor]:
+    def _in_range(self, parameters: dict[str, Any] | None, batch: int) -> Parameters:
         """`tensors` of checked parameters, rounded into their range; gradients pass as if they were not."""
         check_parameters(self.problem, self.parameter_inputs, parameters, batch)
-        c = self.tensors(parameters)
-        for key in parameters or {}:
-            value = c[key].detach()
-            c[key] = c[key] + (value.clamp(*parameter_range(self.problem, self.parameter_inputs, key)) - value)
-        return c
+        ranges = {key: parameter_range(self.problem, self.parameter_inputs, key) for key in parameters or {}}
+        values = dict(parameters or {})
+        for key, (low, high) in ranges.items():
+            if isinstance(values[key], int | float):
+                values[key] = min(max(values[key], low), high)
+            else:
+                own = torch.as_tensor(values[key], dtype=torch.float64)
+                values[key] = own + (own.detach().clamp(low, high) - own.detach())
+        return self.tensors(values)
 
-    def solution(
-        self, initial: Tensor, c: dict[str, Tensor], times: np.ndarray, points: dict, **options: Any
-    ) -> Tensor:
+    def solution(self, initial: Tensor, c: Parameters, times: np.ndarray, points: dict, **options: Any) -> Tensor:
         """Initial values at the nodes ↦ (batch, time, *points) at increasing ``times`` > 0, differentiable.
 
         Warns of solves that did not converge.

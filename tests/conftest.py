@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from pihc_zoo.discretisation import Discretisation
 from pihc_zoo.families import PeriodicGaussianProcess, SmoothFields
-from pihc_zoo.operators.derivatives import FeatureOperator
 from pihc_zoo.problems import DiffusionSorption
 from pihc_zoo.surrogate import Surrogate
 
@@ -129,7 +129,7 @@ def problem():
 @pytest.fixture
 def operator(tiny_model):
     """Features of diffusion–sorption on the tiny grid."""
-    return FeatureOperator(DiffusionSorption(), tiny_model().constraint.grid)
+    return Discretisation(DiffusionSorption(), tiny_model().constraint.grid)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,8 @@ import numpy as np
 from pihc_zoo.grid import FourierAxis
 from pihc_zoo.prediction.answer import Answer
 from pihc_zoo.prediction.assembly import assemble
-from pihc_zoo.prediction.request import check_request, check_values
+from pihc_zoo.prediction.initial_values import check_values
+from pihc_zoo.prediction.request import check_request
 from pihc_zoo.prediction.trust import Trust
 from pihc_zoo.problems import NavierStokes2D
 from pihc_zoo.status import Status

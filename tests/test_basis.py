@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from pihc_zoo.basis import DenseFeatures, SeparableBasis, combined
+from pihc_zoo.basis import SeparableBasis
 from pihc_zoo.decomposition import Disjoint, Joint
+from pihc_zoo.discretisation import Walls
 from pihc_zoo.objective import CollocationObjective
 from pihc_zoo.solvers.levenberg_marquardt import LevenbergMarquardt
 
@@ -34,8 +35,8 @@ def setting(request, tiny_rollout, vorticity):
 def features(setting):
     """The same features, separable and dense."""
     model, _, basis = setting
-    operator = model.constraint.operator
-    return operator.separable(basis), DenseFeatures(operator(basis.dense()))
+    operator = model.constraint.discretisation
+    return tuple(own.features(operator, Walls()) for own in (basis, basis.dense()))
 
 
 def close(a, b):
@@ -46,27 +47,27 @@ def test_the_ansatz_of_a_roll_out_is_separable(setting):
     model, _, basis = setting
     count, times = model.network.num_basis, len(model.constraint.grid.time.nodes)
     assert isinstance(basis, SeparableBasis)
-    assert basis.space.shape == (BATCH, count, 16, 16) and basis.time.shape == basis.rate.shape == (count, times)
-    assert basis.space.flatten(2).mean(dim=2).abs().max() < 1e-15
+    assert basis.tensor.shape == (BATCH, count, 16, 16) and basis.time.shape == basis.rate.shape == (count, times)
+    assert basis.tensor.flatten(2).mean(dim=2).abs().max() < 1e-15
 
 
 def test_combinations_are_those_of_the_dense_basis(setting, random):
     _, _, basis = setting
-    w = random(BATCH, basis.space.shape[1])
-    close(combined(basis, w), combined(basis.dense(), w))
-    close(combined(basis, w), (w[..., None, None, None] * basis.dense()).sum(dim=1))
+    w = random(BATCH, basis.tensor.shape[1])
+    close(basis.combined(w), basis.dense().combined(w))
+    close(basis.combined(w), (w[..., None, None, None] * basis.dense().tensor).sum(dim=1))
 
 
 def test_features_are_those_of_the_dense_basis(features):
     separable, dense = features
     assert separable.num_basis == dense.num_basis
-    for j in range(dense.values.shape[2]):
+    for j in range(dense.tensor.shape[2]):
         close(separable.dense()[:, :, j], dense.dense()[:, :, j])
 
 
 def test_combined_features_are_those_of_the_dense_features(features, random):
     separable, dense = features
-    close(separable.combine(w := random(*dense.values.shape[:2])), dense.combine(w))
+    close(separable.combine(w := random(*dense.tensor.shape[:2])), dense.combine(w))
 
 
 def test_some_subproblems_are_those_of_all(features, random):
@@ -124,7 +125,7 @@ def test_solutions_and_their_gradients_are_those_of_the_dense_basis(setting, exp
     target = torch.linspace(-1, 1, 16, dtype=torch.float64)
     results = []
     for is_dense in (False, True):
-        space = basis.space.clone().requires_grad_()
+        space = basis.tensor.clone().requires_grad_()
         own = SeparableBasis(space, basis.time, basis.rate)
         field = model.constraint(own.dense() if is_dense else own, conditions, experts, EXACT)
         loss = (field.u - target).square().mean() + field.cost.sum()
@@ -138,7 +139,7 @@ def test_the_envelope_gradient_is_that_of_the_dense_basis(setting):
     model, conditions, basis = setting
     gradients = []
     for is_dense in (False, True):
-        space = basis.space.clone().requires_grad_()
+        space = basis.tensor.clone().requires_grad_()
         own = SeparableBasis(space, basis.time, basis.rate)
         field = model.constraint(own.dense() if is_dense else own, conditions, gradient="envelope")
         gradients.append(torch.autograd.grad(field.cost.log().sum(), space)[0])
@@ -149,13 +150,14 @@ def test_the_envelope_gradient_is_that_of_the_dense_basis(setting):
 def test_windowed_functions_sum_to_the_whole_and_are_the_windowed_dense_ones(setting, random, split):
     model, _, basis = setting
     psi = model.constraint.partition(split)
-    windowed = basis.windowed(psi[:, :1])
-    close(windowed.dense(), (basis.dense()[:, None] * psi[:, None]).flatten(1, 2))
-    w = random(BATCH, basis.space.shape[1])
-    close(combined(windowed, w.repeat(1, split.num_experts)), combined(basis, w))
+    windowed = basis.windowed(psi)
+    assert isinstance(windowed, SeparableBasis)
+    close(windowed.dense().tensor, (basis.dense().tensor[:, None] * psi[:, None]).flatten(1, 2))
+    w = random(BATCH, basis.tensor.shape[1])
+    close(windowed.combined(w.repeat(1, split.num_experts)), basis.combined(w))
 
 
 def test_detaching_stops_gradients(setting):
     _, _, basis = setting
-    tracked = SeparableBasis(basis.space.clone().requires_grad_(), basis.time, basis.rate)
-    assert tracked.requires_grad and not tracked.detach().requires_grad
+    tracked = SeparableBasis(basis.tensor.clone().requires_grad_(), basis.time, basis.rate)
+    assert tracked.tensor.requires_grad and not tracked.detach().tensor.requires_grad

@@ -8,6 +8,7 @@ import re
 import pytest
 from huggingface_hub import ModelCard
 
+import pihc_zoo as pz
 from export import cards, readme
 from pihc_zoo.zoo import card, card_rows, registry
 from pihc_zoo.zoo.folder import read_config
@@ -61,7 +62,7 @@ def test_cards_are_current():
 def test_shipped_cards_are_valid(name):
     text = card.card_text(registry.shipped_folder(name), name)
     card.check_card(text)
-    metrics = registry.model_info(name).get("metrics", {})
+    metrics = pz.model_info(name).get("metrics", {})
     data = ModelCard(text).data
     assert len(data.eval_results or []) == 2 * len(metrics.get("results", {}))
 
@@ -148,8 +149,8 @@ def test_readme_has_a_row_for_every_family_of_every_measured_model():
     table = readme.results_table()
     for name in MEASURED:
         assert f"| `{name}` |" in table
-    families = sum(len(registry.model_info(name)["metrics"]["results"]) for name in MEASURED)
-    hardest = sum(readme._hardest(registry.model_info(name)["metrics"]) is not None for name in MEASURED)
+    families = sum(len(pz.model_info(name)["metrics"]["results"]) for name in MEASURED)
+    hardest = sum(readme._hardest(pz.model_info(name)["metrics"]) is not None for name in MEASURED)
     rows = table.splitlines()
     assert len(rows) == 2 + families + hardest and len({row.count("|") for row in rows}) == 1
     assert readme.rewritten(readme.README.read_text(encoding="utf-8"))

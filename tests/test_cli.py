@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import pihc_zoo as pz
 from pihc_zoo import cli, model_info
 from pihc_zoo.cli.console import COMMANDS
 from pihc_zoo.cli.evaluate import print_comparison
@@ -61,7 +62,7 @@ def test_list_filters_by_pattern(run):
 
 
 def test_info_counts_the_weights(run, folder):
-    count = sum(parameter.numel() for parameter in load_folder(folder).network.state_dict().values())
+    count = sum(parameter.numel() for parameter in load_folder(folder, pz.Surrogate).network.state_dict().values())
     assert f"{count} numbers" in run("info", folder).out
 
 
@@ -104,7 +105,7 @@ def test_predict_equals_the_library(run, folder, fields, tmp_path):
     u0 = fields(2)
     np.savez(tmp_path / "in.npz", u0=u0, t=[0.0, 10.0, 500.0])
     out = run("predict", folder, tmp_path / "in.npz", "--output", tmp_path / "out.npz", "--on-failure", "warn")
-    expected = load_folder(folder).predict(u0, times=[0.0, 10.0, 500.0])
+    expected = load_folder(folder, pz.Surrogate).predict(u0, times=[0.0, 10.0, 500.0])
     with np.load(tmp_path / "out.npz") as saved:
         np.testing.assert_array_equal(saved["u"], expected.u)
         np.testing.assert_array_equal(saved["u0"], u0)
@@ -117,7 +118,7 @@ def test_predict_takes_one_dimension_and_own_positions(run, folder, tmp_path):
     x = np.linspace(0, 1, 60)
     np.savez(tmp_path / "in.npz", u0=0.1 + 0.05 * x, x=x)
     run("predict", folder, tmp_path / "in.npz", "--output", tmp_path / "out.npz", "--times", 100)
-    expected = load_folder(folder).predict(0.1 + 0.05 * x, input_x=x, times=[100])
+    expected = load_folder(folder, pz.Surrogate).predict(0.1 + 0.05 * x, input_x=x, times=[100])
     with np.load(tmp_path / "out.npz") as saved:
         np.testing.assert_array_equal(saved["u"], expected.u)
 
@@ -138,7 +139,7 @@ def test_predict_experts_and_decomposition_are_passed_on(run, folder, fields, tm
     command = ("predict", folder, tmp_path / "in.npz", "--on-failure", "warn")
     options = ("--experts", 4, "--decomposition", "disjoint", "--max-steps", 40)
     run(*command, "--output", tmp_path / "out.npz", *options)
-    expected = load_folder(folder).predict(fields(1), experts=Disjoint({"x": 4}), max_steps=40)
+    expected = load_folder(folder, pz.Surrogate).predict(fields(1), experts=Disjoint({"x": 4}), max_steps=40)
     with np.load(tmp_path / "out.npz") as saved:
         assert saved["status"].shape == (1, 4)
         np.testing.assert_array_equal(saved["u"], expected.u)

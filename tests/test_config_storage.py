@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 from numpy.testing import assert_array_equal
 
+import pihc_zoo as pz
 from pihc_zoo import config as configuration
 from pihc_zoo import files
 from pihc_zoo.config import ConfigError
@@ -41,7 +42,7 @@ def edit(folder, change):
 def refused(folder, *words, kind=ValueError):
     """Loading raises one line that holds all words."""
     with pytest.raises(kind) as caught:
-        storage.load_folder(folder)
+        storage.load_folder(folder, pz.Surrogate)
     message = str(caught.value)
     assert "\n" not in message and all(word in message for word in words), message
 
@@ -60,7 +61,7 @@ def replace_weights(folder, state):
 @pytest.mark.parametrize("inputs", [[], ["D", "phi", "n_f"]], ids=["fixed", "parametric"])
 def test_a_loaded_model_predicts_the_same_bits(tiny_model, tmp_path, fields, inputs):
     model = tiny_model(seed=4, problem={"inputs": inputs})
-    loaded = storage.load_folder(storage.save_folder(model, tmp_path))
+    loaded = storage.load_folder(storage.save_folder(model, tmp_path), pz.Surrogate)
     first, second = model.predict(fields(3)), loaded.predict(fields(3))
     for name in ("u", "coefficients", "estimated_error", "residual", "status"):
         assert_array_equal(getattr(first, name), getattr(second, name))
@@ -68,7 +69,7 @@ def test_a_loaded_model_predicts_the_same_bits(tiny_model, tmp_path, fields, inp
 
 
 def test_saving_again_writes_the_same_bytes(folder, tmp_path):
-    again = storage.save_folder(storage.load_folder(folder), tmp_path / "again")
+    again = storage.save_folder(storage.load_folder(folder, pz.Surrogate), tmp_path / "again")
     for name in ("config.json", "model.safetensors"):
         assert (folder / name).read_bytes() == (again / name).read_bytes()
 
@@ -80,7 +81,10 @@ def test_the_configuration_survives_and_holds_the_digest(model, folder):
 
 
 def test_the_network_precision_can_be_chosen_on_load(folder, fields):
-    single, double = storage.load_folder(folder), storage.load_folder(folder, dtype=torch.float64)
+    single, double = (
+        storage.load_folder(folder, pz.Surrogate),
+        storage.load_folder(folder, pz.Surrogate, dtype=torch.float64),
+    )
     assert (single.dtype, double.dtype) == (torch.float32, torch.float64)
     np.testing.assert_allclose(double.predict(fields(1)).u, single.predict(fields(1)).u, atol=1e-4)
 
@@ -180,7 +184,7 @@ def test_text_that_is_not_json_is_refused(folder):
 
 def test_a_newer_minor_version_with_known_keys_is_read(folder):
     edit(folder, lambda config: config.update(config_version=f"{configuration.CONFIG_VERSION[0]}.99"))
-    storage.load_folder(folder)
+    storage.load_folder(folder, pz.Surrogate)
 
 
 def test_older_versions_are_migrated_step_by_step(monkeypatch, tiny_config):
@@ -240,7 +244,7 @@ def test_an_interrupted_save_leaves_the_old_model(folder, tiny_model, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         storage.save_folder(tiny_model(seed=9), folder)
     assert {name: (folder / name).read_bytes() for name in os.listdir(folder)} == before
-    storage.load_folder(folder).predict(fields(1))
+    storage.load_folder(folder, pz.Surrogate).predict(fields(1))
 
 
 def test_a_save_interrupted_between_its_files_never_passes_for_a_model(folder, tiny_model, monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from pihc_zoo.basis import DenseBasis
 from pihc_zoo.decomposition import Disjoint, Joint, Overlapping
 from pihc_zoo.solvers.levenberg_marquardt import LevenbergMarquardt
 from pihc_zoo.status import Status
@@ -54,7 +55,7 @@ def test_basis_functions_vanish_where_conditions_hold(setting):
     assert m.min() >= 0 and m.max() < 1
     middle = m.shape[1] // 2
     assert (m[:, 0] < m[:, middle]).all() and (m[:, -1] < m[:, middle]).all()
-    assert basis.dtype == torch.float64 and basis.shape[1] == model.network.num_basis
+    assert basis.tensor.dtype == torch.float64 and basis.tensor.shape[1] == model.network.num_basis
 
 
 def test_network_inputs_are_of_order_one_and_as_many_as_declared(setting):
@@ -71,7 +72,7 @@ def test_a_batch_equals_a_loop(setting, experts):
     together = constraint(basis, conditions, experts, solver)
     for i in range(3):
         own = model.constraint.conditions(conditions.u0[i : i + 1], conditions.c)
-        alone = constraint(basis[i : i + 1], own, experts, solver)
+        alone = constraint(DenseBasis(basis.tensor[i : i + 1]), own, experts, solver)
         assert_close(alone.u[0], together.u[i], rtol=0, atol=1e-10)
         assert_close(alone.cost[0], together.cost[i], rtol=1e-8, atol=1e-16)
 
@@ -104,7 +105,7 @@ def test_disjoint_experts_minimise_their_own_rows(setting):
     best = model.constraint(basis, conditions, experts, solver)
     joint = model.constraint(basis, conditions, Disjoint({"x": 1}), solver)
     w_joint = joint.coefficients.expand(-1, 4, -1)
-    windows = experts.windows(model.constraint.grid)
+    windows = experts.subdomains(model.constraint.grid)
     rows = windows.take(model.constraint.rows(joint.u, conditions)).unflatten(0, (3, 4))
     ridge = model.constraint.ridge
     shared = 0.5 * rows.flatten(2).square().sum(dim=2) + 0.5 * ridge * w_joint.square().sum(dim=2)
@@ -115,7 +116,7 @@ def test_disjoint_experts_minimise_their_own_rows(setting):
 def test_the_constraint_lowers_the_residual_of_the_lift(setting):
     model, conditions, basis = setting()
     solved = model.constraint(basis, conditions, solver=LevenbergMarquardt(max_steps=30))
-    lift = model.constraint.rows(conditions.lift, conditions).flatten(1).norm(dim=1)
+    lift = model.constraint.rows(conditions.lift.u, conditions).flatten(1).norm(dim=1)
     rows = model.constraint.rows(solved.u, conditions).flatten(1).norm(dim=1)
     assert (rows < lift).all()
     assert_close(0.5 * rows.square(), solved.cost[:, 0], rtol=1e-3, atol=1e-12)
@@ -129,10 +130,10 @@ def test_the_first_correction_as_only_basis_is_one_picard_step(setting):
         solver={"max_steps": 0, "initial_coefficient": 1.0},
         decomposition={"counts": {"x": 1}},
     )
-    assert basis.shape[1] == 2
-    field = model.constraint(basis * torch.tensor([1.0, 0.0])[:, None, None], conditions)
-    assert_close(field.u, conditions.lift + conditions.corrections[:, 0], rtol=0, atol=1e-14)
-    rows, lift = (model.constraint.rows(u, conditions).flatten(1).norm(dim=1) for u in (field.u, conditions.lift))
+    assert basis.tensor.shape[1] == 2
+    field = model.constraint(DenseBasis(basis.tensor * torch.tensor([1.0, 0.0])[:, None, None]), conditions)
+    assert_close(field.u, conditions.lift.u + conditions.corrections[:, 0], rtol=0, atol=1e-14)
+    rows, lift = (model.constraint.rows(u, conditions).flatten(1).norm(dim=1) for u in (field.u, conditions.lift.u))
     assert_close(lift, (conditions.corrections[:, 0] * model.constraint.residual_map.weights).flatten(1).norm(dim=1))
     assert (rows < 0.5 * lift).all()
     assert (field.solution.status == Status.NOT_SOLVED).all()
@@ -142,10 +143,10 @@ def test_further_corrections_are_krylov_directions(setting):
     """z₂ = A⁻¹ J z₁ − z₁, with J the derivative of the residual at the lift, by central differences."""
     model, conditions, basis = setting(ansatz={"num_corrections": 2})
     constraint = model.constraint
-    assert basis.shape[1] == 2 + model.network.num_basis
+    assert basis.tensor.shape[1] == 2 + model.network.num_basis
     first, second = conditions.corrections.unbind(dim=1)
     h = 1e-3
-    ends = [constraint.rows(conditions.lift + sign * h * first, conditions) for sign in (1, -1)]
+    ends = [constraint.rows(conditions.lift.u + sign * h * first, conditions) for sign in (1, -1)]
     image = (ends[0] - ends[1]) / (2 * h) / constraint.residual_map.weights  # A⁻¹ J z₁
     assert_close(second, image - first, rtol=1e-4, atol=1e-6 * float(first.abs().max()))
     assert second.abs().max() < first.abs().max()
@@ -155,7 +156,7 @@ def test_without_steps_the_coefficients_are_the_initial_ones(setting):
     model, conditions, basis = setting(solver={"max_steps": 0, "initial_coefficient": 1.0})
     field = model.constraint(basis, conditions)
     assert (field.coefficients == 1).all()
-    assert_close(field.u, conditions.lift + basis.sum(dim=1), rtol=0, atol=1e-14)
+    assert_close(field.u, conditions.lift.u + basis.tensor.sum(dim=1), rtol=0, atol=1e-14)
 
 
 def test_the_solver_passed_overrides_the_default_only_for_the_call(setting):

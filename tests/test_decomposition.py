@@ -34,7 +34,7 @@ def test_the_windows_sum_to_one(decomposition):
 def test_merge_inverts_partition(decomposition):
     """Exactly for sharp windows; to rounding where the blending weights add."""
     field = torch.randn(3, *GRID.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    windows = decomposition.windows(GRID)
+    windows = decomposition.subdomains(GRID)
     local = windows.take(field)
     assert local.shape == (3 * decomposition.num_experts, *windows.local_shape)
     is_sharp = isinstance(decomposition, Disjoint) or decomposition.num_experts == 1
@@ -43,13 +43,13 @@ def test_merge_inverts_partition(decomposition):
 
 def test_every_window_lies_in_its_box(decomposition):
     """Nothing of ψ_k is cut off: the blending weights in the boxes are all of them."""
-    windows = decomposition.windows(GRID)
+    windows = decomposition.subdomains(GRID)
     assert_allclose(windows.blending.sum(), decomposition.partition_of_unity(GRID).sum(), rtol=1e-14)
 
 
 def test_experts_are_ordered_by_trajectory_then_axis():
     """take puts the windows of one trajectory next to each other, the last axis fastest."""
-    windows = Disjoint({"t": 2, "x": 4}).windows(GRID)
+    windows = Disjoint({"t": 2, "x": 4}).subdomains(GRID)
     t, x = np.meshgrid(np.arange(8), np.arange(32), indexing="ij")
     expert = torch.as_tensor((t // 4) * 4 + x // 8).double()
     field = torch.stack([expert, expert + 100])
@@ -59,7 +59,7 @@ def test_experts_are_ordered_by_trajectory_then_axis():
 
 def test_take_keeps_the_middle_dimensions():
     field = torch.randn(2, 3, 5, *GRID.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    windows = Overlapping({"x": 4}, overlap=2).windows(GRID)
+    windows = Overlapping({"x": 4}, overlap=2).subdomains(GRID)
     together = windows.take(field)
     assert_close(together[:, 1, 4], windows.take(field[:, 1, 4]), rtol=0, atol=0)
 
@@ -102,7 +102,7 @@ def test_periodic_windows_sum_to_one_and_merge_what_they_took(around):
     windows = around.partition_of_unity(grid)
     assert windows.shape == (around.num_experts, *grid.shape) and (windows >= 0).all()
     assert_allclose(windows.sum(axis=0), 1.0, rtol=0, atol=1e-15)
-    boxes = around.windows(grid)
+    boxes = around.subdomains(grid)
     assert_allclose(boxes.blending.sum(), windows.sum(), rtol=1e-13)
     field = torch.randn(2, *grid.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     assert_close(boxes.merge(boxes.take(field)), field, rtol=0, atol=1e-14)

@@ -10,10 +10,9 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 import pihc_zoo as pz
-from pihc_zoo.estimate import Readout
+from pihc_zoo.discretisation import Discretisation, Field, Readout
 from pihc_zoo.grid import FourierAxis, GradedAxis, Grid, RadauAxis, UniformAxis
 from pihc_zoo.nodal import NodalSolver
-from pihc_zoo.operators.derivatives import FeatureOperator
 from pihc_zoo.reference import MethodOfLines
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not reliable:RuntimeWarning")
@@ -68,15 +67,15 @@ def test_axes_without_layers_have_no_such_form():
 def finer(model):
     """``finer(u0)``: solutions of the equation on twice the nodes along each axis, (batch, time, x) at `TIMES`."""
     grid = model.polish.early.grid.refined(2)
-    operator = FeatureOperator(model.problem, grid)
+    operator = Discretisation(model.problem, grid)
     readout, solver = Readout(operator, TIMES, {"x": X}), NodalSolver(operator)
     gather, c = torch.as_tensor(grid.space["x"].gathering(X)), model.tensors({})
 
     def solve(u0):
-        initial, closures = torch.as_tensor(u0) @ gather.T, operator.closures(c)
+        initial, closures = torch.as_tensor(u0) @ gather.T, operator.walls(c)
         u, is_solved = solver(initial, closures, c)
         assert is_solved.all()
-        return readout(u, initial, closures).numpy()
+        return readout(Field(u, closures, initial)).numpy()
 
     return solve
 

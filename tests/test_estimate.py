@@ -8,7 +8,7 @@ import torch
 from numpy.testing import assert_allclose
 from torch.testing import assert_close
 
-from pihc_zoo.estimate import DefectEstimator, ErrorEstimator
+from pihc_zoo.estimate import Candidate, DefectEstimator, ErrorEstimator
 from pihc_zoo.reference import truth_solver
 
 NU = 1e-3
@@ -38,7 +38,7 @@ def estimated(model, u, start, fine_start=None, carried=None):
     if fine_start is None:
         fine_start = model.at_nodes(start, {name: NODES.numpy() for name in grid.space}, grid)
     with torch.no_grad():
-        found = model.estimator(u, conditions, fine_start, carried)
+        found = model.estimator(Candidate(u, conditions, fine_start, carried))
         size, scale = found.squares()
     return found.error, (size / scale).sqrt()
 

@@ -10,7 +10,6 @@ from pihc_zoo import evaluation
 from pihc_zoo.config import ConfigError
 from pihc_zoo.families import FAMILIES, OUT_OF_FAMILY, RandomSines
 from pihc_zoo.reference import baselines
-from training import references as training_references
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +45,6 @@ def test_cache_of_other_draws_or_damaged_is_made_again(tmp_path, problem, change
     found = evaluation.reference_set(problem, RandomSines(), (), 1, seed, cache)
     expected = evaluation.reference_set(problem, RandomSines(), (), 1, seed)
     np.testing.assert_array_equal(found.u, expected.u)
-
-
-def test_training_uses_the_same_references():
-    assert training_references.build is evaluation.reference_set
-    assert training_references.ReferenceSet is evaluation.ReferenceSet
 
 
 def test_relative_error_is_zero_for_truth_one_for_zero_and_scales(references):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,16 @@ import pytest
 from export.__main__ import main
 from pihc_zoo import model_info
 from pihc_zoo.files import sha256
-from pihc_zoo.zoo.exporting import export, save_pretrained
+from pihc_zoo.zoo.exporting import export as export_model
+from pihc_zoo.zoo.exporting import save_pretrained
 from pihc_zoo.zoo.folder import record, self_test
-from pihc_zoo.zoo.hub import from_pretrained
+from pihc_zoo.zoo.loading import from_pretrained
+
+
+def export(model, to, **options):
+    """Of a model, or of the folder that holds one."""
+    return export_model(from_pretrained(model) if isinstance(model, Path) else model, to, **options)
+
 
 COMPLETE = {"config.json", "model.safetensors", "README.md", "example.npz", "LICENSE"}
 

@@ -39,11 +39,12 @@ PERIODIC = {
 }
 LOAD = """
 import json, resource, sys
+import pihc_zoo as pz
 from pihc_zoo.zoo.storage import load_folder
 for path in sys.argv[1:]:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
-        load_folder(path)
+        load_folder(path, pz.Surrogate)
         message = "loaded"
     except Exception as error:
         message = f"{type(error).__name__}: {error}"

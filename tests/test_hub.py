@@ -19,9 +19,17 @@ from hub_server import HubServer
 
 from pihc_zoo import config as configuration
 from pihc_zoo.files import sha256
-from pihc_zoo.zoo.exporting import export, save_pretrained
-from pihc_zoo.zoo.hub import HubError, from_pretrained
-from pihc_zoo.zoo.registry import list_models, model_info
+from pihc_zoo.zoo.exporting import export as export_model
+from pihc_zoo.zoo.exporting import save_pretrained
+from pihc_zoo.zoo.hub import HubError
+from pihc_zoo.zoo.loading import from_pretrained, model_info
+from pihc_zoo.zoo.registry import list_models
+
+
+def export(model, to, **options):
+    """Of a model, or of the folder that holds one."""
+    return export_model(from_pretrained(model) if isinstance(model, Path) else model, to, **options)
+
 
 ROOT = Path(__file__).parents[1]
 TOKEN = "hf_dummy"

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from pihc_zoo.basis import DenseBasis
 from pihc_zoo.decomposition import Disjoint
+from pihc_zoo.discretisation.diagonalised import Inverse, TimeBlocks
 from pihc_zoo.objective import CollocationObjective, pointwise_partials
-from pihc_zoo.operators.linearised import Inverse, TimeBlocks
 from pihc_zoo.residual_map import RowMap
 from pihc_zoo.solvers.implicit import implicit_coefficients
 from pihc_zoo.solvers.levenberg_marquardt import LevenbergMarquardt
@@ -180,10 +181,10 @@ def constrained(request, tiny_model, fields):
     constraint = model.constraint
     u0 = model.at_nodes(torch.as_tensor(fields(2)), {"x": model.problem.output_space["x"].nodes})
     conditions = constraint.conditions(u0, model.tensors({}))
-    start = model.basis(conditions).detach()
+    start = model.basis(conditions).tensor.detach()
 
     def solve(basis, gradient="implicit"):
-        field = constraint(basis, conditions, gradient=gradient)
+        field = constraint(DenseBasis(basis), conditions, gradient=gradient)
         assert (field.solution.status == Status.CONVERGED).all()
         return field
 

@@ -7,6 +7,8 @@ import importlib.util
 import inspect
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -98,3 +100,21 @@ def test_what_is_public_is_typed_and_documented(function, text):
     assert signature.return_annotation is not signature.empty
     for name, parameter in signature.parameters.items():
         assert parameter.annotation is not parameter.empty or name in ("self", "cls"), name
+
+
+def test_every_room_has_its_floor():
+    """The import contract leaves none out, and has no exceptions."""
+    root = Path(pihc_zoo.__file__).parent
+    (contract,) = [
+        own
+        for own in tomllib.loads((root.parent / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+        if own["type"] == "layers"
+    ]
+    rooms = {room.strip() for layer in contract["layers"] for room in layer.split("|")}
+    modules = {
+        ".".join((*path.relative_to(root.parent).parts[:-1], path.stem))
+        for path in root.rglob("*.py")
+        if not path.stem.startswith("__")
+    }
+    assert {name for name in modules if not any(name == room or name.startswith(f"{room}.") for room in rooms)} == set()
+    assert "ignore_imports" not in contract

@@ -9,7 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 import pihc_zoo as pz
 from pihc_zoo.grid import INPUT_STENCIL
 from pihc_zoo.grid.stencils import stencil_matrix
-from pihc_zoo.prediction.request import check_field, check_values, undetermined
+from pihc_zoo.prediction.initial_values import check_values, undetermined
+from pihc_zoo.prediction.request import check_field
 from pihc_zoo.problems import Burgers, DiffusionSorption
 from pihc_zoo.reference import MethodOfLines
 

@@ -8,7 +8,9 @@ import torch
 from numpy.testing import assert_allclose
 from torch.testing import assert_close
 
-from pihc_zoo.lifts import IntegratedLift
+from pihc_zoo.discretisation import Walls
+from pihc_zoo.discretisation.lifts import IntegratedLift
+from pihc_zoo.parameters import Parameters
 
 NU = 1e-3
 
@@ -86,15 +88,16 @@ def test_it_is_the_truncated_pseudo_spectral_solution(evolved, start, dealiasing
     conditions, _ = evolved(low, dealiasing, band=4, steps=40)
     for i in range(2):
         truth = truncated_solution(low[i].numpy(), 4, 1.0, 1.0)
-        assert_allclose(conditions.lift[i, -1].numpy(), truth, rtol=0, atol=2e-6)
+        assert_allclose(conditions.lift.u[i, -1].numpy(), truth, rtol=0, atol=2e-6)
 
 
 def test_its_own_products_can_be_dealiased(tiny_rollout, start):
     low = low_pass(start, 4)[0]
     model = tiny_rollout(grid=short(model_grid(tiny_rollout)), problem={"inputs": ["nu"]})
-    operator = model.constraint.operator
+    operator = model.constraint.discretisation
     lift = IntegratedLift(operator, model.constraint.ansatz.lift.linearised, band=4, steps=40, dealiasing=1.5)
-    found = lift(low[None], model.tensors({"nu": NU}), operator, {})[0, -1]
+    c = model.tensors({"nu": NU})
+    found = lift(low[None], c, Walls(), lift.inverse(c, 1)).u[0, -1]
     assert_allclose(found.numpy(), truncated_solution(low.numpy(), 4, 1.5, 1.0), rtol=0, atol=2e-6)
     assert np.abs(found.numpy() - truncated_solution(low.numpy(), 4, 1.0, 1.0)).max() > 1e-4
 
@@ -106,27 +109,27 @@ def test_single_precision_costs_no_more_with_many_steps(tiny_rollout, start, ste
         for name in ("float64", "float32")
     )
     ours, theirs = (model.constraint.conditions(start, model.tensors({})) for model in (single, double))
-    for name in ("lift", "lift_rate"):
-        exact = getattr(theirs, name)
-        assert_close(getattr(ours, name).double(), exact, rtol=0, atol=1e-5 * float(exact.abs().max()))
+    for name in ("u", "rate"):
+        exact = getattr(theirs.lift, name)
+        assert_close(getattr(ours.lift, name).double(), exact, rtol=0, atol=1e-5 * float(exact.abs().max()))
 
 
 def test_it_converges_at_fourth_order_in_its_steps(evolved):
-    ends = [evolved(steps=steps)[0].lift[:, -1] for steps in (6, 12, 24, 48)]
+    ends = [evolved(steps=steps)[0].lift.u[:, -1] for steps in (6, 12, 24, 48)]
     errors = [float((end - ends[-1]).norm()) for end in ends[:-1]]
     assert (np.log2(np.divide(errors[:-1], errors[1:])) > 3.7).all(), errors
 
 
 def resolved_residual(conditions, model):
     """Largest residual among the modes that the nodes carry: with dealiasing 1 it also has a Nyquist part."""
-    features = model.constraint.operator.features
-    return float(features.to_nodes(features.to_modes(conditions.residual)).abs().max())
+    features = model.constraint.discretisation.space
+    return float(features.to_nodes(features.to_coefficients(conditions.residual)).abs().max())
 
 
 def test_with_all_modes_and_fine_steps_the_residual_is_that_of_interpolation_in_time(evolved):
     """Polynomials through more steps: the resolved residual at the nodes falls until rounding."""
     sizes = [resolved_residual(*evolved(band=7, steps=steps)) for steps in (4, 8, 16)]
-    scale = float(evolved(band=7, steps=8)[0].lift_rate.abs().max())
+    scale = float(evolved(band=7, steps=8)[0].lift.rate.abs().max())
     assert sizes[1] < 0.1 * sizes[0] and sizes[2] < 0.1 * sizes[1] and sizes[2] < 1e-6 * scale, sizes
 
 
@@ -151,17 +154,17 @@ def test_modes_beyond_the_band_only_diffuse(evolved, start):
     value = sum(decay * part for (decay, _), part in zip(decays, parts, strict=True))
     rate = sum(speed * decay * part for (decay, speed), part in zip(decays, parts, strict=True))
     for i in range(2):
-        assert_close((with_high.lift - without.lift)[i], value, rtol=0, atol=1e-12)
-        assert_close((with_high.lift_rate - without.lift_rate)[i], rate, rtol=0, atol=1e-11)
+        assert_close((with_high.lift.u - without.lift.u)[i], value, rtol=0, atol=1e-12)
+        assert_close((with_high.lift.rate - without.lift.rate)[i], rate, rtol=0, atol=1e-11)
 
 
 def test_its_rate_is_the_derivative_of_its_values(evolved, start):
     """To the interpolation through twelve steps, for slow fields."""
     conditions, model = evolved(0.2 * low_pass(start, 2))
-    u = torch.cat([conditions.u0[:, None], conditions.lift], dim=1)
+    u = torch.cat([conditions.u0[:, None], conditions.lift.u], dim=1)
     d = torch.as_tensor(model.constraint.grid.time.differentiation(1))
     rate = torch.einsum("ts,bsxy->btxy", d, u)
-    assert_close(rate, conditions.lift_rate, rtol=0, atol=1e-3 * float(conditions.lift_rate.abs().max()))
+    assert_close(rate, conditions.lift.rate, rtol=0, atol=1e-3 * float(conditions.lift.rate.abs().max()))
 
 
 def test_a_steady_flow_only_decays(evolved):
@@ -171,18 +174,18 @@ def test_a_steady_flow_only_decays(evolved):
     conditions, model = evolved(start[None])
     t = torch.as_tensor(model.constraint.grid.time.nodes)[:, None, None]
     decay = torch.exp(-8 * torch.pi**2 * NU * t)
-    assert_close(conditions.lift[0], decay * start, rtol=0, atol=1e-9)
+    assert_close(conditions.lift.u[0], decay * start, rtol=0, atol=1e-9)
     assert conditions.residual.abs().max() < 1e-8
 
 
 def test_each_trajectory_has_its_own_viscosity(tiny_rollout, start):
     model = tiny_rollout(problem={"inputs": ["nu"]})
     nu = torch.tensor([1e-4, 1e-2], dtype=torch.float64)
-    together = model.constraint.conditions(start, {"nu": nu})
+    together = model.constraint.conditions(start, Parameters({"nu": nu}))
     for i in range(2):
-        alone = model.constraint.conditions(start[i : i + 1], {"nu": nu[i]})
-        assert_close(together.lift[i], alone.lift[0], rtol=0, atol=1e-13)
-        assert_close(together.lift_rate[i], alone.lift_rate[0], rtol=0, atol=1e-12)
+        alone = model.constraint.conditions(start[i : i + 1], Parameters({"nu": nu[i]}))
+        assert_close(together.lift.u[i], alone.lift.u[0], rtol=0, atol=1e-13)
+        assert_close(together.lift.rate[i], alone.lift.rate[0], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(

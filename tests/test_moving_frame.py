@@ -10,7 +10,7 @@ import torch
 from numpy.testing import assert_allclose
 
 import pihc_zoo as pz
-from pihc_zoo.estimate import Readout
+from pihc_zoo.discretisation import Field, Readout
 from pihc_zoo.grid import FourierAxis
 from pihc_zoo.problems import PROBLEMS, Burgers
 from pihc_zoo.rollout import Frame
@@ -86,12 +86,12 @@ def test_a_frame_moves_each_trajectory_at_its_own_speed():
 
 def test_a_shifted_readout_is_the_translated_field(tiny):
     """Through the modes: exact for what the nodes carry, between nodes as well."""
-    operator = tiny().constraint.operator
+    operator = tiny().constraint.discretisation
     nodes, points = operator.grid.space["x"].nodes, np.array([0.02, 0.4, 0.77])
     times = operator.grid.time.nodes[[1, 4]]
     u = torch.as_tensor(np.sin(2 * np.pi * nodes) + 0.3 * np.cos(6 * np.pi * nodes)).expand(2, 5, -1)
     shift = torch.tensor([[0.3, -0.1], [0.0, 2.6]]).double()
-    found = Readout(operator, times, {"x": points})(u, u[:, 0], {}, {"x": shift})
+    found = Readout(operator, times, {"x": points})(Field(u, initial=u[:, 0]), {"x": shift})
     at = points - shift.numpy()[..., None]
     assert_allclose(found, np.sin(2 * np.pi * at) + 0.3 * np.cos(6 * np.pi * at), rtol=0, atol=1e-12)
 

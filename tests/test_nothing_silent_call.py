@@ -477,10 +477,12 @@ def test_an_index_picks_trajectories(out):
 
 def test_a_trajectory_reads_only_its_own_fields(tiny_model, fields, monkeypatch):
     out, read = tiny_model().predict(fields(40)), []
-    from pihc_zoo.estimate import Readout
+    from pihc_zoo.discretisation import Readout
 
     forward = Readout.forward
-    monkeypatch.setattr(Readout, "forward", lambda self, u, *rest: read.append(len(u)) or forward(self, u, *rest))
+    monkeypatch.setattr(
+        Readout, "forward", lambda self, own, *rest: read.append(len(own.u)) or forward(self, own, *rest)
+    )
     part = out[33].residual_field
     assert sum(read) < 40
     assert_array_equal(part, out.residual_field[33:34])

@@ -18,6 +18,7 @@ import torch
 from conftest import TINY
 
 import pihc_zoo as pz
+from pihc_zoo.basis import DenseBasis
 from pihc_zoo.families import SmoothFields, sample_parameters
 from pihc_zoo.status import Status
 from pihc_zoo.surrogate import Surrogate
@@ -55,7 +56,7 @@ class SolveOnly(torch.nn.Module):
     def forward(self, *inputs):
         initial, basis = inputs
         constraint = self.model.constraint
-        field = constraint(basis, constraint.conditions(initial, self.model.tensors({})))
+        field = constraint(DenseBasis(basis), constraint.conditions(initial, self.model.tensors({})))
         return field.u, field.coefficients, field.solution.status.reshape(initial.shape[0], -1)
 
 

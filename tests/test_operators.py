@@ -9,11 +9,12 @@ from numpy.testing import assert_allclose
 from torch.testing import assert_close
 
 from pihc_zoo.decomposition import Disjoint, Overlapping
+from pihc_zoo.discretisation import Discretisation, Field, linear_operator
+from pihc_zoo.discretisation.diagonalised import TimeBlocks
 from pihc_zoo.grid import GradedAxis, Grid, RadauAxis
 from pihc_zoo.grid.stencils import fornberg_weights, stencil_matrix
-from pihc_zoo.operators.derivatives import FeatureOperator
-from pihc_zoo.operators.linearised import LinearisedOperator, TimeBlocks
-from pihc_zoo.operators.transforms import cosine_modes
+from pihc_zoo.networks.transforms import cosine_modes
+from pihc_zoo.parameters import Parameters
 from pihc_zoo.solvers import dense
 
 WIDE = {"D": np.array([2e-4, 5e-4, 1e-3]), "phi": np.array([0.2, 0.29, 0.5]), "n_f": np.array([0.5, 0.874, 0.95])}
@@ -35,7 +36,7 @@ def random(operator, generator):
 
 
 def one(c, i):
-    return {key: value[i] if value.dim() else value for key, value in c.items()}
+    return Parameters({key: value[i] if value.dim() else value for key, value in c.items()})
 
 
 @pytest.mark.parametrize("order", [0, 1, 2, 3])
@@ -79,23 +80,25 @@ def test_more_modes_than_points_are_refused():
 def test_features_are_affine_in_the_field(operator, problem, random):
     """F(a u + b v) with conditions = F(u) + homogeneous parts; linear for corrections."""
     c = problem.as_tensors({})
-    closures = operator.closures(c)
-    homogeneous = {name: closure.homogeneous() for name, closure in closures.items()}
+    closures = operator.walls(c)
+    homogeneous = closures.homogeneous()
     lift, u, v = random(2, 1), random(2, 3), random(2, 3)
     initial = random(2, 1, shape=operator.grid.shape[1:])
-    corrected = operator(lift + 0.7 * u[:, :1] - 2.5 * v[:, :1], closures, initial)
-    expected = operator(lift, closures, initial) + 0.7 * operator(u, homogeneous)[:, :1]
-    expected = expected - 2.5 * operator(v, homogeneous)[:, :1]
+    corrected = operator(Field(lift + 0.7 * u[:, :1] - 2.5 * v[:, :1], closures, initial))
+    expected = operator(Field(lift, closures, initial)) + 0.7 * operator(Field(u, homogeneous))[:, :1]
+    expected = expected - 2.5 * operator(Field(v, homogeneous))[:, :1]
     assert_close(corrected, expected, rtol=1e-12, atol=1e-9)
-    both = operator(0.7 * u - 2.5 * v, homogeneous)
-    assert_close(both, 0.7 * operator(u, homogeneous) - 2.5 * operator(v, homogeneous), rtol=1e-12, atol=1e-9)
-    assert not torch.allclose(operator(u, closures, initial.expand(2, 3, -1)), operator(u, homogeneous))
+    both = operator(Field(0.7 * u - 2.5 * v, homogeneous))
+    assert_close(
+        both, 0.7 * operator(Field(u, homogeneous)) - 2.5 * operator(Field(v, homogeneous)), rtol=1e-12, atol=1e-9
+    )
+    assert not torch.allclose(operator(Field(u, closures, initial.expand(2, 3, -1))), operator(Field(u, homogeneous)))
 
 
 def test_wall_conditions_hold_after_closing(operator, problem, random):
     """value·u(wall) + slope·u_x(at) = target, for each trajectory's own parameters."""
     c = problem.as_tensors(WIDE)
-    closed = operator.close_space(random(3, 2), "x", operator.closures(c)["x"])
+    closed = operator.space.axes["x"].close(random(3, 2), -1, operator.walls(c)["x"])
     axis = operator.grid.space["x"]
     for side, condition in zip((0, -1), problem.walls(c)["x"], strict=True):
         at = axis.closed_nodes[side] if condition.at is None else condition.at
@@ -108,26 +111,26 @@ def test_wall_conditions_hold_after_closing(operator, problem, random):
 
 
 def test_differentiating_eliminated_walls_equals_closing_first(operator, problem, random):
-    closures = operator.closures(problem.as_tensors(WIDE))
+    closures = operator.walls(problem.as_tensors(WIDE))
     u, initial = random(3, 2), random(3, 2, shape=operator.grid.shape[1:])
-    features = operator(u, closures, initial)
-    closed = operator.close_space(u, "x", closures["x"])
+    features = operator(Field(u, closures, initial))
+    closed = operator.space.axes["x"].close(u, -1, closures["x"])
     assert_close(features[:, :, 0], u, rtol=0, atol=0)
-    assert_close(features[:, :, 2], closed @ operator.matrix("x", 2).T, rtol=1e-10, atol=1e-7)
-    assert_close(features[:, :, 1], operator.matrix("t", 1) @ operator.close_time(u, initial), rtol=1e-12, atol=1e-12)
+    assert_close(features[:, :, 2], closed @ operator.space.axes["x"].derivative_2.T, rtol=1e-10, atol=1e-7)
+    assert_close(features[:, :, 1], operator.rate_matrix @ operator.started(u, initial), rtol=1e-12, atol=1e-12)
 
 
 def test_batched_parameters_equal_a_loop_over_them(operator, problem, random):
     c, u = problem.as_tensors(WIDE), random(3, 2)
-    batched = operator(u, operator.closures(c))
+    batched = operator(Field(u, operator.walls(c)))
     for i in range(3):
-        single = operator(u[i : i + 1], operator.closures(one(c, i)))
+        single = operator(Field(u[i : i + 1], operator.walls(one(c, i))))
         assert_close(batched[i : i + 1], single, rtol=1e-12, atol=1e-8)
 
 
 def test_features_on_a_missing_axis_are_refused(problem):
     with pytest.raises(ValueError, match="feature needs axis 'x'"):
-        FeatureOperator(problem, Grid(RadauAxis(500.0, 2, 3), {"y": GradedAxis(16, 0.0, 1.0)}))
+        Discretisation(problem, Grid(RadauAxis(500.0, 2, 3), {"y": GradedAxis(16, 0.0, 1.0)}))
 
 
 # ------------------------------------------------------------------ the linearised operator
@@ -135,7 +138,7 @@ def test_features_on_a_missing_axis_are_refused(problem):
 
 @pytest.fixture
 def linearised(problem, operator):
-    return LinearisedOperator(problem, operator)
+    return linear_operator(problem, operator)
 
 
 def matrix_of(function, shape):
@@ -150,12 +153,12 @@ def test_the_inverse_undoes_the_linearised_features(problem, operator, linearise
     """A = Σ a_j F_j from the homogeneous features; the inverse expects rows times dt/ds."""
     c = problem.as_tensors({"phi": phi})
     shape = operator.grid.shape
-    homogeneous = {name: closure.homogeneous() for name, closure in operator.closures(c).items()}
+    homogeneous = operator.walls(c).homogeneous()
     names = list(problem.features)
     scale = torch.as_tensor(operator.grid.time.row_scale)[:, None]
 
     def apply(u):
-        features = operator(u, homogeneous)
+        features = operator(Field(u, homogeneous))
         return sum(a * features[:, :, names.index(name)] for name, a in problem.linearised(c).items()) * scale
 
     inverse = linearised.inverse(c)
@@ -188,9 +191,9 @@ def test_on_windows_the_inverse_is_that_of_the_operators_blocks(
 ):
     """A_k = A restricted to window k's nodes, one by one, for each trajectory."""
     c = problem.as_tensors(values)
-    windows = decomposition.windows(operator.grid)
+    windows = decomposition.subdomains(operator.grid)
     times, size = windows.local_shape
-    x = torch.randn(3 * windows.num_windows, 2, times, size, dtype=torch.float64, generator=generator)
+    x = torch.randn(3 * windows.num_subdomains, 2, times, size, dtype=torch.float64, generator=generator)
     inverse = linearised.inverse(c, 3, windows)
     together, adjoint = inverse.apply(x), inverse.transpose(x)
     space = linearised.space_matrix
@@ -202,7 +205,7 @@ def test_on_windows_the_inverse_is_that_of_the_operators_blocks(
             dense = a["u_t"] * torch.kron(linearised.time_matrix, torch.eye(size, dtype=torch.float64))
             dense = dense + a["u_xx"] * torch.kron(torch.eye(times, dtype=torch.float64), block)
             dense = dense * scale.repeat_interleave(size)[:, None]
-            row = i * windows.num_windows + k
+            row = i * windows.num_subdomains + k
             for matrix, result in ((dense, together), (dense.T, adjoint)):
                 expected = torch.linalg.solve(matrix, x[row].flatten(1).T).T.reshape(2, times, size)
                 assert_close(result[row], expected, rtol=1e-8, atol=1e-10)
@@ -212,7 +215,7 @@ def test_the_inverse_is_differentiable_in_the_parameters(problem, linearised, ra
     x = random(1, 1)
 
     def value(D):
-        return linearised.inverse({**problem.as_tensors({}), "D": D}).apply(x)[0, 0, -1, ::5]
+        return linearised.inverse(problem.as_tensors({"D": D})).apply(x)[0, 0, -1, ::5]
 
     D = torch.tensor([5e-4], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(value, D, eps=1e-9, atol=1e-4, rtol=1e-5)
@@ -221,13 +224,13 @@ def test_the_inverse_is_differentiable_in_the_parameters(problem, linearised, ra
 def test_two_space_axes_are_refused(problem):
     grid = Grid(RadauAxis(500.0, 2, 3), {"x": GradedAxis(8, 0.0, 1.0), "y": GradedAxis(8, 0.0, 1.0)})
     with pytest.raises(ValueError, match="one space axis, not 2"):
-        LinearisedOperator(problem, FeatureOperator(problem, grid))
+        linear_operator(problem, Discretisation(problem, grid))
 
 
 def test_a_grid_with_oscillating_modes_is_refused(problem):
     grid = Grid(RadauAxis(500.0, 2, 3), {"x": GradedAxis(24, 0.0, 1.0, grading=2.0, stencil=5)})
     with pytest.raises(ValueError, match="complex eigenvalues on this grid; choose"):
-        LinearisedOperator(problem, FeatureOperator(problem, grid))
+        linear_operator(problem, Discretisation(problem, grid))
 
 
 # ------------------------------------------------------------------ small dense systems

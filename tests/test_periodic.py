@@ -8,13 +8,9 @@ import torch
 from numpy.testing import assert_allclose
 from torch.testing import assert_close
 
+from pihc_zoo.discretisation import Discretisation, Field, SemiDiscrete, SpaceFeatures, linear_operator
 from pihc_zoo.grid import FourierAxis, GradedAxis, Grid, RadauAxis
-from pihc_zoo.operators.periodic import (
-    PeriodicFeatureOperator,
-    PeriodicFeatures,
-    PeriodicLinearisedOperator,
-    SemiDiscrete,
-)
+from pihc_zoo.parameters import column
 from pihc_zoo.problems import NavierStokes2D
 from pihc_zoo.problems.base import Derivative, Parameter, Problem
 from pihc_zoo.solvers.runge_kutta import integrating_factor_step
@@ -145,7 +141,7 @@ def test_sizes_of_a_callers_array():
 
 def test_features_of_plane_waves_are_exact():
     """sin(k·x + φ): every feature of Navier–Stokes in closed form, at collocation points."""
-    features = PeriodicFeatures(NavierStokes2D(), space(NavierStokes2D()))
+    features = SpaceFeatures(NavierStokes2D(), space(NavierStokes2D()))
     n = np.arange(16) / 16
     fine = np.arange(24) / 24
     for kx, ky in ((0, 3), (2, -5), (7, 7)):
@@ -154,7 +150,7 @@ def test_features_of_plane_waves_are_exact():
         def wave(points, shift, a=a, b=b):
             return np.sin(a * points[:, None] + b * points + 0.4 + shift)
 
-        found = features(features.to_modes(torch.as_tensor(wave(n, 0))))
+        found = features(features.to_coefficients(torch.as_tensor(wave(n, 0))))
         slope, square = wave(fine, np.pi / 2), a**2 + b**2
         exact = {
             "w_x": a * slope,
@@ -169,14 +165,14 @@ def test_features_of_plane_waves_are_exact():
 
 
 def test_transforms_between_nodes_and_modes_are_inverse(problem):
-    features = PeriodicFeatures(problem, space(problem))
+    features = SpaceFeatures(problem, space(problem))
     modes = random_modes(features, 3)
-    assert_close(features.to_modes(features.to_nodes(modes)), modes, rtol=0, atol=1e-12)
+    assert_close(features.to_coefficients(features.to_nodes(modes)), modes, rtol=0, atol=1e-12)
     assert_close(features.project(features.at_collocation(modes)), modes, rtol=0, atol=1e-12)
 
 
 def test_the_inverse_laplacian_inverts_on_fields_of_zero_mean(problem):
-    features = PeriodicFeatures(problem, space(problem))
+    features = SpaceFeatures(problem, space(problem))
     modes = random_modes(features, 2, mean=False)
     assert_close(features.power(-1) * features.power(1) * modes, modes, rtol=1e-13, atol=0)
     assert (features.power(-1) * (features.squares == 0) == 0).all()
@@ -184,7 +180,7 @@ def test_the_inverse_laplacian_inverts_on_fields_of_zero_mean(problem):
 
 
 def test_symbols_are_the_features_of_single_modes(problem):
-    features = PeriodicFeatures(problem, space(problem))
+    features = SpaceFeatures(problem, space(problem))
     modes = random_modes(features)
     for name, feature in problem.features.items():
         if "t" not in feature.orders and not any(order % 2 for order in feature.orders.values()):
@@ -195,7 +191,7 @@ def test_symbols_are_the_features_of_single_modes(problem):
 
 
 def test_the_velocity_of_navier_stokes_has_no_divergence():
-    features = PeriodicFeatures(NavierStokes2D(), space(NavierStokes2D(), dealiasing=1.0))
+    features = SpaceFeatures(NavierStokes2D(), space(NavierStokes2D(), dealiasing=1.0))
     found = features(random_modes(features, mean=False))
     u, v = (features.project(f) for f in (-found["psi_y"], found["psi_x"]))
     axis = features.space["x"]
@@ -204,11 +200,11 @@ def test_the_velocity_of_navier_stokes_has_no_divergence():
     assert float(divergence.abs().max()) < 1e-11
 
 
-def test_bounded_axes_and_unknown_axes_are_refused():
-    with pytest.raises(ValueError, match="bounded"):
-        PeriodicFeatures(Burgers(), {"x": GradedAxis(8, 0.0, 1.0)})
+def test_powers_of_the_laplacian_beside_walls_and_unknown_axes_are_refused():
+    with pytest.raises(ValueError, match="'psi_x' takes a power of the Laplacian, which needs periodic axes"):
+        SpaceFeatures(NavierStokes2D(), {"x": GradedAxis(8, 0.0, 1.0), "y": FourierAxis(16)})
     with pytest.raises(ValueError, match="axis 'y'"):
-        PeriodicFeatures(NavierStokes2D(), {"x": FourierAxis(16)})
+        SpaceFeatures(NavierStokes2D(), {"x": FourierAxis(16)})
 
 
 # ------------------------------------------------------------------ the space-time operator
@@ -217,41 +213,41 @@ def test_bounded_axes_and_unknown_axes_are_refused():
 def test_space_time_features_are_exact_for_polynomials_in_time(problem):
     """u = (1 + 2t − t³) g(x): rates by the time axis, space features by the modes."""
     own = grid(problem)
-    operator = PeriodicFeatureOperator(problem, own)
-    field = operator.features.to_nodes(random_modes(operator.features))
+    operator = Discretisation(problem, own)
+    field = operator.space.to_nodes(random_modes(operator.space))
     t = torch.as_tensor(own.time.nodes).reshape(-1, *[1] * field.dim())
     factor, rate = 1 + 2 * t - t**3, 2 - 3 * t**2
     u = (factor * field)[None, None]
-    f = operator(u, initial=field[None, None])[0, 0]
+    f = operator(Field(u, initial=field[None, None]))[0, 0]
     assert f.shape == (len(problem.features), *own.collocation_shape)
-    expected = operator.features(operator.features.to_modes(field))
+    expected = operator.space(operator.space.to_coefficients(field))
     expected |= {"u_t": None, "w_t": None}
-    fine = operator.features.at_collocation(operator.features.to_modes(field))
+    fine = operator.space.at_collocation(operator.space.to_coefficients(field))
     for name, found in zip(problem.features, f, strict=True):
         exact = rate * fine if expected[name] is None else factor * expected[name]
         assert_close(found, exact, rtol=0, atol=1e-10 * float(exact.abs().max()))
-    given = operator(u, rate=(rate * field)[None, None])[0, 0]
+    given = operator(Field(u, rate=(rate * field)[None, None]))[0, 0]
     assert_close(given, f, rtol=0, atol=1e-10 * float(f.abs().max()))
 
 
 def test_the_linearised_inverse_inverts_and_its_transpose_is_the_adjoint(problem):
     own = grid(problem)
-    operator = PeriodicFeatureOperator(problem, own)
+    operator = Discretisation(problem, own)
     c = problem.as_tensors({"nu": np.array([1e-3, 1e-2])})
-    inverse = PeriodicLinearisedOperator(problem, operator).inverse(c, batch=2)
-    modes = random_modes(operator.features, 2, 1, len(own.time.nodes))
-    u = operator.features.to_nodes(modes)
-    f = operator(u)
+    inverse = linear_operator(problem, operator).inverse(c, batch=2)
+    modes = random_modes(operator.space, 2, 1, len(own.time.nodes))
+    u = operator.space.to_nodes(modes)
+    f = operator(Field(u))
     coefficients = problem.linearised(c)
     rows = sum(
-        coefficients[name].reshape(-1, *[1] * (u.dim() - 1)) * f[:, :, i]
+        column(coefficients[name], u.dim() - 1, u) * f[:, :, i]
         for i, name in enumerate(problem.features)
         if name in coefficients
     )
     scale = torch.as_tensor(own.time.row_scale).reshape(-1, *[1] * len(own.space))
     rows = operator.project(rows) * scale
     assert_close(inverse.apply(rows), u, rtol=0, atol=1e-10)
-    v = operator.features.to_nodes(random_modes(operator.features, 2, 1, len(own.time.nodes)).flip(0))
+    v = operator.space.to_nodes(random_modes(operator.space, 2, 1, len(own.time.nodes)).flip(0))
     forward = (inverse.apply(rows) * v).flatten(1).sum(1)
     assert_close((rows * inverse.transpose(v)).flatten(1).sum(1), forward, rtol=1e-11, atol=1e-11)
 
@@ -295,7 +291,7 @@ def test_semi_discrete_burgers_converges_at_fourth_order_in_time():
     problem = Burgers()
     semi, c = SemiDiscrete(problem, space(problem, 32)), Burgers.as_tensors({"nu": 0.02})
     x = torch.as_tensor(FourierAxis(32).nodes)
-    start = semi.features.to_modes(torch.sin(2 * torch.pi * x))[None]
+    start = semi.features.to_coefficients(torch.sin(2 * torch.pi * x))[None]
 
     def solve(count):
         u, half = start, torch.exp(-semi.symbol(c) * 0.25 / count)

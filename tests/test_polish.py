@@ -82,7 +82,7 @@ def test_the_report_is_that_of_the_answer(model, plain, polished):
     """Residuals are those of the nodal values, and per expert they still add up; fields are those of the answer."""
     initial, c = model.at_nodes(torch.as_tensor(STARTS[HARD]), {"x": X}), model.tensors(OWN)
     conditions = model.constraint.conditions(initial, c)
-    u, _ = model.polish.nodal(initial, conditions.closures, c)
+    u, _ = model.polish.nodal(initial, conditions.walls, c)
     sizes = (u * model.constraint.residual_map.weights).flatten(1).norm(dim=1)
     expected = model.constraint.rows(u, conditions).flatten(1).norm(dim=1) / sizes
     assert_allclose(polished.residual[HARD], expected, rtol=1e-6)

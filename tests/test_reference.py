@@ -10,9 +10,8 @@ import torch
 from numpy.testing import assert_allclose
 from scipy.integrate import odeint
 
+from pihc_zoo.discretisation import Discretisation, Field, linear_operator
 from pihc_zoo.grid import GradedAxis, Grid, RadauAxis
-from pihc_zoo.operators.derivatives import FeatureOperator
-from pihc_zoo.operators.linearised import LinearisedOperator
 from pihc_zoo.problems import DiffusionSorption
 from pihc_zoo.reference import MethodOfLines, fast_solver, reference_solver, truth_solver
 from pihc_zoo.residual_map import InverseLinearised
@@ -136,13 +135,13 @@ def manufactured_error(grid):
     c = problem.as_tensors({})
     exact = {name: torch.as_tensor(value) for name, value in Manufactured(problem, grid).features().items()}
     source = problem.residual(exact, c)
-    operator = FeatureOperator(problem, grid)
-    inverse = LinearisedOperator(problem, operator).inverse(c)
+    operator = Discretisation(problem, grid)
+    inverse = linear_operator(problem, operator).inverse(c)
     scale = torch.as_tensor(grid.time.row_scale)[:, None]
-    closures, initial = operator.closures(c), exact["initial"][None, None]
+    closures, initial = operator.walls(c), exact["initial"][None, None]
     u = exact["u"] * 0 + 0.2
     for _ in range(200):
-        f = operator(u[None, None], closures, initial)[0, 0]
+        f = operator(Field(u[None, None], closures, initial))[0, 0]
         step = inverse.apply(
             ((problem.residual(dict(zip(problem.features, f, strict=True)), c) - source) * scale)[None, None]
         )[0, 0]
@@ -179,11 +178,11 @@ def test_the_residual_of_the_true_solution_falls_with_the_grid(u0):
     c = problem.as_tensors({})
     for n, elements in ((48, 3), (96, 6), (192, 12)):
         grid = Grid(RadauAxis(500.0, elements, 4), {"x": GradedAxis(n, -1 / 2048, 1 + 1 / 2048)})
-        operator = FeatureOperator(problem, grid)
+        operator = Discretisation(problem, grid)
         x, t = grid.space["x"].nodes, grid.time.nodes
         u = torch.as_tensor(solve(u0, x=x, times=t))
         initial = torch.as_tensor(0.15 + 0.1 * np.cos(3 * x) * np.exp(-x))
-        f = operator(u[None, None], operator.closures(c), initial[None, None])[:, 0]
+        f = operator(Field(u[None, None], operator.walls(c), initial[None, None]))[:, 0]
         rows = InverseLinearised(operator)(c, 1)
         residual = problem.residual({name: f[:, i] for i, name in enumerate(problem.features)}, c)
         norms.append(float(rows.apply(residual[:, None]).norm()))

@@ -9,9 +9,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.integrate import solve_ivp
 from torch.testing import assert_close
 
+from pihc_zoo.discretisation import SemiDiscrete
 from pihc_zoo.families import PeriodicGaussianProcess, RandomWaves
 from pihc_zoo.grid import FourierAxis
-from pihc_zoo.operators.periodic import SemiDiscrete
 from pihc_zoo.problems import DiffusionSorption, NavierStokes2D
 from pihc_zoo.problems.base import Derivative, Parameter, Problem
 from pihc_zoo.reference import baselines, fast_solver, reference_solver, truth_solver

@@ -7,6 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from pihc_zoo.decomposition import Disjoint, Joint, Overlapping
+from pihc_zoo.discretisation import Field
 from pihc_zoo.residual_map import InverseLinearised, QuadratureWeights
 
 
@@ -26,8 +27,8 @@ DECOMPOSITIONS = [None, Disjoint({"x": 2}), Overlapping({"x": 2}, overlap=3)]
 
 @pytest.mark.parametrize("decomposition", DECOMPOSITIONS, ids=repr)
 def test_transpose_is_the_adjoint(residual_map, problem, operator, random, decomposition):
-    windows = None if decomposition is None else decomposition.windows(operator.grid)
-    count, shape = (2, operator.grid.shape) if windows is None else (2 * windows.num_windows, windows.local_shape)
+    windows = None if decomposition is None else decomposition.subdomains(operator.grid)
+    count, shape = (2, operator.grid.shape) if windows is None else (2 * windows.num_subdomains, windows.local_shape)
     rows = residual_map(problem.as_tensors({}), 2, windows)
     x, y = random(count, 3, shape=shape), random(count, 3, shape=shape)
     left, right = (rows.apply(x) * y).flatten(2).sum(2), (x * rows.transpose(y)).flatten(2).sum(2)
@@ -56,8 +57,8 @@ def test_transpose_is_the_adjoint_on_periodic_axes(tiny_rollout, name, dealiasin
 
 def test_the_galerkin_projection_keeps_what_the_nodes_carry(tiny_rollout):
     """Fields of the grid, read at collocation points, come back; the projection is orthogonal."""
-    operator = tiny_rollout(dealiasing=1.5).constraint.operator
-    features, projection = operator.features, operator.projection
+    operator = tiny_rollout(dealiasing=1.5).constraint.discretisation
+    features, projection = operator.space, operator.projection
     modes = torch.randn(2, *features.squares.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     assert_close(projection.apply(features.at_collocation(modes)), features.to_nodes(modes), rtol=0, atol=1e-12)
     noise = torch.randn(24, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
@@ -83,8 +84,8 @@ def test_inverse_rows_are_in_solution_units(operator, problem, random):
     """A⁻¹ of the linearised residual of a correction is the correction: rows = W u."""
     c = problem.as_tensors({})
     u = random(1, 2)
-    homogeneous = {name: closure.homogeneous() for name, closure in operator.closures(c).items()}
-    features, names = operator(u, homogeneous), list(problem.features)
+    homogeneous = operator.walls(c).homogeneous()
+    features, names = operator(Field(u, homogeneous)), list(problem.features)
     residual = sum(a * features[:, :, names.index(name)] for name, a in problem.linearised(c).items())
     rows = InverseLinearised(operator)(c, 1)
     assert_close(rows.apply(residual), u * rows.weights, rtol=1e-7, atol=1e-9)
@@ -98,7 +99,7 @@ def test_pointwise_maps_do_not_mix_points(operator, problem):
 
 
 def test_on_windows_pointwise_maps_are_the_windows_of_the_map(operator, problem, random):
-    c, windows = problem.as_tensors({}), Overlapping({"x": 2}, overlap=3).windows(operator.grid)
+    c, windows = problem.as_tensors({}), Overlapping({"x": 2}, overlap=3).subdomains(operator.grid)
     field = random(3, 1)
     whole = QuadratureWeights(operator)(c, 3).apply(field)
     local = QuadratureWeights(operator)(c, 3, windows).apply(windows.take(field))
@@ -107,7 +108,7 @@ def test_on_windows_pointwise_maps_are_the_windows_of_the_map(operator, problem,
 
 def test_experts_split_in_time_need_a_pointwise_map(operator, problem):
     """A⁻¹ in time would need the inflow of each window."""
-    c, windows = problem.as_tensors({}), Disjoint({"t": 2}).windows(operator.grid)
+    c, windows = problem.as_tensors({}), Disjoint({"t": 2}).subdomains(operator.grid)
     with pytest.raises(ValueError, match="take a pointwise residual map: quadrature_weights"):
         InverseLinearised(operator)(c, 1, windows)
     QuadratureWeights(operator)(c, 1, windows)  # is fine

@@ -58,8 +58,8 @@ def test_a_window_starts_where_the_last_one_ended(model, vorticity, experts):
 
 def resolved(model, u):
     """What trigonometric polynomials carry of a field at the nodes: a network's output may have Nyquist waves."""
-    features = model.constraint.operator.features
-    return features.to_nodes(features.to_modes(u))
+    features = model.constraint.discretisation.space
+    return features.to_nodes(features.to_coefficients(u))
 
 
 def test_reading_a_window_at_its_nodes_gives_its_resolved_values(model, vorticity):
@@ -302,7 +302,9 @@ def test_the_constraint_lowers_the_residual_of_the_lift(model, vorticity):
     u0 = torch.as_tensor(vorticity(2, 16))
     with torch.no_grad():
         for window in model.windows(u0, model.tensors({})):
-            rows, own = (model.constraint.rows(u, window.conditions) for u in (window.conditions.lift, window.field.u))
+            rows, own = (
+                model.constraint.rows(u, window.conditions) for u in (window.conditions.lift.u, window.field.u)
+            )
             assert (own.flatten(1).norm(dim=1) < rows.flatten(1).norm(dim=1)).all()
             assert_close(0.5 * own.flatten(1).square().sum(1), window.field.cost[:, 0], rtol=1e-6, atol=1e-10)
 
@@ -318,7 +320,7 @@ def test_a_soft_constraint_is_the_same_pipeline_without_a_solve(tiny_rollout, vo
         state = initial
         for k in range(2):
             conditions = model.constraint.conditions(state, c)
-            state = resolved(model, conditions.lift + model.basis(conditions).dense().sum(dim=1))[:, -1]
+            state = resolved(model, conditions.lift.u + model.basis(conditions).dense().tensor.sum(dim=1))[:, -1]
             assert_close(u[:, k], state, rtol=0, atol=1e-12)
     model.solution(initial, c, np.array([5.0]), points).square().mean().backward()
     assert all(p.grad.abs().max() > 0 for p in model.network.parameters())

@@ -35,6 +35,9 @@ class Residuals:
         identity = torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
         return jacobian.transpose(1, 2) @ jacobian + self.ridge * identity
 
+    def expand(self, w):
+        return *self.evaluate(w), self.normal_matrix(w)
+
     def take(self, rows):
         return Part(self, rows)
 

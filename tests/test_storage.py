@@ -9,15 +9,16 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from pihc_zoo.basis import DenseBasis
 from pihc_zoo.decomposition import Disjoint
+from pihc_zoo.discretisation import Discretisation, Field
 from pihc_zoo.nodal import NodalSolver
 from pihc_zoo.objective import CollocationObjective, ProblemResidual
-from pihc_zoo.operators.derivatives import FeatureOperator
-from pihc_zoo.operators.dual import Dual
 from pihc_zoo.problems import PROBLEMS, DiffusionSorption
 from pihc_zoo.problems.base import Problem
 from pihc_zoo.reference.picard import PicardSolver
 from pihc_zoo.residual_map import InverseLinearised, QuadratureWeights, RowMap
+from pihc_zoo.solvers.dual import Dual
 from pihc_zoo.solvers.levenberg_marquardt import LevenbergMarquardt
 from pihc_zoo.status import Status
 
@@ -115,7 +116,7 @@ def test_the_time_axis_differentiates_what_is_stored(operator, problem, random):
     """A linear storage, s u: both forms of the residual are the same rows. A kink of m they see differently."""
     c, u = problem.as_tensors({"n_f": 1.0}), 0.2 + 0.01 * random(2, *operator.grid.shape)
     initial = 0.2 + 0.01 * random(2, *operator.grid.shape[1:])
-    features = operator(u[:, None], operator.closures(c), initial[:, None])[:, 0]
+    features = operator(Field(u[:, None], operator.walls(c), initial[:, None]))[:, 0]
     row_map = QuadratureWeights(operator)(c, 2)
     stored = ProblemResidual(problem, c, problem.storage({"u": initial[:, None]}, c))
     rate = row_map.assemble(stored.parts(features))
@@ -132,19 +133,19 @@ def objective(request, operator, problem, random):
     Far from solvable, so that curvature counts.
     """
     map_class, decomposition = request.param
-    windows = None if decomposition is None else decomposition.windows(operator.grid)
+    windows = None if decomposition is None else decomposition.subdomains(operator.grid)
     c = problem.as_tensors({key: torch.tensor(v) for key, v in (("D", [4e-4, 9e-4]), ("n_f", [0.6, 0.874]))})
     u, initial = 0.2 + 0.02 * random(2, *operator.grid.shape), 0.2 + 0.02 * random(2, *operator.grid.shape[1:])
-    closures = operator.closures(c)
-    lift = operator(u[:, None], closures, initial[:, None])[:, 0]
-    homogeneous = {name: closure.homogeneous() for name, closure in closures.items()}
-    functions = operator(0.02 * random(2, 3, *operator.grid.shape), homogeneous)
+    closures = operator.walls(c)
+    lift = operator(Field(u[:, None], closures, initial[:, None]))[:, 0]
+    homogeneous = closures.homogeneous()
+    functions = operator(Field(0.02 * random(2, 3, *operator.grid.shape), homogeneous))
     start = problem.storage({"u": initial[:, None]}, {key: v.reshape(-1, 1, 1) for key, v in c.items()})
     own = {key: value.reshape(-1, 1, 1) for key, value in c.items()}
     if windows is not None:
         lift, functions = windows.take(lift), windows.take(functions)
         start = windows.take(start.expand(-1, operator.grid.shape[0], -1))[:, :1]
-        own = {key: v.repeat_interleave(windows.num_windows, 0) if len(v) > 1 else v for key, v in own.items()}
+        own = {key: v.repeat_interleave(windows.num_subdomains, 0) if len(v) > 1 else v for key, v in own.items()}
     row_map = map_class(operator)(c, 2, windows)
     return CollocationObjective(ProblemResidual(problem, own, start), lift, functions, row_map, ridge=0.1)
 
@@ -159,6 +160,8 @@ def test_evaluate_is_the_cost_and_its_gradient(objective, w):
     value = objective.cost(tracked)
     (expected,) = torch.autograd.grad(value.sum(), tracked)
     cost, gradient = objective.evaluate(w)
+    for own, apart in zip(objective.expand(w), (cost, gradient, objective.normal_matrix(w)), strict=True):
+        assert_close(own, apart, rtol=0, atol=0)
     assert_close(cost, value.detach(), rtol=1e-13, atol=0)
     assert_close(gradient, expected, rtol=1e-10, atol=1e-12)
     for i in range(3):  # and of differences
@@ -247,7 +250,7 @@ def test_windows_split_in_time_take_the_plain_form(conservative):
     """They know no state at their start to count from."""
     constraint = conservative(name="disjoint", counts={"t": 2}).constraint
     u0, c = torch.full((1, 16), 0.1, dtype=torch.float64), constraint.problem.as_tensors({})
-    in_time, in_space = (Disjoint({axis: 2}).windows(constraint.grid) for axis in ("t", "x"))
+    in_time, in_space = (Disjoint({axis: 2}).subdomains(constraint.grid) for axis in ("t", "x"))
     assert constraint.residual(c, u0).initial is not None
     assert constraint.residual(c, u0, in_space).initial.shape == (2, 1, 8)
     assert constraint.residual(c, u0, in_time).initial is None
@@ -260,9 +263,9 @@ def test_windows_split_in_time_take_the_plain_form(conservative):
 def solved(problem_class, grid, initial, parameters):
     """The nodal solution and the operator."""
     problem = problem_class()
-    operator = FeatureOperator(problem, grid)
+    operator = Discretisation(problem, grid)
     c = problem.as_tensors(parameters)
-    u, is_solved = NodalSolver(operator, tolerance=1e-9)(initial, operator.closures(c), c)
+    u, is_solved = NodalSolver(operator, tolerance=1e-9)(initial, operator.walls(c), c)
     assert is_solved.all()
     return u, operator, c
 
@@ -278,7 +281,7 @@ def balance(u, operator, c, initial):
     """By node: what is stored at the end less what was at the start, and what flowed in over the time axis."""
     problem, grid = DiffusionSorption(), operator.grid
     stored = problem.storage({"u": u[:, -1]}, c) - problem.storage({"u": initial}, c)
-    features = operator(u[:, None], operator.closures(c), initial[:, None])[:, 0]
+    features = operator(Field(u[:, None], operator.walls(c), initial[:, None]))[:, 0]
     inflow = c["D"] * features[:, list(problem.features).index("u_xx")]
     return stored, torch.as_tensor(grid.time.weights) @ inflow
 
@@ -301,7 +304,7 @@ def test_mass_enters_through_the_walls_alone(grid, start):
     u, operator, c = solved(DiffusionSorption, grid, initial, {"n_f": 0.5})
     axis, (stored, _) = grid.space["x"], balance(u, operator, c, initial)
     walls = torch.as_tensor(axis.differentiation(1, np.array([axis.start, axis.stop])))
-    slopes = operator.close_space(u, "x", operator.closures(c)["x"]) @ walls.T  # (batch, time, wall)
+    slopes = operator.space.axes["x"].close(u, -1, operator.walls(c)["x"]) @ walls.T  # (batch, time, wall)
     flowed = c["D"] * (torch.as_tensor(grid.time.weights) @ (slopes[..., 1] - slopes[..., 0])[..., None])
     total = (stored * torch.as_tensor(axis.weights)).sum(dim=1)
     assert_close(total, flowed[:, 0], rtol=2e-3, atol=0)
@@ -313,12 +316,12 @@ def test_picard_converges_to_the_same(fields):
     u0 = fields(2)
     c = picard.problem.as_tensors({})
     initial = torch.as_tensor(u0) @ picard.input.T
-    closures = picard.operator.closures(c)
-    u, is_solved = NodalSolver(picard.operator, tolerance=1e-10)(initial, closures, c)
+    closures = picard.discretisation.walls(c)
+    u, is_solved = NodalSolver(picard.discretisation, tolerance=1e-10)(initial, closures, c)
     assert is_solved.all()
-    expected = picard.readout(u, initial, closures).numpy()
+    expected = picard.readout(Field(u, closures, initial)).numpy()
     np.testing.assert_allclose(picard(u0)[:, 1:], expected[:, 1:], rtol=0, atol=1e-8)
-    assert picard.rate is not None
+    assert picard.discretisation.storage_rate is not None
 
 
 def test_a_solved_objective_is_the_nodal_solution(conservative, fields):
@@ -331,7 +334,7 @@ def test_a_solved_objective_is_the_nodal_solution(conservative, fields):
     conditions = constraint.conditions(initial, c)
     basis = torch.eye(96, dtype=torch.float64).reshape(1, 96, *model_grid.shape)
     solver = LevenbergMarquardt(max_steps=40, rtol=1e-10, atol=0.0)
-    field = constraint(basis, conditions, solver=solver)
-    u, is_solved = NodalSolver(constraint.operator, tolerance=1e-10)(initial, conditions.closures, c)
+    field = constraint(DenseBasis(basis), conditions, solver=solver)
+    u, is_solved = NodalSolver(constraint.discretisation, tolerance=1e-10)(initial, conditions.walls, c)
     assert is_solved.all() and (field.solution.status == Status.CONVERGED).all()
     assert_close(field.u, u, rtol=0, atol=1e-6)

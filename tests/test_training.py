@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from torch.testing import assert_close
 
+import pihc_zoo as pz
 from pihc_zoo.families import PeriodicGaussianProcess, SmoothFields
 from pihc_zoo.learning.objective import residual_loss
 from pihc_zoo.status import Status
@@ -141,7 +142,7 @@ def test_a_roll_out_trains_on_its_own_end_states(rollout_recipe, tmp_path):
     rng = np.random.default_rng([recipe.training.seed, 2**30])
     start = torch.as_tensor(recipe.family.sample(4, points, rng))
     nu = end["extra.c_nu"]
-    truth = model.constraint.conditions(start, {"nu": nu}).lift[:, -1]
+    truth = model.constraint.conditions(start, model.tensors({"nu": nu})).lift.u[:, -1]
     assert (nu.log10() >= -4).all() and (nu.log10() <= -2).all() and len(nu.unique()) == 4
     difference = (end["extra.states"] - truth).flatten(1).norm(dim=1) / truth.flatten(1).norm(dim=1)
     assert (difference < 0.1).all() and (difference > 0).all()
@@ -214,7 +215,7 @@ def test_a_soft_constraint_is_the_same_pipeline_without_a_solve(tiny_model, fiel
     u0 = model.at_nodes(torch.as_tensor(fields(2)), {"x": model.problem.output_space["x"].nodes})
     field = model.constrained(u0, model.tensors({}), gradient="envelope")
     conditions = model.constraint.conditions(u0, model.tensors({}))
-    assert_close(field.u, conditions.lift + model.basis(conditions)[:, 0], rtol=0, atol=1e-14)
+    assert_close(field.u, conditions.lift.u + model.basis(conditions).tensor[:, 0], rtol=0, atol=1e-14)
     loss, left_out = residual_loss(field)
     loss.backward()
     assert left_out == 0 and all(p.grad.abs().max() > 0 for p in model.network.parameters())
@@ -320,7 +321,7 @@ def test_the_command_line_trains_writes_a_model_and_refuses_in_one_line(tmp_path
     assert command.main(["diffusion-sorption.general", *options, *arguments]) == 0
     from pihc_zoo.zoo.storage import load_folder
 
-    assert load_folder(tmp_path / "runs" / "diffusion-sorption.general" / "model").network.num_basis == 2
+    assert load_folder(tmp_path / "runs" / "diffusion-sorption.general" / "model", pz.Surrogate).network.num_basis == 2
     capsys.readouterr()
     assert command.main(["diffusion-sorption.generl", *options]) == 2
     error = capsys.readouterr().err
@@ -352,7 +353,7 @@ def test_the_command_line_trains_writes_a_model_and_refuses_in_one_line(tmp_path
 )
 def test_what_cannot_be_trained_is_one_line_before_any_work(option, text, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("training.references.build", lambda *arguments, **options: pytest.fail("work was begun"))
+    monkeypatch.setattr("training.__main__.reference_set", lambda *arguments, **options: pytest.fail("work was begun"))
     assert command.main(["diffusion-sorption.general", "--device", "cpu", *option]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and text in error
@@ -382,7 +383,7 @@ def test_a_folder_of_another_run_is_refused_and_stays(recipe, tmp_path, held):
 
 def test_another_recipe_is_refused_before_references_are_made(recipe, tmp_path, capsys, monkeypatch):
     loop.train(recipe({"steps": 1}), tmp_path, None, quiet=True)
-    monkeypatch.setattr("training.references.build", lambda *arguments, **options: pytest.fail("work was begun"))
+    monkeypatch.setattr("training.__main__.reference_set", lambda *arguments, **options: pytest.fail("work was begun"))
     assert command.main(["diffusion-sorption.general", "--device", "cpu", "--output", str(tmp_path)]) == 2
     assert "is of another recipe" in capsys.readouterr().err
 

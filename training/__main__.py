@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 
 from pihc_zoo.cli.arguments import add_imports
+from pihc_zoo.evaluation import reference_set
 from pihc_zoo.plotting.training import plot_training
 from pihc_zoo.registration import import_packages
 from pihc_zoo.zoo.storage import save_folder
 
 from . import recipe as recipes
-from . import references
 from .console import Parser, guarded, integer
 from .loop import LOG, advance, prepare
 
@@ -55,7 +55,7 @@ def _run(options: argparse.Namespace) -> None:
         family = next(iter(recipe.test_families.values()))
         problem, inputs = run.model.problem, run.model.parameter_inputs
         cache = output / "references.npz"
-        validation = references.build(
+        validation = reference_set(
             problem, family, inputs, options.references, seed=77, cache=cache, quiet=options.quiet
         )
     model = advance(run, validation, options.quiet)

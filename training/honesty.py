@@ -23,19 +23,19 @@ import pihc_zoo as pz
 from pihc_zoo.evaluation import relative_error
 from pihc_zoo.files import write_text
 from pihc_zoo.progress import progress
-from pihc_zoo.reference import MethodOfLines, is_periodic, truth_solver
+from pihc_zoo.reference import MethodOfLines, truth_solver
 from pihc_zoo.text import percent
 from pihc_zoo.zoo.folder import METRICS_FILE, read_metrics, record
 from pihc_zoo.zoo.registry import WEIGHTS
 
-from .kinds import BOUNDED, PERIODIC
+from .kinds import BOUNDED, PERIODIC, kinds_of
 from .recipe import SHIPPED
 
 BATCH = 16
 SMALL, RIGHT = 2e-4, 1e-3  # errors below the first are never a fault; answers right to the second should be reliable
 FAR, OFF = 5.0, 2.5  # error over estimate
 EARLIEST = 2e-5  # of the duration
-TAIL, RTOL = 1e-3, 1e-4  # of the truth on periodic axes: within 1e-6 of a truth at rtol 1e-7
+TAIL, RTOL, LEAST_NODES = 5e-4, 1e-3, 64  # of the truth on periodic axes: within 1e-4 of one at 1e-5, 1e-7, 128
 
 
 @dataclass
@@ -119,14 +119,14 @@ def _groups(model: Any, rng: np.random.Generator) -> Iterator[tuple[list, dict[s
     """Batches of (kind, field) with one request and parameters for each, without end."""
     problem = model.problem
     space = problem.output_space
-    kinds = PERIODIC if is_periodic(problem) else BOUNDED
+    kinds = kinds_of(space)
     names, place = list(kinds), 0
     while True:
         members = []
         for _ in range(BATCH):
             name = names[place % len(names)]
             place += 1
-            own = kinds[name](rng, len(space)) if is_periodic(problem) else kinds[name](rng)
+            own = kinds[name](rng, len(space))
             members.append((name, _scaled(own, model, rng)))
         request, label = _request(problem, rng)
         yield members, request, label, _parameters(model, rng)
@@ -135,7 +135,7 @@ def _groups(model: Any, rng: np.random.Generator) -> Iterator[tuple[list, dict[s
 def _scaled(own: Any, model: Any, rng: np.random.Generator) -> Any:
     """A field inside the model's range of states: amplitudes over three decades, an offset where the mean is free."""
     low, high = model.trust.state_range or model.problem.state_range
-    if not is_periodic(model.problem):
+    if kinds_of(model.problem.output_space) is BOUNDED:
         return lambda x: low + (high - low) * own(x)
     size = float(np.exp(rng.uniform(np.log(0.03), 0))) if rng.uniform() < 0.4 else rng.uniform(0.1, 1.0)
     offset = rng.uniform(-0.5, 0.5) if model.problem.has_moving_frame and rng.uniform() < 0.6 else 0.0
@@ -147,14 +147,15 @@ def _request(problem: Any, rng: np.random.Generator) -> tuple[dict[str, Any], st
     choice = rng.uniform()
     if choice < 0.5:
         return {}, "default output"
-    first = EARLIEST * problem.duration if not is_periodic(problem) else 0.05 * problem.duration
+    has_walls = kinds_of(problem.output_space) is BOUNDED
+    first = (EARLIEST if has_walls else 0.05) * problem.duration
     if choice < 0.7:
         times = np.exp(rng.uniform(np.log(first), np.log(problem.duration), int(rng.integers(1, 5))))
         return {"times": np.sort(times)}, "times " + ", ".join(f"{t:.3g}" for t in np.sort(times))
     if choice < 0.8:
         t = float(problem.duration * rng.uniform(0.01, 1.0))
         return {"times": [t]}, f"time {t:.3g}"
-    if is_periodic(problem):
+    if not has_walls:
         return {}, "default output"
     if choice < 0.9:
         ((_, axis),) = problem.output_space.items()
@@ -213,9 +214,9 @@ def _judged(model: Any, members: list, request: dict[str, Any], label: str, para
 def _truth(problem: Any, u0: np.ndarray, parameters: dict[str, np.ndarray], request: dict[str, Any]) -> np.ndarray:
     """(batch, time, *points) the classical solution; NaN where the solver gives up."""
     times = np.asarray(request.get("times", problem.output_times), dtype=np.float64)
-    if is_periodic(problem):
+    if kinds_of(problem.output_space) is PERIODIC:
         parts = []
-        solve = truth_solver(problem, tail=TAIL, rtol=RTOL)
+        solve = truth_solver(problem, tail=TAIL, rtol=RTOL, least_nodes=LEAST_NODES)
         for first in range(0, len(u0), 8):
             rows = slice(first, first + 8)
             parts.append(solve(u0[rows], {key: value[rows] for key, value in parameters.items()}, times=times))

@@ -6,6 +6,7 @@ A kind is drawn as a function of position, so that it can be given on any points
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -82,7 +83,7 @@ def _square(rng: np.random.Generator) -> Field:
     return lambda x: low + (high - low) * (np.sin(2 * np.pi * count * x + phase) > 0)
 
 
-BOUNDED: dict[str, Callable[[np.random.Generator], Field]] = {
+_ON_WALLS: dict[str, Callable[[np.random.Generator], Field]] = {
     "waves": _waves,
     "gaussian process": _process,
     "constant": _constant,
@@ -94,6 +95,8 @@ BOUNDED: dict[str, Callable[[np.random.Generator], Field]] = {
     "plateau": _plateau,
     "square wave": _square,
 }
+Kinds = dict[str, Callable[[np.random.Generator, int], Field]]  # rng, number of axes ↦ field
+BOUNDED: Kinds = {name: lambda rng, _, make=make: make(rng) for name, make in _ON_WALLS.items()}
 
 
 # Periodic axes: values in about (−1, 1).
@@ -192,7 +195,7 @@ def _checks(rng: np.random.Generator, num_axes: int) -> Field:
     return values
 
 
-PERIODIC: dict[str, Callable[[np.random.Generator, int], Field]] = {
+PERIODIC: Kinds = {
     "one wave": _single,
     "few waves": _few,
     "many waves": _many,
@@ -202,3 +205,8 @@ PERIODIC: dict[str, Callable[[np.random.Generator, int], Field]] = {
     "chirp": _chirp,
     "checks": _checks,
 }
+
+
+def kinds_of(space: dict[str, Any]) -> Kinds:
+    """The kinds that suit the axes ``space``."""
+    return PERIODIC if all(axis.is_periodic for axis in space.values()) else BOUNDED

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pihc_zoo.evaluation import ReferenceSet
 from pihc_zoo.families import sample_parameters
 from pihc_zoo.files import atomic_path
 from pihc_zoo.learning import checkpoint
@@ -23,7 +24,6 @@ from pihc_zoo.surrogate import Surrogate
 from pihc_zoo.zoo.folder import CONFIG_FILE
 
 from .recipe import Recipe
-from .references import ReferenceSet
 
 CHECKPOINT, LOG = "checkpoint.safetensors", "metrics.jsonl"
 CHECKPOINT_SECONDS = 60.0

@@ -21,11 +21,10 @@ import torch
 
 from pihc_zoo import evaluation
 from pihc_zoo.cli.arguments import add_imports
-from pihc_zoo.decomposition import Decomposition, Disjoint, Joint, Overlapping
-from pihc_zoo.evaluation.ingredients import row_of
+from pihc_zoo.estimate import DefectEstimator
 from pihc_zoo.files import save_npz, write_text
 from pihc_zoo.learning.checkpoint import open_folder
-from pihc_zoo.reference import is_periodic
+from pihc_zoo.reference import truth_solver
 from pihc_zoo.registration import import_packages
 from pihc_zoo.surrogate import Surrogate
 from pihc_zoo.zoo.card import PLOT_FILE
@@ -37,6 +36,7 @@ from . import honesty
 from . import recipe as recipes
 from .ablation import ablation, settings
 from .console import Parser, guarded, integer
+from .experts import expert_table
 from .recipe import SHIPPED
 
 CALIBRATION_SEED, TEST_SEED = 101, 0
@@ -72,7 +72,7 @@ def calibrate(model: Surrogate, recipe: recipes.Recipe, count: int, cache: Path,
         sets.append(
             evaluation.reference_set(model.problem, family, model.parameter_inputs, count, CALIBRATION_SEED, path)
         )
-    if is_periodic(model.problem):
+    if isinstance(model.estimator, DefectEstimator):
         for _ in range(2):  # what the first window carries does not grow
             ratios = np.concatenate([_ratios(model, references) for references in sets])
             trust["growth"] = float(model.trust.growth / np.nanmedian(ratios))
@@ -103,70 +103,6 @@ def _ratios(model: Surrogate, references: evaluation.ReferenceSet) -> np.ndarray
     return prediction.estimated_error / evaluation.relative_error(prediction.u, references.u)
 
 
-def _choices(model: Surrogate) -> list[tuple[Decomposition, int]]:
-    """Decompositions and numbers of steps to compare."""
-    space, steps = model.problem.output_space, model.constraint.solver.max_steps
-    if model.num_windows > 1:
-        one, two, four = ({}, dict.fromkeys(space, 2), dict.fromkeys(space, 4))
-        choices: list[tuple[Decomposition, int]] = [(Joint(counts), steps) for counts in (one, two, four)]
-        choices += [(Overlapping(two, overlap=6), steps), (Disjoint(two), steps)]
-        return choices + [(model.constraint.decomposition, n) for n in range(steps)]
-    axis = model.problem.default_axis
-    choices = [(Joint({axis: k}), steps) for k in (1, 2, 4, 8)]
-    choices += [(Joint({axis: 4}), n) for n in (1, 2, 3)]
-    choices += [(Overlapping({axis: k}, overlap=6), steps) for k in (2, 4)]
-    return choices + [(Disjoint({axis: k}), steps) for k in (2, 4)]
-
-
-def expert_table(model: Surrogate, references: evaluation.ReferenceSet) -> list[dict[str, Any]]:
-    """Error and time over decompositions, numbers of experts and steps; a note where there is no answer."""
-    size = evaluation.default_batch(model)
-    batch = references.cycled(size)
-    if model.num_windows > 1:
-        references = references.take(slice(0, size))
-    rows, calls = [], {}
-    for i, (decomposition, max_steps) in enumerate(_choices(model)):
-        is_many = len(decomposition.counts) > 1
-        row: dict[str, Any] = {
-            "decomposition": type(decomposition).__name__.lower(),
-            "experts": dict(decomposition.counts) if is_many else decomposition.num_experts,
-            "max_steps": max_steps,
-            "batch": size,
-        }
-        try:
-            row |= _answered(model, references, decomposition, max_steps)
-            calls[i] = lambda d=decomposition, n=max_steps: _answer(model, batch, d, n)
-        except ValueError as error:
-            row |= {"error_mean": None, "error_max": None, "failed": len(references), "note": str(error)}
-        rows.append(row)
-    times = evaluation.timings(calls, 3, model.device)
-    return [{**row, "ms": 1e3 * times[i]["median"] / size if i in times else None} for i, row in enumerate(rows)]
-
-
-def _answer(
-    model: Surrogate, rows: evaluation.ReferenceSet, decomposition: Decomposition, max_steps: int
-) -> tuple[np.ndarray, list[str]]:
-    """(batch, time, *space) and messages."""
-    if max_steps == 0:
-        return evaluation.unsolved(model, rows, decomposition), []
-    options: dict[str, Any] = {"experts": decomposition, "max_steps": max_steps}
-    if max_steps < model.constraint.solver.max_steps:
-        options["rtol"] = 1.0e3  # what the steps bring: failure to converge is not a refusal
-    prediction = rows.predict(model, **options)
-    return prediction.u, prediction.messages
-
-
-def _answered(
-    model: Surrogate, references: evaluation.ReferenceSet, decomposition: Decomposition, max_steps: int
-) -> dict[str, Any]:
-    """Errors and how many failed; a note where some did."""
-    u, messages = _answer(model, references, decomposition, max_steps)
-    errors = evaluation.relative_error(u, references.u)
-    failed = [messages[i] if messages else "not finite" for i in np.flatnonzero(~np.isfinite(errors))]
-    note = {"note": f"{len(failed)} of {len(errors)} failed: {failed[0]}"} if failed else {}
-    return {**row_of(errors), **note}
-
-
 def write_example(model: Surrogate, references: evaluation.ReferenceSet, target: Path) -> None:
     """example.npz for self-tests, and its last trajectory drawn: of fields on several axes one, at few times."""
     is_large = references.u0.ndim > 2
@@ -192,7 +128,7 @@ def measure(
 ) -> dict[str, Any]:
     """Calibrates and measures the model in ``source``; writes the finished folder to ``target``, if there is one."""
     recipe = recipes.load(name)
-    model = load_folder(source)
+    model = load_folder(source, Surrogate)
     wanted, found = recipe.config["problem"]["name"], model.problem.name
     if wanted != found:
         raise ValueError(f"{str(source)!r} is a model of {found}, but the recipe {recipe.name!r} of {wanted}")
@@ -214,7 +150,7 @@ def measure(
     )
     first, family = next(iter(recipe.test_families.items()))
     draw = (model.problem, family, model.parameter_inputs, count, TEST_SEED)
-    if is_periodic(model.problem):
+    if truth_solver(model.problem).has_own_grid:
         native = max(len(axis.nodes) for axis in model.problem.output_space.values())
         references = evaluation.fine_reference_set(*draw, cache=cache / f"{first}-fine.npz").resampled(native)
     else:

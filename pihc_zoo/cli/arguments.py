@@ -32,7 +32,7 @@ def add_imports(parser: argparse.ArgumentParser) -> None:
 
 def load_model(options: argparse.Namespace) -> Any:
     """The model that the options name."""
-    from ..zoo.hub import from_pretrained
+    from ..zoo.loading import from_pretrained
 
     return from_pretrained(options.model, device=options.device, backend=getattr(options, "backend", "torch"))
 

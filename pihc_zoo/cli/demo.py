@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _demonstrate(array_path: Path, plot_path: Path) -> None:
     from ..evaluation import compare, family_of, reference_set, relative_error
-    from ..zoo.hub import from_pretrained
+    from ..zoo.loading import from_pretrained
 
     model = from_pretrained(DEMO_MODEL)
     problem = model.problem

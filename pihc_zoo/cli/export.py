@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..zoo.exporting import export
+from ..zoo.loading import from_pretrained
 from ..zoo.publish import publishable
 from .push import add_hub_arguments, push_folder
 
@@ -21,6 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Writes the folder."""
-    folder = export(options.model, options.to, onnx=options.onnx, load_name=options.push)
+    folder = export(from_pretrained(options.model), options.to, onnx=options.onnx, load_name=options.push)
     print(f"{folder}: {', '.join(publishable(folder))}")
     return push_folder(folder, options.push, options) if options.push else 0

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints equation, domain, conditions, parameters, numerics and measured figures."""
-    from ..zoo.registry import model_info
+    from ..zoo.loading import model_info
 
     info = model_info(options.model)
     try:

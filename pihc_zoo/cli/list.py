@@ -17,7 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Prints a line per shipped model."""
     from ..problems import PROBLEMS
-    from ..zoo.registry import list_models, model_info, shipped_folder
+    from ..zoo.loading import model_info
+    from ..zoo.registry import list_models, shipped_folder
 
     names = list_models(options.pattern)
     if not names:

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..zoo.card import card_name, write_card
 from ..zoo.exporting import export
 from ..zoo.folder import CARD_FILE
+from ..zoo.loading import from_pretrained
 from ..zoo.publish import push
 
 
@@ -26,7 +27,9 @@ def run(options: argparse.Namespace) -> int:
         write_card(folder, card_name(folder), load_name=options.repo_id)
         return push_folder(folder, options.repo_id, options)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = export(options.model, Path(temporary) / Path(options.model).name, load_name=options.repo_id)
+        folder = export(
+            from_pretrained(options.model), Path(temporary) / Path(options.model).name, load_name=options.repo_id
+        )
         return push_folder(folder, options.repo_id, options)
 
 

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from ..arrays import to_numpy
 from ..decomposition import Decomposition
-from ..reference import fast_solver, is_periodic
-from ..reference.baselines import PICARD_STEPS
+from ..reference.baselines import steps_from_the_lift
 from ..surrogate import Surrogate
 from .clocks import per_trajectory, timings
 from .references import ReferenceSet, relative_error
@@ -133,12 +132,9 @@ def ladder(
     batch = batch or (64 if model is None else default_batch(model))
     rows = references.cycled(batch)
     answers: dict[str, Callable[[ReferenceSet], np.ndarray]] = {}
-    if not is_periodic(problem):
-        for steps in PICARD_STEPS:
-            solver = fast_solver(problem, steps=steps, device=device)
-            name = "lift alone" if steps == 0 else f"lift + {steps} Picard step{'s' * (steps > 1)}"
-            answers[name] = lambda r, solver=solver: solver(r.u0, r.parameters)
-    elif model is not None:
+    for name, solver in steps_from_the_lift(problem, device).items():
+        answers[name] = lambda r, solver=solver: solver(r.u0, r.parameters)
+    if not answers and model is not None:
         bare = without_network(model)
         answers["lift alone"] = lambda r: unsolved(bare, r)
     if model is not None:

@@ -14,10 +14,9 @@ from ..arrays import to_numpy
 from ..families import Family
 from ..files import atomic_path, save_npz
 from ..progress import progress
-from ..reference import TRUTH_NODES, is_periodic, truth_solver
+from ..reference import TRUTH_NODES, truth_solver
 from ..sampling import draw
 
-_TRUTH_BATCH = 8  # trajectories a pass of a batched truth solver
 LEAST_SCALE = 1e-2  # of a trajectory's root mean square: what has decayed below is not divided by
 _LARGE = 2**24  # values; larger solutions are stored in float32, uncompressed
 
@@ -140,16 +139,12 @@ def reference_set(
     if _holds(stored, u0, parameters):
         return ReferenceSet(u0, parameters, stored["u"])
     solve = truth_solver(problem)
-    size = _TRUTH_BATCH if is_periodic(problem) else 1
+    size = solve.pass_size
     is_large = u0.size * len(problem.output_times) > _LARGE
     parts, firsts = [], range(0, count, size)
     for first in progress(firsts, "references", total=len(firsts), quiet=quiet, leave=False):
         rows = slice(first, first + size)
-        own = {key: value[rows] for key, value in parameters.items()}
-        if is_periodic(problem):
-            parts.append(solve(u0[rows], own))
-        else:
-            parts.append(solve(u0[first], {key: float(value[0]) for key, value in own.items()})[None])
+        parts.append(solve(u0[rows], {key: value[rows] for key, value in parameters.items()}))
         if is_large:
             parts[-1] = parts[-1].astype(np.float32)
     u = np.concatenate(parts)

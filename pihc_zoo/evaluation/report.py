@@ -10,7 +10,7 @@ from ..arrays import to_numpy
 from ..config import describe
 from ..families import FAMILIES, Family
 from ..progress import progress
-from ..reference import is_periodic
+from ..reference import truth_solver
 from ..sampling import default_families
 from .classical import benchmark, compare
 from .clocks import environment, peak_memory
@@ -75,7 +75,7 @@ def evaluate(
     problem, sets, fine = model.problem, {}, None
     for name, family in families.items():
         path = None if cache is None else Path(cache) / f"{name}.npz"
-        if is_periodic(problem) and fine is None and not quick:
+        if truth_solver(problem).has_own_grid and fine is None and not quick:
             path = path and path.with_name(f"{name}-fine.npz")
             fine = fine_reference_set(problem, family, model.parameter_inputs, count, seed, cache=path, quiet=quiet)
             sets[name] = fine.resampled(max(len(axis.nodes) for axis in problem.output_space.values()))

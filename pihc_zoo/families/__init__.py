@@ -86,6 +86,19 @@ def out_of_family(space: dict[str, Any]) -> tuple[str, ...]:
     return tuple(name for name in names if len(space) in FAMILIES[name].num_axes)
 
 
+def filling(space: dict[str, Any], low: float, high: float) -> dict[str, Family]:
+    """Families of smooth fields on the axes ``space``, by name; on bounded ones from just above low to just below high.
+
+    Periodic ones have a scale of their own.
+    """
+    if all(axis.is_periodic for axis in space.values()):
+        names = ("periodic_gaussian_process", "random_waves")
+        return {name: FAMILIES[name]() for name in names if len(space) in FAMILIES[name].num_axes}
+    margin = (high - low) / 60
+    names = ("random_sines", "gaussian_process", "constants")
+    return {name: FAMILIES[name](low=low + margin, high=high - margin) for name in names}
+
+
 def register_family(name: str) -> Callable[[_Class], _Class]:
     """``@pz.register_family("my-family")``: a decorator that makes a family of initial conditions known by its name.
 

@@ -74,6 +74,11 @@ class Grid:
         return {"t": self.time, **self.space}
 
     @property
+    def key(self) -> tuple:
+        """What tells grids apart, hashable."""
+        return tuple(self.axes.items())
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """(time, *space): the number of nodes along each axis."""
         return tuple(len(axis.nodes) for axis in self.axes.values())

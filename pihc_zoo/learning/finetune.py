@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from ..data import Trajectories, check_solutions, read_trajectories
-from ..prediction.request import check_request, check_values
+from ..prediction.initial_values import check_values
+from ..prediction.request import check_request
 from ..progress import progress
 from . import checkpoint
 from .consistency import answer, contradiction

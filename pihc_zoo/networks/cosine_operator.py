@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from ..grid import Grid
-from ..operators.transforms import cosine_modes
 from .base import BasisNetwork
+from .transforms import cosine_modes
 
 
 class _SpectralBlock(nn.Module):

@@ -12,8 +12,9 @@ from ..problems.base import Problem
 from ..status import Status, is_converged
 from .answer import Answer
 from .fields import LazyField
+from .initial_values import undetermined
 from .prediction import Prediction
-from .request import Request, undetermined
+from .request import Request
 from .trust import Trust
 
 

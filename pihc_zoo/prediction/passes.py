@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
-from ..operators.derivatives import Closure, FeatureOperator
+from ..discretisation import Discretisation, Field
 
 if TYPE_CHECKING:
     from ..rollout import Frame
@@ -16,19 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class NodalField:
-    """A field at the nodes of a grid, and what closes it to be read anywhere.
+    """A field on a grid, to be read anywhere.
 
     Attributes:
-        values: (batch, time, *space); ``before`` (batch, *space) at the start.
-        operator, closures: of its grid and walls.
+        field: (batch, time, *space); ``discretisation`` of its grid.
         times: those of the request that are read from it; ``local`` the same, counted from its start.
         frame: in which it is given.
     """
 
-    values: Tensor
-    before: Tensor
-    operator: FeatureOperator
-    closures: dict[str, Closure]
+    field: Field
+    discretisation: Discretisation
     times: np.ndarray
     local: np.ndarray
     frame: Frame | None = None
@@ -61,7 +59,7 @@ class Pass:
     unresolved: Tensor
     initial: Tensor
     fine_initial: Tensor
-    fields: dict[str, list[NodalField]] = field(default_factory=dict)
+    fields: dict[str, list[NodalField]] = dataclasses.field(default_factory=dict)
 
     @property
     def residual_per_expert(self) -> Tensor:

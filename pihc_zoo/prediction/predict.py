@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ..arrays import to_numpy
 from ..decomposition import Decomposition
-from ..estimate import Estimate
-from ..operators.constants import constants
+from ..discretisation import Field, constants
+from ..estimate import Candidate, Estimate
+from ..parameters import Parameters
 from ..solvers.levenberg_marquardt import LevenbergMarquardt
 from ..status import Status, is_converged
 from .answer import Answer
@@ -59,7 +60,7 @@ class Inference:
 
     # ------------------------------------------------------------------ the pass
 
-    def compute(self, u0: Tensor, c: dict[str, Tensor]) -> Pass:
+    def compute(self, u0: Tensor, c: Parameters) -> Pass:
         """Initial conditions (batch, *space) at the request's points ↦ what is known of their solutions."""
         model, request = self.model, self.request
         estimator, constraint = model.estimator, model.constraint
@@ -82,7 +83,7 @@ class Inference:
             rows = constraint.rows(found.u, window.conditions) if found.rows is None else found.rows
             start = fine_initial if window.frame is None else fine_initial - window.frame.like(fine_initial)
             residual = rows / constraint.residual_map.weights
-            estimate = estimator(found.u, window.conditions, start, carried, residual)
+            estimate = estimator(Candidate(found.u, window.conditions, start, carried, residual))
             sums.append(self._sums(window, rows, psi, estimate, values))
             carried = estimate.error[:, -1]
             coefficients.append(found.coefficients)
@@ -161,35 +162,33 @@ class Inference:
         scale = values[:, -len(local) :].flatten(2).square().mean(dim=2)
         if not self.request.has_own_points:
             return error.sum(dim=1), scale.sum(dim=1)
-        readout = self.model.positions.readout(estimate.operator, local, self.request.points)
+        readout = self.model.positions.readout(estimate.discretisation, local, self.request.points)
         shift = None if frame is None else frame.shift(times)
         near, before = torch.zeros_like(error), estimate.error_before.double()
         for part in (estimate.error, estimate.unexplained):
             if part is not None:
-                near = near + readout(part.double(), before, estimate.closures, shift).flatten(2).square().mean(dim=2)
+                own = Field(part.double(), estimate.walls, before)
+                near = near + readout(own, shift).flatten(2).square().mean(dim=2)
         return torch.maximum(error, near).sum(dim=1), scale.sum(dim=1)
 
     def _fields(self, window: Window, residual: Tensor, estimate: Estimate) -> dict[str, NodalField]:
         times, local = self._times_of(window.index)
-        closures = window.conditions.closures
-        homogeneous = {name: closure.homogeneous() for name, closure in closures.items()}
-        own, zero = self.model.constraint.operator, torch.zeros_like(window.initial)
-        return {
-            "u": NodalField(window.u, window.initial, own, closures, times, local, window.frame),
-            "residual": NodalField(residual, zero, own, homogeneous, times, local, window.frame),
-            "estimated_error": NodalField(
-                estimate.error, estimate.error_before, estimate.operator, estimate.closures, times, local, window.frame
-            ),
+        own, walls = self.model.constraint.discretisation, window.conditions.walls
+        fields = {
+            "u": (Field(window.u, walls, window.initial), own),
+            "residual": (Field.correction(residual, walls), own),
+            "estimated_error": (Field(estimate.error, estimate.walls, estimate.error_before), estimate.discretisation),
         }
+        return {key: NodalField(*field, times, local, window.frame) for key, field in fields.items()}
 
     # ------------------------------------------------------------------ what eager mode makes of it
 
-    def answers(self, rows: np.ndarray) -> list[Answer]:
-        """Those of the request's trajectories ``rows``, a few at a time."""
+    def answers(self, indices: np.ndarray) -> list[Answer]:
+        """Those of the request's trajectories ``indices``, a few at a time."""
         chunk, found = _CPU_CHUNK if self.model.device.type == "cpu" else _CHUNK, []
         with constants():
-            for first in range(0, len(rows), chunk):
-                own = rows[first : first + chunk]
+            for first in range(0, len(indices), chunk):
+                own = indices[first : first + chunk]
                 c = {key: value if np.ndim(value) == 0 else value[own] for key, value in self.request.c.items()}
                 found.append(self.answer(self.request.values[own], c))
         return found
@@ -226,7 +225,7 @@ class Inference:
     @torch.no_grad()
     def _read(self, fields: list[NodalField]) -> np.ndarray:
         """(batch, time, *points) a field at the request's points and times, increasing; at t = 0 as at its start."""
-        shape = (len(fields[0].values), *self.request.shape)
+        shape = (len(fields[0].field.u), *self.request.shape)
         result = np.zeros(shape)
         for own in fields:
             at = np.flatnonzero(np.isin(self.times, own.times))
@@ -236,11 +235,10 @@ class Inference:
 
     def _at_points(self, own: NodalField) -> Tensor:
         """(batch, time, *points) a field at the times that are read from it."""
-        readout = self.model.positions.readout(own.operator, own.local, self.request.points)
-        shift = None if own.frame is None else own.frame.shift(own.times)
-        return readout(own.values.double(), own.before.double(), own.closures, shift)
+        readout = self.model.positions.readout(own.discretisation, own.local, self.request.points)
+        return readout(own.field.double(), None if own.frame is None else own.frame.shift(own.times))
 
-    def _polish(self, found: Pass, c: dict[str, Tensor]) -> Tensor:
+    def _polish(self, found: Pass, c: Parameters) -> Tensor:
         """Goes on where solves failed or the estimated error is too large; keeps what got better."""
         model = self.model
         threshold = np.inf if model.trust.threshold is None else _WANTED * model.trust.threshold
@@ -251,40 +249,39 @@ class Inference:
             is_good = is_solved
         # where the grid does not carry the initial condition, solving on it better does not help
         is_blind = is_solved & (found.unresolved > found.estimated_error)
-        rows = (~is_good & ~is_blind).nonzero()[:, 0]
+        indices = (~is_good & ~is_blind).nonzero()[:, 0]
         is_polished = torch.zeros_like(is_good)
-        if not len(rows):
+        if not len(indices):
             return is_polished
-        u, is_found, solved_rows, estimate, closures = self.polish.improve(model, rows, found, c)
-        error, scale = self._errors(estimate, None, times, local, found.u[rows])
-        is_better = is_found & (~is_solved[rows] | ~(error * found.scale[rows] > found.error[rows] * scale))
-        size, by_expert = self._squares(u, solved_rows, model.constraint.partition(self.options["decomposition"]))
-        kept = rows[is_better]
+        solved, is_found, rows, estimate = self.polish.improve(model, indices, found, c)
+        error, scale = self._errors(estimate, None, times, local, found.u[indices])
+        is_better = is_found & (~is_solved[indices] | ~(error * found.scale[indices] > found.error[indices] * scale))
+        size, by_expert = self._squares(solved.u, rows, model.constraint.partition(self.options["decomposition"]))
+        kept = indices[is_better]
         changes = ((found.error, error), (found.scale, scale), (found.size, size), (found.by_expert, by_expert))
         for target, values in changes:
             target[kept] = values[is_better]
         status = found.status[kept]
         found.status[kept] = torch.where(is_converged(status), status, int(Status.POLISHED))
-        residual = solved_rows / model.constraint.residual_map.weights
-        for key, values in (("u", u), ("residual", residual), ("estimated_error", estimate.error)):
+        residual = rows / model.constraint.residual_map.weights
+        for key, values in (("u", solved.u), ("residual", residual), ("estimated_error", estimate.error)):
             (own,) = found.fields[key]
-            own.values[kept] = values[is_better]
+            own.field.u[kept] = values[is_better]
         if len(times):
             (own,) = found.fields["u"]
-            walls = {name: closure.take(is_better) for name, closure in closures.items()}
-            better = NodalField(u[is_better], own.before[kept], own.operator, walls, times, local)
-            at = torch.as_tensor(np.flatnonzero(np.isin(self.times, times)), device=u.device)
+            better = NodalField(solved.take(is_better), own.discretisation, times, local)
+            at = torch.as_tensor(np.flatnonzero(np.isin(self.times, times)), device=kept.device)
             found.u[kept[:, None], at] = self._at_points(better)
         is_polished[kept] = True
         return is_polished
 
-    def _add_early(self, found: Pass, u0: Tensor, c: dict[str, Tensor]) -> None:
+    def _add_early(self, found: Pass, u0: Tensor, c: Parameters) -> None:
         """Times before the first output time, from grids of their own."""
         model, early, request = self.model, self.polish.early, self.request
         times = self.times[self.is_early]
         coarse, initial = (model.at_nodes(u0, request.input_points, grid) for grid in early.grids)
-        estimate, closures = early(coarse, initial, c)
-        field = NodalField(estimate.u, initial, early.operator, closures, times, times)
+        estimate, solved = early(coarse, initial, c)
+        field = NodalField(solved, early.discretisation, times, times)
         values = self._at_points(field)
         at = torch.as_tensor(np.flatnonzero(self.is_early), device=u0.device)
         found.u[:, at] = values
@@ -292,7 +289,7 @@ class Inference:
         found.error = found.error + error
         found.scale = found.scale + scale
         found.fields["u"].append(field)
-        zero = torch.zeros_like(initial)
         parts = {"residual": torch.zeros_like(estimate.u), "estimated_error": estimate.error}
         for key, own in parts.items():
-            found.fields[key].append(NodalField(own, zero, early.operator, estimate.closures, times, times))
+            field = Field.correction(own, estimate.walls)
+            found.fields[key].append(NodalField(field, early.discretisation, times, times))

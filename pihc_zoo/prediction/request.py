@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from ..arrays import to_numpy
-from ..grid import INPUT_STENCIL, Axis
-from ..grid.stencils import stencil_matrix
+from ..grid import Axis
 from ..problems.base import Problem
 from ..text import nearest, unit_of
+from .initial_values import check_coverage
 
 ON_FAILURE = ("warn", "raise", "fallback")
-_OVERSHOOT = 1e-3  # of the range of states that interpolated values may leave it by
 _SINGLE = 1e-6  # relative rounding of values in single precision
 LONGEST_ROLL_OUT = 10  # durations of a problem that can continue
 
@@ -158,7 +157,7 @@ def check_field(
         if name in positions:
             points[name] = check_positions(positions[name], label, axis)
             if not axis.is_periodic:
-                _check_coverage(points[name], label, axis)
+                check_coverage(points[name], label, axis)
         elif not axis.is_periodic:
             points[name] = axis.nodes
     expected = ", ".join(str(len(points[name])) if name in points else f"n_{name}" for name in axes)
@@ -271,79 +270,3 @@ def check_parameters(
     if parameter_inputs and any(np.ndim(value) for value in c.values()):
         c = {k: np.broadcast_to(v, (batch,)).copy() if k in parameter_inputs else v for k, v in c.items()}
     return c
-
-
-def _between(problem: Problem, values: np.ndarray, points: dict[str, np.ndarray], width: int | None = None):
-    """(batch, *space) values at the problem's own nodes along bounded axes, by stencils of ``width`` points."""
-    for i, (name, axis) in enumerate(problem.output_space.items()):
-        if not axis.is_periodic and not np.array_equal(points[name], axis.nodes):
-            matrix = stencil_matrix(points[name], axis.nodes, 0, width or INPUT_STENCIL)
-            values = np.moveaxis(np.moveaxis(values, i + 1, -1) @ matrix.T, -1, i + 1)
-    return values
-
-
-def undetermined(problem: Problem, values: np.ndarray, points: dict[str, np.ndarray]) -> np.ndarray:
-    """(batch,) relative L2 distance of two interpolants of initial conditions, of full and of lower order.
-
-    What differs between them is not determined by the values given; zero where these are at the problem's nodes.
-    """
-    lower = INPUT_STENCIL - 2
-    full, less = _between(problem, values, points), _between(problem, values, points, lower)
-    if full is less or not len(values):
-        return np.zeros(len(values))
-    difference, size = (np.linalg.norm(part.reshape(len(values), -1), axis=1) for part in (full - less, full))
-    return difference / np.maximum(size, np.finfo(float).tiny)
-
-
-def _check_coverage(points: np.ndarray, name: str, axis: Axis) -> None:
-    """Raises ValueError if values at ``points`` say nothing of part of a bounded axis."""
-    if len(points) < INPUT_STENCIL:
-        count = "one point" if len(points) == 1 else f"{len(points)} points"
-        raise ValueError(
-            f"{name} is {count}, which do not determine a field; give at least {INPUT_STENCIL}, from wall to wall"
-        )
-    before, after = points[0] - axis.start, axis.stop - points[-1]
-    first, last = np.diff(points)[[0, -1]]
-    slack = 1e-6 * (axis.stop - axis.start)
-    if before > first + slack or after > last + slack:
-        raise ValueError(
-            f"{name} covers [{points[0]:.4g}, {points[-1]:.4g}] of [{axis.start:g}, {axis.stop:g}]; nothing is "
-            "extrapolated: give values from wall to wall, no farther from a wall than from each other"
-        )
-
-
-def check_values(
-    problem: Problem, values: np.ndarray, on_failure: str = "warn", points: dict[str, np.ndarray] | None = None
-) -> list[str | None]:
-    """Per trajectory: None, or what is wrong with its initial condition.
-
-    Args:
-        problem: says which initial conditions it takes.
-        values: (batch, *space).
-        on_failure: of the call.
-        points: where the values are, by axis name; those between them are checked as well.
-
-    Raises:
-        ValueError: a bad trajectory, with on_failure="raise".
-    """
-    space = tuple(range(1, values.ndim))
-    is_finite = np.isfinite(values).all(axis=space)
-    messages = problem.check_initial_condition(np.where(np.expand_dims(is_finite, space), values, 0.0))
-    for i in np.flatnonzero(~is_finite):
-        count = int((~np.isfinite(values[i])).sum())
-        messages[i] = f"initial condition has {count} values that are not finite; remove or interpolate them"
-    if points is not None:
-        low, high = problem.state_range
-        slack = _OVERSHOOT * (high - low)
-        between = _between(problem, np.where(np.expand_dims(is_finite, space), values, 0.0), points)
-        for i, own in enumerate(between):
-            if not messages[i] and (own.min() < low - slack or own.max() > high + slack):
-                messages[i] = (
-                    f"between its points the initial condition is interpolated from {own.min():.3g} to "
-                    f"{own.max():.3g}, beyond [{low:g}, {high:g}]; give it at more points"
-                )
-    if on_failure == "raise":
-        for i, message in enumerate(messages):
-            if message:
-                raise ValueError(f"trajectory {i}: {message}")
-    return messages

@@ -9,11 +9,14 @@ and export.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..grid import Axis
+
+if TYPE_CHECKING:
+    from ..parameters import Parameters
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ class Problem:
         return {}
 
     def linearised(self, c: dict[str, Any]) -> dict[str, Any]:
-        """Constant coefficients of features whose sum resembles the residual: the operator A."""
+        """Constant coefficients, numbers or like ``c``, of features whose sum resembles the residual: A."""
         raise NotImplementedError
 
     def layer_width(self, t: Any, c: dict[str, Any]) -> Any:
@@ -144,12 +147,11 @@ class Problem:
         return [None] * len(u0)
 
     @classmethod
-    def as_tensors(cls, values: dict[str, Any]) -> dict[str, Any]:
+    def as_tensors(cls, values: dict[str, Any]) -> Parameters:
         """All parameters as float64 torch tensors, defaults where ``values`` has none."""
-        import torch
+        from ..parameters import Parameters
 
-        merged = {**cls.defaults(), **values}
-        return {key: torch.as_tensor(value, dtype=torch.float64) for key, value in merged.items()}
+        return Parameters({**cls.defaults(), **values})
 
     @classmethod
     def defaults(cls) -> dict[str, float]:

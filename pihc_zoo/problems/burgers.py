@@ -55,7 +55,7 @@ class Burgers(Problem):
 
     def linearised(self, c):
         """u_t − ν u_xx: diffusion without steepening."""
-        return {"u_t": 1.0 + 0 * c["nu"], "u_xx": -c["nu"]}
+        return {"u_t": 1.0, "u_xx": -c["nu"]}
 
     def check_initial_condition(self, u0):
         problems = []

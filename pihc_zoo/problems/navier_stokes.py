@@ -61,7 +61,7 @@ class NavierStokes2D(Problem):
 
     def linearised(self, c):
         """w_t − ν Δw: diffusion without the flow."""
-        return {"w_t": 1.0 + 0 * c["nu"], "laplacian": -c["nu"]}
+        return {"w_t": 1.0, "laplacian": -c["nu"]}
 
     def check_initial_condition(self, u0):
         problems = []

@@ -54,6 +54,17 @@ def baselines(problem) -> dict[str, list[Baseline]]:
     return {"picard": _picard(problem), "lsoda": _lsoda(problem)}
 
 
+def steps_from_the_lift(problem, device: Any = "cpu") -> dict[str, Callable[..., np.ndarray]]:
+    """What a few classical steps from a surrogate's own lift reach, where there are such; by name."""
+    if "picard" not in baselines(problem):
+        return {}
+    names = {0: "lift alone", 1: "lift + 1 Picard step"}
+    return {
+        names.get(steps, f"lift + {steps} Picard steps"): _fast(problem, {"steps": steps})(device)
+        for steps in PICARD_STEPS
+    }
+
+
 def _fast(problem, settings: dict[str, Any]) -> Callable[[Any], Any]:
     def build(device: Any = "cpu"):
         from . import fast_solver
@@ -80,20 +91,10 @@ def _lsoda(problem) -> list[Baseline]:
         settings = {"rtol": tolerance, "atol": tolerance}
 
         def build(device: Any = "cpu", settings: dict[str, float] = settings):
-            return one_by_one(MethodOfLines(problem, **settings))
+            return MethodOfLines(problem, **settings)
 
         found.append(Baseline(f"LSODA, tolerance {tolerance:.0e}, {len(axis.nodes)} cells", settings, build, (1,)))
     return found
-
-
-def one_by_one(solver: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-    """A solver of single trajectories as one of batches."""
-
-    def solve(u0: np.ndarray, parameters: dict[str, Any] | None = None) -> np.ndarray:
-        own = {key: np.broadcast_to(value, len(u0)) for key, value in (parameters or {}).items()}
-        return np.stack([solver(row, {key: float(own[key][i]) for key in own}) for i, row in enumerate(u0)])
-
-    return solve
 
 
 def _pseudo_spectral(problem) -> list[Baseline]:

@@ -1,6 +1,6 @@
 """Features and right-hand side on periodic axes by fast Fourier transforms, for the classical solver.
 
-`pihc_zoo.operators.periodic` has the same maps as real matrix products; these are independent of it.
+`pihc_zoo.discretisation` has the same maps as real matrix products; these are independent of it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..discretisation import SemiDiscrete
 from ..grid import FourierAxis
-from ..operators.periodic import SemiDiscrete
+from ..parameters import Parameters, column
 
 
 class FourierFeatures(nn.Module):
-    """`PeriodicFeatures` by fast Fourier transforms: complex modes ↦ features at collocation points.
+    """`SpaceFeatures` by fast Fourier transforms: complex modes ↦ features at collocation points.
 
     Modes (..., *spectrum) are those of a real transform on the collocation grid, divided by its number
     of points; wave numbers beyond each axis' band are zero. All derivatives are multipliers.
@@ -107,12 +108,11 @@ class FourierSemiDiscrete(SemiDiscrete):
         self.outer = outer.to(dtype)  # (*spectrum) 1 on modes in the outer quarter of the band of any axis
         self.largest = {name: float(own.abs().max()) for name, own in zip(names, multipliers, strict=True)}
 
-    def fastest(self, modes: Tensor, c: dict[str, Tensor]) -> Tensor:
+    def fastest(self, modes: Tensor, c: Parameters) -> Tensor:
         """(batch,) λ = max over points of Σ_j |∂n/∂f_j| · largest multiplier of the feature f_j."""
         if not self.largest:
             return self.features.mask.new_zeros(len(modes))
-        dims = [1] * len(self.features.names)
-        own = {key: value.reshape(-1, *dims) for key, value in c.items()}
+        own = c.against(len(self.features.names))
         coefficients = self.problem.linearised(own)
         with torch.enable_grad():
             fields = self.features(modes.detach(), self.skip)
@@ -128,7 +128,7 @@ class FourierSemiDiscrete(SemiDiscrete):
             if partial is not None:
                 linear = coefficients[name] if name in self.linear else 0.0
                 total = total + (partial - linear).abs() * self.largest[name]
-        return (total / coefficients[self.rates[0]].abs()).flatten(1).amax(dim=1)
+        return (total / column(coefficients[self.rates[0]], total.dim() - 1, total).abs()).flatten(1).amax(dim=1)
 
 
 def resized(modes: Tensor, source: tuple[int, ...], target: tuple[int, ...], band: Sequence[int]) -> Tensor:

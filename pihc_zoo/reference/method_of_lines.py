@@ -19,13 +19,16 @@ from ..grid.stencils import stencil_matrix
 
 
 class MethodOfLines:
-    """Solves a 1-D problem on its output grid.
+    """Solves a 1-D problem on its output grid, one trajectory at a time.
 
     Args:
         problem: the equation.
         rtol, atol: local tolerances of the integrator; 1e-10 gives a solution converged to about
             1e-9 in time.
     """
+
+    has_own_grid = False  # answers are on the grid that is solved on
+    pass_size = 1
 
     def __init__(self, problem, rtol: float = 1e-10, atol: float = 1e-10):
         self.problem, self.rtol, self.atol = problem, rtol, atol
@@ -57,12 +60,17 @@ class MethodOfLines:
         x: np.ndarray | None = None,
         times: np.ndarray | None = None,
     ) -> np.ndarray:
-        """One trajectory: u0 (n,) at ``input_x`` ↦ (time, x).
+        """u0 (n,) at ``input_x`` ↦ (time, x), or (batch, n) and parameters of shape () or (batch,) ↦ (batch, time, x).
 
         Raises:
             RuntimeError: the integrator did not reach the end.
         """
         problem, nodes = self.problem, self.axis.nodes
+        if np.ndim(u0) == 2:
+            own = {key: np.broadcast_to(value, len(u0)) for key, value in (parameters or {}).items()}
+            rows = [{key: float(value[i]) for key, value in own.items()} for i in range(len(u0))]
+            grid = {"input_x": input_x, "x": x, "times": times}
+            return np.stack([self(row, one, **grid) for row, one in zip(u0, rows, strict=True)])
         c = {**problem.defaults(), **(parameters or {})}
         start = (
             u0

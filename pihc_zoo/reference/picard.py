@@ -11,13 +11,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..ansatz import LinearisedLift
-from ..estimate import Readout
+from ..discretisation import Discretisation, Field, Readout, linear_operator
+from ..discretisation.lifts import LinearisedLift
 from ..grid import GradedAxis, Grid, RadauAxis
 from ..grid.stencils import stencil_matrix
 from ..objective import ProblemResidual
-from ..operators.derivatives import FeatureOperator
-from ..operators.linearised import LinearisedOperator
 from ..residual_map import ResidualMap
 
 
@@ -36,26 +34,26 @@ class PicardSolver:
         ((name, axis),) = problem.output_space.items()
         space = GradedAxis(num_nodes, axis.closed_nodes[0], axis.closed_nodes[-1])
         self.grid = Grid(RadauAxis(problem.duration, elements, stages), {name: space})
-        self.operator = FeatureOperator(problem, self.grid).to(device)
-        self.linearised = LinearisedOperator(problem, self.operator).to(device)
-        self.assemble = ResidualMap(self.operator)({}, 1).assemble
-        self.lift = LinearisedLift(self.operator, self.linearised)
+        self.discretisation = Discretisation(problem, self.grid).to(device)
+        linearised = linear_operator(problem, self.discretisation).to(device)
+        self.assemble = ResidualMap(self.discretisation)(problem.as_tensors({}), 1).assemble
+        self.lift = LinearisedLift(self.discretisation, linearised)
         self.input = torch.as_tensor(stencil_matrix(axis.nodes, space.nodes, 0, 6), device=device)
-        self.readout = Readout(self.operator, problem.output_times, {name: axis.nodes}).to(device)
+        self.readout = Readout(self.discretisation, problem.output_times, {name: axis.nodes}).to(device)
 
     @torch.no_grad()
     def __call__(self, u0: np.ndarray, parameters: dict[str, np.ndarray] | None = None) -> np.ndarray:
         """u0 (batch, n) on the native grid ↦ (batch, time, n) on the output grid."""
         u0 = torch.as_tensor(u0, device=self.device)
-        c = {key: value.to(self.device) for key, value in self.problem.as_tensors(parameters or {}).items()}
+        c = self.problem.as_tensors(parameters or {}).to(self.device)
         initial = u0 @ self.input.T
-        closures = self.operator.closures(c)
-        u = self.lift(initial, c, self.operator, closures)
-        broadcast = {key: value.reshape(-1, 1, 1) for key, value in c.items()}
+        walls, inverse = self.discretisation.walls(c), self.lift.inverse(c, len(initial))
+        u = self.lift(initial, c, walls, inverse).u
+        broadcast = c.like(u)
         residual = ProblemResidual(self.problem, broadcast, self.problem.storage({"u": initial[:, None]}, broadcast))
         for _ in range(self.steps):
-            f = self.operator(u[:, None], closures, initial[:, None])[:, 0]
-            u = u + self.lift.correction(self.assemble(residual.parts(f)), c)
-        out = self.readout(u, initial, closures)
+            features = self.discretisation(Field(u, walls, initial))
+            u = u + self.lift.correction(self.assemble(residual.parts(features)), inverse)
+        out = self.readout(Field(u, walls, initial))
         out[:, 0] = u0
         return out.cpu().numpy()

@@ -3,7 +3,8 @@
     u_t = −(σ u + n(u)):  fields are trigonometric polynomials, σ is diagonal on their modes, n(u) is
     formed pointwise on a finer grid; time by Runge–Kutta 4 with e^{σt} as integrating factor.
 
-Works for every problem of first order in time whose axes are all periodic. It shares the problem's
+One solver that chooses its own grid and steps, in one file: grid, steps and answer depend on each other. Works for
+every problem of first order in time whose axes are all periodic. It shares the problem's
 physics with the surrogate, but neither its grid nor its transforms, which are fast Fourier ones here.
 
 Source: J. P. Boyd, "Chebyshev and Fourier Spectral Methods" (2001), 9.4 and 14.4; C. Canuto et al.,
@@ -59,6 +60,9 @@ class PseudoSpectral:
     Raises:
         ValueError: an axis that is not periodic.
     """
+
+    has_own_grid = True  # finer than that of answers
+    pass_size = 8
 
     def __init__(
         self,
@@ -233,7 +237,7 @@ class PseudoSpectral:
         progress: Callable[[int, int], Any] | None,
     ) -> tuple[np.ndarray, tuple[int, ...]]:
         """Trajectories (batch, time, *outputs), each on a grid that resolves it, and the finest of the grids."""
-        c = {key: value.to(self.device, self.dtype) for key, value in self.problem.as_tensors(parameters).items()}
+        c = self.problem.as_tensors(parameters).to(self.device, self.dtype)
         u = np.full((len(values), len(times), *(len(points) for points in outputs)), np.nan)
         intervals = max(1, len(times) - 1)
         rows, nodes = np.arange(len(values)), self._nodes_for(values)
@@ -247,7 +251,7 @@ class PseudoSpectral:
                 size = max(1, _POINTS_A_PASS // int(np.prod(model.features.shape)))
             for first in range(0, len(rows), size):
                 part = rows[first : first + size]
-                own = {key: value[torch.as_tensor(part)] if value.dim() else value for key, value in c.items()}
+                own = c.take(torch.as_tensor(part))
                 start = torch.as_tensor(np.ascontiguousarray(values[part]), device=self.device)
 
                 def report(number: int, before: int = done, count: int = len(part), total: int = total) -> None:

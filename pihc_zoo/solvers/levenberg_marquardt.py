@@ -37,7 +37,11 @@ class Objective(Protocol):
         """JᵀJ + λI."""
         ...
 
-    def take(self, rows: Tensor) -> Objective:
+    def expand(self, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """All three, for less than one by one."""
+        ...
+
+    def take(self, indices: Tensor) -> Objective:
         """The objectives of some problems."""
         ...
 
@@ -82,14 +86,16 @@ class LevenbergMarquardt:
             return self._solve(objective, w)
 
     def _solve(self, objective: Objective, w: Tensor) -> LeastSquaresSolution:
-        cost, gradient = objective.evaluate(w)
+        if self.max_steps == 0:
+            (cost, gradient), matrix = objective.evaluate(w), None
+        else:
+            cost, gradient, matrix = objective.expand(w)
         iterations = torch.zeros(w.shape[0], dtype=torch.int64, device=w.device)
         is_finite = torch.isfinite(cost) & torch.isfinite(gradient).all(dim=1)
-        if self.max_steps == 0:
+        if matrix is None:
             status = torch.where(is_finite, int(Status.NOT_SOLVED), int(Status.NOT_FINITE))
             return LeastSquaresSolution(w, cost, gradient.norm(dim=1), status, iterations)
 
-        matrix = objective.normal_matrix(w)
         scale = _column_scale(matrix)
         norm = (gradient / scale).norm(dim=1)
         tolerance = self.atol + self.rtol * norm
@@ -111,7 +117,7 @@ class LevenbergMarquardt:
 
     def _steps(self, objective: Objective, state: tuple[Tensor, ...], matrix: Tensor, tolerance: Tensor, check: int):
         """Steps until every problem has finished; looks at that every ``check`` steps, 0 for never."""
-        whole, rows = None, None  # the batch's state, and which of its problems ``state`` holds
+        whole, indices = None, None  # the batch's state, and which of its problems ``state`` holds
         for step in range(self.max_steps):
             if check and step % check == 0:
                 num_unfinished = int(state[5].sum())
@@ -119,15 +125,15 @@ class LevenbergMarquardt:
                     break
                 if 2 * num_unfinished <= state[5].shape[0]:
                     unfinished = state[5].nonzero()[:, 0]
-                    whole = state if whole is None else _put(whole, rows, state)
-                    rows = unfinished if rows is None else rows[unfinished]
+                    whole = state if whole is None else _put(whole, indices, state)
+                    indices = unfinished if indices is None else indices[unfinished]
                     objective = objective.take(unfinished)
                     state = tuple(part[unfinished] for part in state)
                     matrix, tolerance = matrix[unfinished], tolerance[unfinished]
             if step and step % self.refresh_every == 0:
                 matrix = objective.normal_matrix(state[0])
             state = self._step(objective, state, matrix, tolerance)
-        return state if whole is None else _put(whole, rows, state)
+        return state if whole is None else _put(whole, indices, state)
 
     def _step(self, objective: Objective, state: tuple[Tensor, ...], matrix: Tensor, tolerance: Tensor):
         """One damped step of every active problem; the others stay as they are."""
@@ -186,9 +192,9 @@ class LevenbergMarquardt:
         return tuple(state)
 
 
-def _put(whole: tuple[Tensor, ...], rows: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """``state`` of the problems ``rows`` put back into that of all."""
-    return tuple(old.index_copy(0, rows, new) for old, new in zip(whole, state, strict=True))
+def _put(whole: tuple[Tensor, ...], indices: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """``state`` of the problems ``indices`` put back into that of all."""
+    return tuple(old.index_copy(0, indices, new) for old, new in zip(whole, state, strict=True))
 
 
 def _column_scale(matrix: Tensor) -> Tensor:

@@ -50,9 +50,9 @@ def create_model(
     """
     if pretrained and generator is not None:
         raise ValueError("a generator draws the weights of an untrained model; leave it out, or pretrained")
-    if pretrained and not overrides:
-        from ..surrogate import Surrogate
+    from ..surrogate import Surrogate
 
+    if pretrained and not overrides:
         return load(Surrogate, name, device=device, dtype=dtype)
     folder, found = find_folder(name, backend="torch" if pretrained else "info")
     config = read_config(folder)
@@ -64,8 +64,8 @@ def create_model(
     from . import storage
 
     if pretrained:
-        model = storage.load_folder(folder, device, torch_dtype(dtype), config=config)
+        model = storage.load_folder(folder, Surrogate, device, torch_dtype(dtype), config)
     else:
-        model = storage.finished(storage.untrained(config, generator), device, torch_dtype(dtype))
+        model = storage.finished(storage.untrained(config, Surrogate, generator), device, torch_dtype(dtype))
     model.name = found
     return model

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from ..files import copy_file, save_npz, write_text
 from .card import PLOT_FILE, write_card
 from .folder import EXAMPLE_FILE, METRICS_FILE, ONNX_FILE, check_file, read_config, record, self_test
-from .hub import find_folder, from_pretrained
 
 if TYPE_CHECKING:
     from ..surrogate import Surrogate
@@ -39,7 +38,7 @@ def save_pretrained(model: Surrogate, folder: str | os.PathLike, max_shard_size:
 
 
 def export(
-    model: Surrogate | str | os.PathLike,
+    model: Surrogate,
     to: str | os.PathLike,
     *,
     onnx: bool = False,
@@ -49,22 +48,17 @@ def export(
     """Writes the complete folder: weights, card, metrics, example, plot, licence, ONNX if asked for.
 
     Args:
-        model: a surrogate, or what `from_pretrained` takes.
+        model: its figures and example are copied from the folder that it was loaded from, if any.
         to: the folder; files of the same model in it are kept where they are still right.
         onnx: also write model.onnx.
         load_name: what the card's example loads; the model's name by default.
         max_shard_size: bytes of one weights file.
 
     Raises:
-        ValueError: the model cannot be loaded or the folder not written.
+        ValueError: the folder cannot be written.
     """
     to = Path(to)
-    source = None
-    if isinstance(model, str | os.PathLike):
-        source, name = find_folder(model)
-        model = from_pretrained(model)
-    else:
-        source, name = getattr(model, "folder", None), model.name or to.resolve().name
+    source, name = model.folder, model.name or to.resolve().name
     save_pretrained(model, to, max_shard_size)
     if source is not None and _digest(source) != model.config["weights_sha256"]:
         source = None  # fine-tuned since: figures and example are not its own

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from .. import __version__
 from ..text import nearest
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     import torch
 
     from ..surrogate import Surrogate
-    from .onnx_backend import OnnxSurrogate
 
 _Model = TypeVar("_Model", bound="Surrogate")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -52,90 +51,6 @@ class HubError(ValueError):
     """A model that cannot be found, reached or read: what, why, what to do."""
 
 
-class Options(TypedDict, total=False):
-    """Keywords of `from_pretrained`, all but the backend."""
-
-    revision: str | None
-    cache_dir: str | os.PathLike | None
-    token: str | bool | None
-    local_files_only: bool
-    force_download: bool
-    subfolder: str | None
-    device: str | torch.device
-    dtype: str | torch.dtype | None
-    verify: bool
-
-
-@overload
-def from_pretrained(
-    name_or_path: str | os.PathLike, *, backend: Literal["torch"] = "torch", **options: Unpack[Options]
-) -> Surrogate: ...
-@overload
-def from_pretrained(
-    name_or_path: str | os.PathLike, *, backend: Literal["onnx"], **options: Unpack[Options]
-) -> OnnxSurrogate: ...
-@overload
-def from_pretrained(
-    name_or_path: str | os.PathLike, *, backend: str, **options: Unpack[Options]
-) -> Surrogate | OnnxSurrogate: ...
-def from_pretrained(
-    name_or_path: str | os.PathLike,
-    *,
-    revision: str | None = None,
-    cache_dir: str | os.PathLike | None = None,
-    token: str | bool | None = None,
-    local_files_only: bool = False,
-    force_download: bool = False,
-    subfolder: str | None = None,
-    device: str | torch.device = "cpu",
-    dtype: str | torch.dtype | None = None,
-    backend: str = "torch",
-    verify: bool = False,
-) -> Surrogate | OnnxSurrogate:
-    """Loads a surrogate.
-
-    Args:
-        name_or_path: a short name of `list_models` (works offline), a local folder, or a Hub id
-            ``"org/repo"``.
-        revision: branch, tag or commit of a Hub repository.
-        cache_dir: where downloads are kept; huggingface_hub's cache by default.
-        token: Hub token; True or None use the stored one, False none.
-        local_files_only: use the cache and no network.
-        force_download: download again even if cached.
-        subfolder: folder of the model inside the repository or local folder.
-        device: of the torch backend.
-        dtype: torch.float32 or torch.float64 (or their names) of the network; solves are in float64 always.
-        backend: "torch", or "onnx" for onnxruntime without torch.
-        verify: predict the folder's example and compare.
-
-    Raises:
-        ConfigError: not a pihc_zoo model, or a newer one.
-        ValueError: not found, no access, no network, damaged, or another model's weights; one line that
-            says what to do.
-    """
-    if backend not in ("torch", "onnx"):
-        raise ValueError(f"backend must be 'torch' or 'onnx', got {backend!r}")
-    where = {
-        "revision": revision,
-        "cache_dir": cache_dir,
-        "token": token,
-        "local_files_only": local_files_only,
-        "force_download": force_download,
-        "subfolder": subfolder,
-    }
-    if backend == "torch":
-        from ..surrogate import Surrogate
-
-        return load(Surrogate, name_or_path, device=device, dtype=dtype, verify=verify, **where)
-    folder, name = find_folder(name_or_path, backend=backend, **where)
-    read_config(folder)
-    if not (folder / ONNX_FILE).is_file():
-        raise HubError(f"{name!r} has no model.onnx; make one with: pihc export {name} --to DIR --onnx")
-    from .onnx_backend import OnnxSurrogate
-
-    return _named(OnnxSurrogate(folder), folder, name, verify)
-
-
 def load(
     model_class: type[_Model],
     name_or_path: str | os.PathLike,
@@ -145,16 +60,16 @@ def load(
     verify: bool = False,
     **where: Any,
 ) -> _Model:
-    """A model of a class with ``from_config``; see `from_pretrained`."""
+    """A model of a class with ``from_config``; see `zoo.loading.from_pretrained`."""
     from .storage import load_folder
 
     folder, name = find_folder(name_or_path, **where)
-    return _named(load_folder(folder, device, torch_dtype(dtype), model_class), folder, name, verify)
+    return named(load_folder(folder, model_class, device, torch_dtype(dtype)), folder, name, verify)
 
 
-def _named(model: Any, folder: Path, name: str, verify: bool) -> Any:
-    model.name = name
-    object.__setattr__(model, "folder", folder)  # export copies the figures that belong to these weights
+def named(model: Any, folder: Path, name: str, verify: bool) -> Any:
+    """The model, told its name and folder: export copies the figures there that belong to its weights."""
+    model.name, model.folder = name, folder
     if verify:
         self_test(model, folder)
     return model

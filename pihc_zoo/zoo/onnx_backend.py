@@ -17,8 +17,9 @@ from ..grid import Grid
 from ..grid.stencils import stencil_matrix
 from ..prediction.answer import Answer
 from ..prediction.assembly import assemble
+from ..prediction.initial_values import check_values
 from ..prediction.prediction import Prediction
-from ..prediction.request import Request, check_request, check_values
+from ..prediction.request import Request, check_request
 from ..prediction.trust import Trust
 from ..problems import Problem, problem_of
 from ..text import nearest

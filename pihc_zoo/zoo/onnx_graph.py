@@ -17,7 +17,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,8 +30,10 @@ from ..files import atomic_path
 from ..prediction.predict import Inference
 from ..prediction.request import Request
 from ..status import Status, is_converged
-from ..surrogate import Surrogate
 from .folder import ONNX_FILE, record
+
+if TYPE_CHECKING:
+    from ..surrogate import Surrogate
 
 OPSET = 20
 PARITY = 1e-5  # relative L2 difference to eager mode that an export may have
@@ -97,10 +99,7 @@ class Pipeline(nn.Module):
         results = {name: getattr(found, name) for name in OUTPUTS if hasattr(found, name)}
         results["converged"] = is_converged(found.status)
         for name, (own,) in found.fields.items():
-            closed = own.operator.close_time(own.values[:, None], own.before[:, None])
-            for axis in own.operator.space_names:
-                closed = own.operator.close_space(closed, axis, own.closures.get(axis))
-            results[f"{name}_nodes"] = closed[:, 0]
+            results[f"{name}_nodes"] = own.discretisation.closed(own.field)
         return tuple(results[name].clone() for name in OUTPUTS)
 
 

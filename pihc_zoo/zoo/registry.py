@@ -6,10 +6,9 @@ import fnmatch
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 from ..text import nearest
-from .folder import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE, read_config, read_metrics
+from .folder import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE, read_config
 
 WEIGHTS = Path(__file__).parent / "weights"
 _REGISTERED: dict[str, Path] = {}
@@ -71,27 +70,3 @@ def shipped_folder(name: str) -> Path:
     if name not in folders:
         raise ValueError(f"no shipped model {name!r}; {nearest(name, folders)}")
     return folders[name]
-
-
-def model_info(name: str, **options: Any) -> dict[str, Any]:
-    """Configuration and measured metrics of a model, without loading its weights.
-
-    Args:
-        name: a short name, a local folder or a Hub id.
-        options: revision, cache_dir, token, local_files_only, force_download, subfolder of
-            `from_pretrained`.
-
-    Returns:
-        "name", "config" and, where the model has them, "metrics".
-
-    Raises:
-        ValueError: not found or not a pihc_zoo model.
-    """
-    from .hub import find_folder
-
-    folder, found = find_folder(name, backend="info", **options)
-    info: dict[str, Any] = {"name": found, "config": read_config(folder)}
-    metrics = read_metrics(folder)
-    if metrics is not None:
-        info["metrics"] = metrics
-    return info

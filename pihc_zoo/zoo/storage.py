@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -18,7 +18,6 @@ from torch import nn
 from .. import config as configuration
 from ..config import ConfigError
 from ..files import atomic_path, make_folder, write_text
-from ..surrogate import Surrogate
 from .folder import (
     CONFIG_FILE,
     INDEX_FILE,
@@ -30,7 +29,10 @@ from .folder import (
     write_config,
 )
 
-_Model = TypeVar("_Model", bound=Surrogate)
+if TYPE_CHECKING:
+    from ..surrogate import Surrogate
+
+_Model = TypeVar("_Model", bound="Surrogate")
 _OWN = ("its config.json", "is it another model's file?")  # what weights must fit, and what may be wrong
 _CHANGED = ("the changed settings", "leave pretrained out, or change nothing that the network depends on")
 MAX_SHARD_SIZE = 5_000_000_000  # bytes; the Hub's recommendation
@@ -98,17 +100,17 @@ def _write_weights(state: dict[str, torch.Tensor], folder: Path, max_shard_size:
 
 def load_folder(
     folder: str | os.PathLike,
+    model_class: type[_Model],
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
-    model_class: type[_Model] = Surrogate,
     config: dict[str, Any] | None = None,
 ) -> _Model:
     """Loads a model folder.
 
     Args:
         folder: holds config.json and weights.
-        device, dtype: of the model and of its network.
         model_class: builds the model, with its ``from_config``.
+        device, dtype: of the model and of its network.
         config: built in place of the folder's own, which it differs from in some settings.
 
     Raises:
@@ -147,7 +149,7 @@ def read_weights(folder: Path, config: dict[str, Any]) -> dict[str, torch.Tensor
 
 def build(
     config: dict[str, Any],
-    model_class: type[_Model] = Surrogate,
+    model_class: type[_Model],
     check_network: Callable[[nn.Module], None] | None = None,
     folder: Path | None = None,
 ) -> _Model:
@@ -169,12 +171,12 @@ def build(
         ) from None
 
 
-def untrained(config: dict[str, Any], generator: torch.Generator | None = None) -> Surrogate:
+def untrained(config: dict[str, Any], model_class: type[_Model], generator: torch.Generator | None = None) -> _Model:
     """The model of a configuration with random weights, from a generator or, by default, from seed 0."""
     seed = 0 if generator is None else int(torch.randint(2**62, (), generator=generator, device=generator.device))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build(config)
+        return build(config, model_class)
 
 
 def finished(model: _Model, device: str | torch.device, dtype: torch.dtype | None) -> _Model:

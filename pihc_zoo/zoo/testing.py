@@ -13,7 +13,8 @@ from ..families import Family
 from ..problems import problem_of
 from ..sampling import Described, Model, default_families, draw, family_of
 from .folder import ONNX_FILE, read_config, read_metrics
-from .hub import find_folder, from_pretrained
+from .hub import find_folder
+from .loading import from_pretrained
 
 if TYPE_CHECKING:
     from ..surrogate import Surrogate
@@ -97,7 +98,7 @@ def evaluate(
         families = families_of(loaded, families)
     path = None if cache is None else Path(cache)
     report = evaluation.evaluate(loaded, families, count, seed, quick, path, quiet=quiet)
-    folder = getattr(loaded, "folder", None)
+    folder = loaded.folder
     if folder is not None and (folder / ONNX_FILE).is_file():
         first = next(iter(families.values()))
         draws = (loaded.problem, first, loaded.parameter_inputs, _BACKEND_COUNT, seed)

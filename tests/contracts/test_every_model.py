@@ -14,8 +14,8 @@ from pihc_zoo.decomposition import Joint
 from pihc_zoo.families import PeriodicGaussianProcess
 from pihc_zoo.problems import PROBLEMS
 from pihc_zoo.zoo.folder import RECORDED, check_files, self_test
-from pihc_zoo.zoo.hub import from_pretrained
-from pihc_zoo.zoo.registry import list_models, model_info, shipped_folder
+from pihc_zoo.zoo.loading import from_pretrained, model_info
+from pihc_zoo.zoo.registry import list_models, shipped_folder
 
 LARGEST = 6_000_000  # bytes of weights in the wheel
 

@@ -13,8 +13,8 @@ from torch.testing import assert_close
 from pihc_zoo import config as configuration
 from pihc_zoo.ansatz import ANSATZES
 from pihc_zoo.decomposition import DECOMPOSITIONS, Decomposition
+from pihc_zoo.discretisation.lifts import LIFTS, Lift
 from pihc_zoo.grid import AXES, Axis, FourierAxis, GradedAxis, Grid, RadauAxis
-from pihc_zoo.lifts import LIFTS, Lift
 from pihc_zoo.networks import NETWORKS, BasisNetwork
 from pihc_zoo.residual_map import RESIDUAL_MAPS, ResidualMap
 from pihc_zoo.status import Status
@@ -223,7 +223,7 @@ def test_decompositions_partition_unity_and_merge_what_they_took(decomposition, 
     assert psi.shape == (split.num_experts, *grid.shape)
     assert_allclose(psi.sum(axis=0), 1, atol=1e-15)
     field = torch.randn(2, *grid.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    windows = split.windows(grid)
+    windows = split.subdomains(grid)
     assert_close(windows.merge(windows.take(field)), field, rtol=0, atol=1e-14)
 
 

@@ -10,11 +10,11 @@ import torch
 from numpy.testing import assert_allclose
 from torch.testing import assert_close
 
+from pihc_zoo.discretisation import Discretisation, Field, linear_operator
 from pihc_zoo.grid import FourierAxis, GradedAxis, Grid, RadauAxis
 from pihc_zoo.objective import pointwise_partials
-from pihc_zoo.operators.dual import Dual
-from pihc_zoo.operators.tables import feature_operator, linearised_operator
 from pihc_zoo.problems import PROBLEMS, DiffusionSorption, NavierStokes2D
+from pihc_zoo.solvers.dual import Dual
 
 
 @pytest.fixture(params=PROBLEMS)
@@ -144,27 +144,27 @@ def test_dual_numbers_give_the_partials_of_automatic_differentiation(problem, ra
 
 def test_features_are_linear_on_a_grid_of_its_axes(problem, random):
     grid = own_grid(problem)
-    operator = feature_operator(problem, grid)
-    closures = operator.closures(problem.as_tensors({}))
-    homogeneous = {name: closure.homogeneous() for name, closure in closures.items()}
+    operator = Discretisation(problem, grid)
+    closures = operator.walls(problem.as_tensors({}))
+    homogeneous = closures.homogeneous()
     u, v = random(2, 3, *grid.shape), random(2, 3, *grid.shape)
-    features = operator(u, homogeneous)
+    features = operator(Field(u, homogeneous))
     assert features.shape == (2, 3, len(problem.features), *grid.collocation_shape)
-    expected = 2 * features - 3 * operator(v, homogeneous)
+    expected = 2 * features - 3 * operator(Field(v, homogeneous))
     scale = expected.movedim(2, 0).flatten(1).abs().amax(dim=1).reshape(-1, *[1] * len(grid.shape))
-    assert_close(operator(2 * u - 3 * v, homogeneous) / scale, expected / scale, rtol=0, atol=1e-11)
+    assert_close(operator(Field(2 * u - 3 * v, homogeneous)) / scale, expected / scale, rtol=0, atol=1e-11)
 
 
 def test_the_linearised_operator_is_inverted_on_a_grid_of_its_axes(problem, random):
     """A⁻¹ A u = u for what the grid carries, where A has the parameters' defaults."""
     grid, c = own_grid(problem), problem.as_tensors({})
-    operator = feature_operator(problem, grid)
-    linearised = linearised_operator(problem, operator)
+    operator = Discretisation(problem, grid)
+    linearised = linear_operator(problem, operator)
     u = random(1, 1, *grid.shape)
     if is_periodic(problem):
-        u = operator.features.to_nodes(operator.features.to_modes(u))
-    homogeneous = {name: closure.homogeneous() for name, closure in operator.closures(c).items()}
-    features, names = operator(u, homogeneous), list(problem.features)
+        u = operator.space.to_nodes(operator.space.to_coefficients(u))
+    homogeneous = operator.walls(c).homogeneous()
+    features, names = operator(Field(u, homogeneous)), list(problem.features)
     rows = sum(a * features[:, :, names.index(name)] for name, a in problem.linearised(c).items())
     rows = rows if operator.projection is None else operator.projection.apply(rows)
     scale = torch.as_tensor(grid.time.row_scale).reshape(-1, *[1] * len(grid.space))

@@ -13,17 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from ..parameters import Parameters, column
+from ..problems.base import Problem
 from .constants import constants
-from .derivatives import FeatureOperator
-from .windows import Windows
-
-if TYPE_CHECKING:
-    from ..problems.base import Problem
+from .discretisation import Discretisation
+from .subdomains import Subdomains
 
 
 @dataclass
@@ -54,9 +52,9 @@ class TimeBlocks:
             rows.append(torch.cat([*before, block, after], dim=-1))
         return torch.cat(rows, dim=-2)
 
-    def take(self, rows: Tensor) -> TimeBlocks:
+    def take(self, indices: Tensor) -> TimeBlocks:
         """Those of some subproblems."""
-        return TimeBlocks(self.blocks[rows], self.inflow[rows])
+        return TimeBlocks(self.blocks[indices], self.inflow[indices])
 
     def apply(self, f: Tensor) -> Tensor:
         """(subproblem, column, time, mode) ↦ the same shape."""
@@ -112,13 +110,13 @@ class Inverse:
             return _through_own_modes(rows, into, self.time.apply_transpose, out_of)
         return _through_shared_modes(rows, into[0], self.time[0].transpose(-1, -2), out_of[0])
 
-    def take(self, rows: Tensor) -> Inverse:
+    def take(self, indices: Tensor) -> Inverse:
         """That of some subproblems."""
         vectors, vectors_inverse = (
-            part if part.shape[0] == 1 else part[rows] for part in (self.vectors, self.vectors_inverse)
+            part if part.shape[0] == 1 else part[indices] for part in (self.vectors, self.vectors_inverse)
         )
         return Inverse(
-            self.time.take(rows) if isinstance(self.time, TimeBlocks) else self.time, vectors, vectors_inverse
+            self.time.take(indices) if isinstance(self.time, TimeBlocks) else self.time, vectors, vectors_inverse
         )
 
 
@@ -142,7 +140,7 @@ def _along_space(fields: Tensor, matrices: Tensor) -> Tensor:
     return (fields.flatten(1, 2) @ matrices.transpose(1, 2)).unflatten(1, fields.shape[1:3])
 
 
-class LinearisedOperator(nn.Module):
+class DiagonalisedOperator(nn.Module):
     """A of a problem on a grid with one space axis.
 
     Raises:
@@ -150,21 +148,23 @@ class LinearisedOperator(nn.Module):
             derivative; a grid on which L has complex eigenvalues.
     """
 
-    def __init__(self, problem: Problem, operator: FeatureOperator):
+    def __init__(self, problem: Problem, discretisation: Discretisation):
         super().__init__()
         self.problem = problem
-        grid = operator.grid
+        grid = discretisation.grid
         if len(grid.space) != 1:
             raise ValueError(f"the linearised operator is inverted for one space axis, not {len(grid.space)}")
         (self.axis_name,) = grid.space
         defaults = problem.as_tensors({})
-        by_axis = {tuple(problem.features[name].orders): name for name in problem.linearised(defaults)}
-        if set(by_axis) != {("t",), (self.axis_name,)}:
-            raise ValueError(f"the linearised operator needs one time and one space derivative, not {list(by_axis)}")
+        terms = list(problem.linearised(defaults))
+        by_axis = {tuple(problem.features[name].orders): name for name in terms}
+        if set(by_axis) != {("t",), (self.axis_name,)} or len(terms) != 2:
+            raise ValueError(f"the linearised operator holds one time and one space derivative, not {', '.join(terms)}")
         self.time_feature, self.space_feature = by_axis[("t",)], by_axis[(self.axis_name,)]
-        time_matrix = operator.matrix("t", problem.features[self.time_feature].orders["t"])[:, 1:]
+        time_matrix = discretisation.rate_matrix[:, 1:]
         order = problem.features[self.space_feature].orders[self.axis_name]
-        matrix = operator.eliminated(self.axis_name, order, operator.closures(defaults).get(self.axis_name))[0][0]
+        closure = discretisation.walls(defaults)[self.axis_name]
+        matrix = discretisation.space.axes[self.axis_name].eliminated(order, closure)[0][0]
         self.register_buffer("time_matrix", time_matrix.clone(), persistent=False)
         self.register_buffer("space_matrix", matrix.clone(), persistent=False)
         self.register_buffer("row_scale", torch.as_tensor(grid.time.row_scale), persistent=False)
@@ -172,7 +172,6 @@ class LinearisedOperator(nn.Module):
         self._factorise_time()
         self._eigensystems: dict = {}
         self._inverses: dict = {}
-        self._latest: tuple[tuple[int, ...], tuple[Tensor, ...], TimeBlocks] | None = None
         self._eigensystem(None)
 
     def _factorise_time(self) -> None:
@@ -190,14 +189,14 @@ class LinearisedOperator(nn.Module):
         self.register_buffer("block_synthesis", torch.stack(synthesis), persistent=False)  # (block, 2·stage, stage²)
         self.register_buffer("block_inflow", torch.stack(inflow), persistent=False)  # (block, stage)
 
-    def _eigensystem(self, windows: Windows | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Eigenvalues (K, mode), vectors (K, x, mode) and their inverse, of L or its blocks on windows."""
+    def _eigensystem(self, subdomains: Subdomains | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Eigenvalues (K, mode), vectors (K, x, mode) and their inverse, of L or its blocks on subdomains."""
         device = self.space_matrix.device
-        key = (windows and windows.key, device)
+        key = (subdomains and subdomains.key, device)
         if key not in self._eigensystems:
             with constants():
                 matrix = self.space_matrix.cpu()
-                indices = [slice(None)] if windows is None else windows.indices[self.axis_name]
+                indices = [slice(None)] if subdomains is None else subdomains.indices[self.axis_name]
                 blocks = torch.stack([matrix[i][:, i] for i in indices])
                 values, vectors = torch.linalg.eig(blocks)
                 if values.imag.abs().max() > 1e-8 * values.abs().max():
@@ -208,14 +207,15 @@ class LinearisedOperator(nn.Module):
                 self._eigensystems[key] = tuple(part.contiguous().to(device) for part in system)
         return self._eigensystems[key]
 
-    def _time_inverse(self, eigenvalues: Tensor, c: dict[str, Tensor]) -> TimeBlocks:
+    def _time_inverse(self, eigenvalues: Tensor, c: Parameters) -> TimeBlocks:
         """(batch or 1, K, …, mode) inverses of a_t D_t + a_L λ I, rows scaled by dt/ds.
 
         D_t is block lower triangular, and an element sees the one before it through its last node only.
         Diagonal blocks are inverted by their eigensystem, (a_t D_k + zI)⁻¹ = Re V (a_t Λ + z)⁻¹ V⁻¹.
         """
         coefficients = self.problem.linearised(c)
-        a_time, a_space = (coefficients[name].reshape(-1, 1, 1) for name in (self.time_feature, self.space_feature))
+        names = self.time_feature, self.space_feature
+        a_time, a_space = (column(coefficients[name], 2, eigenvalues) for name in names)
         shift, _ = torch.broadcast_tensors(a_space * eigenvalues, a_time)
         a_time, shift = a_time[..., None, None], shift[..., None, None, :]
         real = a_time * self.block_spectrum[0][..., None] + shift  # (batch or 1, K, block, stage, mode)
@@ -227,40 +227,26 @@ class LinearisedOperator(nn.Module):
         inflow = -a_time * (blocks * self.block_inflow[:, None, :, None]).sum(dim=-2)
         return TimeBlocks(blocks / self.row_scale.reshape(-1, 1, stages, 1), inflow)
 
-    def _time_inverse_of_batch(self, eigenvalues: Tensor, c: dict[str, Tensor]) -> TimeBlocks:
-        """The same, remembered while lift, corrections and rows ask for the same parameters in turn."""
-        tensors = (eigenvalues, *c.values())
-        if torch.compiler.is_exporting() or any(tensor.requires_grad or tensor.is_inference() for tensor in tensors):
-            return self._time_inverse(eigenvalues, c)
-        versions = tuple(tensor._version for tensor in tensors)
-        if (
-            self._latest is None
-            or self._latest[0] != versions
-            or any(mine is not theirs for mine, theirs in zip(self._latest[1], tensors, strict=True))
-        ):
-            self._latest = versions, tensors, self._time_inverse(eigenvalues, c)
-        return self._latest[2]
-
-    def inverse(self, c: dict[str, Tensor], batch: int = 1, windows: Windows | None = None) -> Inverse:
-        """A⁻¹ for the parameters ``c`` (shape () or (batch,)), on the grid or on windows of it.
+    def inverse(self, c: Parameters, batch: int = 1, subdomains: Subdomains | None = None) -> Inverse:
+        """A⁻¹ for the parameters ``c`` (shape () or (batch,)), on the grid or on subdomains of it.
 
         It expects rows already multiplied by the grid's ``row_scale``.
         """
-        eigenvalues, vectors, vectors_inverse = self._eigensystem(windows)
-        if any(value.dim() or value.requires_grad for value in c.values()):
-            time = self._time_inverse_of_batch(eigenvalues, c)
-        else:  # fixed parameters, the usual case: invert once
-            key = (windows and windows.key, eigenvalues.device, tuple((k, float(v)) for k, v in c.items()))
+        eigenvalues, vectors, vectors_inverse = self._eigensystem(subdomains)
+        if c.fixed is None:
+            time = self._time_inverse(eigenvalues, c)
+        else:  # the usual case: invert once
+            key = (subdomains and subdomains.key, eigenvalues.device, c.fixed)
             if key not in self._inverses:
                 while len(self._inverses) >= 8:
                     self._inverses.pop(next(iter(self._inverses)))
                 with constants():
                     blocks = self._time_inverse(eigenvalues, c)
-                    self._inverses[key] = blocks.dense()[:, 0] if windows is None else blocks
+                    self._inverses[key] = blocks.dense()[:, 0] if subdomains is None else blocks
             time = self._inverses[key]
-            if windows is None:
+            if subdomains is None:
                 return Inverse(time, vectors, vectors_inverse)
         own = (part.expand(batch, *part.shape[1:]).flatten(0, 1) for part in (time.blocks, time.inflow))
-        if windows is not None:
+        if subdomains is not None:
             vectors, vectors_inverse = vectors.repeat(batch, 1, 1), vectors_inverse.repeat(batch, 1, 1)
         return Inverse(TimeBlocks(*own), vectors, vectors_inverse)

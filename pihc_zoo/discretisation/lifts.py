@@ -6,87 +6,81 @@ itself to few modes, ``constant`` continues the initial values.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .grid import FourierAxis
-from .grid.stencils import stencil_matrix
-from .operators.periodic import SemiDiscrete
-from .solvers.runge_kutta import integrating_factor_step
+from ..grid import FourierAxis
+from ..grid.stencils import stencil_matrix
+from ..parameters import Parameters, column
+from ..solvers.runge_kutta import integrating_factor_step
+from .discretisation import Discretisation
+from .field import Field, Walls
+from .linear import LinearInverse, LinearOperator
+from .semi_discrete import SemiDiscrete
 
 _STENCIL = 9  # steps that a time node is read from: polynomials through many more amplify rounding
-
-
-@dataclass
-class Evolution:
-    """A lift in time.
-
-    Attributes:
-        u: (batch, time, *space) values at the nodes.
-        rate: likewise its time derivative, where it is known better than from the nodes.
-        modes: (batch, 2, time, *modes) both on periodic axes.
-    """
-
-    u: Tensor
-    rate: Tensor | None = None
-    modes: Tensor | None = None
 
 
 class Lift(nn.Module):
     """Base of all lifts.
 
     Args:
-        operator: features on the grid.
-        linearised: A of the problem on the same grid.
+        discretisation: of the grid.
+        linearised: A of the problem on it; None where the lift takes none.
     """
 
-    def __init__(self, operator, linearised=None):
-        super().__init__()
-        self.linearised = linearised
+    settings: ClassVar[tuple[str, ...]] = ()  # further arguments
 
-    def forward(self, u0: Tensor, c: dict[str, Tensor], operator, closures) -> Tensor:
-        """(batch, *space) initial values at the nodes ↦ (batch, time, *space)."""
+    def __init__(self, discretisation: Discretisation, linearised: LinearOperator | None = None):
+        super().__init__()
+        self.discretisation, self.linearised = discretisation, linearised
+
+    def inverse(self, c: Parameters, batch: int) -> LinearInverse | None:
+        """A⁻¹ for the parameters ``c`` (shape () or (batch,)); None without A."""
+        return None if self.linearised is None else self.linearised.inverse(c, batch)
+
+    def forward(self, u0: Tensor, c: Parameters, walls: Walls, inverse: LinearInverse | None) -> Field:
+        """The lift of initial values at the nodes (batch, *space), with all that is known of it.
+
+        Args:
+            c: parameters, tensors of shape () or (batch,); ``walls`` and ``inverse`` for them.
+        """
         raise NotImplementedError
 
-    def evolve(self, u0: Tensor, c: dict[str, Tensor], operator, closures) -> Evolution:
-        """The lift with what is known of it beyond its values at the nodes."""
-        return Evolution(self(u0, c, operator, closures))
-
-    def correction(self, residual: Tensor, c: dict[str, Tensor]) -> Tensor:
+    def correction(self, residual: Tensor, inverse: LinearInverse | None) -> Tensor:
         """−A⁻¹ρ: to first order, what a field with residual ρ lacks; (batch, time, *space)."""
-        if self.linearised is None:
+        if inverse is None:
             return -residual  # without a linearised operator the residual itself is the best hint
         scale = self.linearised.row_scale.reshape(-1, *[1] * (residual.dim() - 2))
-        return -self.linearised.inverse(c, residual.shape[0]).apply((residual * scale)[:, None])[:, 0]
+        return -inverse.apply((residual * scale)[:, None])[:, 0]
 
 
 class LinearisedLift(Lift):
     """u_L = A⁻¹(conditions): the solution of the linearised problem A u = 0."""
 
-    def forward(self, u0, c, operator, closures):
-        grid, problem = operator.grid, operator.problem
-        zero = torch.zeros(u0.shape[0], 1, *grid.shape, dtype=u0.dtype, device=u0.device)
-        features = operator(zero, closures, u0[:, None])  # of the conditions alone
-        names = list(problem.features)
-        coefficients = problem.linearised(c)
+    def forward(self, u0, c, walls, inverse):
+        own = self.discretisation
+        shape, names = own.grid.shape, list(own.problem.features)
+        zero = torch.zeros(u0.shape[0], *shape, dtype=u0.dtype, device=u0.device)
+        features = own(Field(zero, walls, u0))  # of the conditions alone
         residual = sum(
-            value.reshape(-1, *[1] * len(grid.shape)) * features[:, 0, names.index(name)]
-            for name, value in coefficients.items()
+            column(value, len(shape), u0) * features[:, names.index(name)]
+            for name, value in own.problem.linearised(c).items()
         )
-        return self.correction(residual, c)
+        return Field(self.correction(own.project(residual), inverse), walls, u0)
 
 
 class ConstantLift(Lift):
     """u_L(x, t) = u₀(x)."""
 
-    def __init__(self, operator, linearised=None):
-        super().__init__(operator)
+    def __init__(self, discretisation: Discretisation, linearised: LinearOperator | None = None):
+        super().__init__(discretisation)
 
-    def forward(self, u0, c, operator, closures):
-        return u0[:, None].expand(-1, operator.grid.shape[0], *u0.shape[1:])
+    def forward(self, u0, c, walls, inverse):
+        return Field(u0[:, None].expand(-1, self.discretisation.grid.shape[0], *u0.shape[1:]), walls, u0)
 
 
 class IntegratedLift(Lift):
@@ -96,15 +90,24 @@ class IntegratedLift(Lift):
     its values and rates at the nodes are polynomials through those of the nearest nine.
 
     Args:
-        operator, linearised: on the surrogate's grid.
+        discretisation, linearised: on the surrogate's grid.
         band: highest wave number of the truncated problem, in cycles per length.
         steps: Runge–Kutta steps.
         dealiasing: as `FourierAxis`, of the truncated problem's products.
     """
 
-    def __init__(self, operator, linearised=None, band: int = 15, steps: int = 8, dealiasing: float = 1.0):
-        super().__init__(operator, linearised)
-        grid, problem = operator.grid, operator.problem
+    settings = ("band", "steps", "dealiasing")
+
+    def __init__(
+        self,
+        discretisation: Discretisation,
+        linearised: LinearOperator,
+        band: int = 15,
+        steps: int = 8,
+        dealiasing: float = 1.0,
+    ):
+        super().__init__(discretisation, linearised)
+        grid, problem = discretisation.grid, discretisation.problem
         for name, axis in grid.space.items():
             if not axis.is_periodic:
                 raise ValueError(f"the integrated lift needs periodic axes; {name!r} is bounded")
@@ -144,11 +147,9 @@ class IntegratedLift(Lift):
             low = torch.cat([cosines, zeros, sines, zeros], dim=dim)
         return low
 
-    def forward(self, u0, c, operator, closures):
-        return self.evolve(u0, c, operator, closures).u
-
-    def evolve(self, u0, c, operator, closures):
-        modes = operator.features.to_modes(u0)
+    def forward(self, u0, c, walls, inverse):
+        space = self.discretisation.space
+        modes = space.to_coefficients(u0)
         low, own = self._low(modes), self.semi_discrete
         symbol = own.symbol(c)
         half = torch.exp(-symbol * (self.step / 2))
@@ -159,15 +160,14 @@ class IntegratedLift(Lift):
             values.append(integrating_factor_step(values[-1], nonlinear, half, self.step, tendencies[-1]))
         tendencies.append(nonlinear(values[-1]))
         rates = [-(symbol * value + tendency) for value, tendency in zip(values, tendencies, strict=True)]
-        space = low.shape[1:]
         trajectories = torch.stack([*values, *rates], dim=1).unflatten(1, (2, -1)).flatten(3)
-        at_nodes = (self.to_nodes @ trajectories).unflatten(3, space)  # (batch, 2, time, *low)
+        at_nodes = (self.to_nodes @ trajectories).unflatten(3, low.shape[1:])  # (batch, 2, time, *low)
         rate, linear = self.linearised.symbol(c)
         decay = (linear / rate)[:, None]
         high = (modes * self.unresolved)[:, None] * torch.exp(-decay * self.nodes.reshape(-1, *[1] * (u0.dim() - 1)))
         both = self._spread(at_nodes, modes) + torch.stack([high, -decay * high], dim=1)
-        u, rate = operator.features.to_nodes(both).unbind(1)
-        return Evolution(u, rate, both)
+        u, rate = space.to_nodes(both).unbind(1)
+        return Field(u, walls, u0, rate, tuple(both.unbind(1)))
 
 
 LIFTS: dict[str, type[Lift]] = {"linearised": LinearisedLift, "constant": ConstantLift, "integrated": IntegratedLift}

@@ -1,4 +1,4 @@
-"""Windows of a grid: equal-sized index boxes, and the partition of unity that blends them."""
+"""Subdomains of a grid: equal-sized index boxes, and the partition of unity that blends them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Windows(nn.Module):
+class Subdomains(nn.Module):
     """K boxes of nodes with blending weights.
 
     Args:
@@ -27,14 +27,14 @@ class Windows(nn.Module):
         flat = np.stack(
             [np.ravel_multi_index(np.meshgrid(*box, indexing="ij"), shape) for box in product(*indices)]
         )  # (K, *local)
-        self.num_windows = len(flat)
+        self.num_subdomains = len(flat)
         self.key = tuple((index.shape, index.tobytes()) for index in indices)
         local = np.stack([weights.ravel()[box] for weights, box in zip(blending, flat, strict=True)])
-        self.register_buffer("flat", torch.as_tensor(flat.reshape(self.num_windows, -1)), persistent=False)
-        self.register_buffer("blending", torch.as_tensor(local.reshape(self.num_windows, -1)), persistent=False)
+        self.register_buffer("flat", torch.as_tensor(flat.reshape(self.num_subdomains, -1)), persistent=False)
+        self.register_buffer("blending", torch.as_tensor(local.reshape(self.num_subdomains, -1)), persistent=False)
 
     def is_split(self, name: str) -> bool:
-        """Whether more than one window lies along the axis."""
+        """Whether more than one subdomain lies along the axis."""
         return self.indices[name].shape[0] > 1
 
     def take(self, field: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class Windows(nn.Module):
 
     def merge(self, local: Tensor) -> Tensor:
         """(batch·K, *local) ↦ (batch, time, *space), blended by the partition of unity."""
-        parts = local.reshape(-1, self.num_windows, self.flat.shape[1]) * self.blending.to(local.dtype)
+        parts = local.reshape(-1, self.num_subdomains, self.flat.shape[1]) * self.blending.to(local.dtype)
         total = torch.zeros(parts.shape[0], int(np.prod(self.shape)), dtype=local.dtype, device=local.device)
         total = total.index_add(1, self.flat.flatten(), parts.flatten(1))
         return total.unflatten(-1, self.shape)

@@ -1,0 +1,175 @@
+"""What each kind of space axis does to fields.
+
+Along an axis a field has *coefficients*: its nodal values on a bounded axis, its modes on a periodic one. From them
+its derivatives follow at the collocation points, where products of features are formed.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..grid import Axis
+from ..parameters import column
+from ..problems.base import WallCondition
+from ..solvers.dense import solve
+from .field import Closure
+
+
+def along(u: Tensor, matrix: Tensor, dim: int) -> Tensor:
+    """matrix (m, n) applied to dimension ``dim`` of u."""
+    if dim == -1:
+        return u @ matrix.T
+    return matrix @ u if dim == -2 else (u.movedim(dim, -1) @ matrix.T).movedim(-1, dim)
+
+
+class SpaceAxis(nn.Module):
+    """Base: an axis whose coefficients are its nodal values, and whose collocation points are its nodes.
+
+    Args:
+        axis: nodes and matrices.
+        orders: derivatives that are asked for.
+    """
+
+    def __init__(self, axis: Axis, orders: set[int]):
+        super().__init__()
+        self.axis = axis
+
+    def _register(self, name: str, matrix) -> None:
+        self.register_buffer(name, torch.as_tensor(matrix, dtype=torch.float64), persistent=False)
+
+    def to_coefficients(self, u: Tensor, dim: int) -> Tensor:
+        """Values at nodes along dimension ``dim`` ↦ coefficients."""
+        return u
+
+    def to_nodes(self, coefficients: Tensor, dim: int) -> Tensor:
+        """Coefficients ↦ values at nodes."""
+        return coefficients
+
+    def project(self, values: Tensor, dim: int) -> Tensor:
+        """Values at collocation points ↦ the coefficients that the nodes carry."""
+        return values
+
+    def project_transposed(self, u: Tensor, dim: int) -> Tensor:
+        """The transpose of `project` and `to_nodes` in turn: values at nodes ↦ at collocation points."""
+        return u
+
+    def derivative(
+        self,
+        coefficients: Tensor,
+        order: int,
+        dim: int,
+        closure: Closure | None = None,
+        stride: int = 1,
+        one: Tensor | None = None,
+    ) -> Tensor:
+        """The derivative at every ``stride``-th collocation point.
+
+        Args:
+            one: the constant 1 in the coefficients of the axes before this one, (..., 1); None where these are values.
+        """
+        raise NotImplementedError
+
+
+class SpectralAxis(SpaceAxis):
+    """A periodic axis: fields are trigonometric polynomials, everything linear is a product with their real modes
+    1, √2 cos, √2 sin (`FourierAxis`), so that all arithmetic is that of real matrices."""
+
+    def __init__(self, axis: Axis, orders: set[int]):
+        super().__init__(axis, orders)
+        points = axis.collocation_points
+        for order in sorted(orders | {0}):
+            self._register(f"synthesis_{order}", axis.modes(points, order))
+        self._register("analysis", axis.analysis())
+        self._register("nodes", axis.modes(axis.nodes))
+        self._register("projection", axis.analysis(len(points)))
+        self._register("wave_numbers", axis.wave_numbers)
+
+    def to_coefficients(self, u, dim):
+        return along(u, self.analysis, dim)
+
+    def to_nodes(self, coefficients, dim):
+        return along(coefficients, self.nodes, dim)
+
+    def project(self, values, dim):
+        return along(values, self.projection, dim)
+
+    def project_transposed(self, u, dim):
+        return along(along(u, self.nodes.T, dim), self.projection.T, dim)
+
+    def derivative(self, coefficients, order, dim, closure=None, stride=1, one=None):
+        return along(coefficients, getattr(self, f"synthesis_{order}")[::stride], dim)
+
+
+class WalledAxis(SpaceAxis):
+    """A bounded axis: derivatives by stencils on nodal values and walls, whose values are eliminated.
+
+    Args:
+        conditions: at its two walls, at default parameters.
+    """
+
+    def __init__(self, axis: Axis, orders: set[int], conditions: tuple[WallCondition, WallCondition] | None):
+        super().__init__(axis, orders)
+        for order in sorted(orders - {0}):
+            self._register(f"derivative_{order}", axis.differentiation(order))
+        ends = axis.closed_nodes[0], axis.closed_nodes[-1]
+        for side, wall, condition in zip("lr", ends, conditions or (), strict=False):
+            at = wall if condition.at is None else condition.at
+            self._register(f"slope_{side}", axis.differentiation(1, [at])[0])
+
+    def closure(self, conditions: tuple[WallCondition, WallCondition]) -> Closure:
+        """Solves, for the two wall values a, value·a_side + slope·(d · [a_left, nodes, a_right]) = target."""
+        rows, node_rows, targets = [], [], []
+        for side, condition in zip("lr", conditions, strict=True):
+            d = getattr(self, f"slope_{side}")
+            value, slope, target = (column(v, 0, d) for v in (condition.value, condition.slope, condition.target))
+            own = torch.zeros(2, dtype=d.dtype, device=d.device)
+            own[0 if side == "l" else 1] = 1
+            rows.append(value[:, None] * own + slope[:, None] * torch.stack([d[0], d[-1]]))
+            node_rows.append(slope[:, None] * d[1:-1])
+            targets.append(target)
+        batch = next((part.shape[0] for part in (*rows, *targets) if part.shape[0] != 1), 1)
+        system = torch.stack([part.expand(batch, 2) for part in rows], dim=1)  # (batch, 2, 2)
+        nodes = torch.stack([part.expand(batch, -1) for part in node_rows], dim=1)  # (batch, 2, n)
+        target = torch.stack([part.expand(batch) for part in targets], dim=1)  # (batch, 2)
+        slopes = solve(system, torch.cat([-nodes, target[..., None]], dim=2))
+        return Closure(slopes[..., :-1].transpose(1, 2), slopes[..., -1])
+
+    def close(self, u: Tensor, dim: int, closure: Closure) -> Tensor:
+        """Adds the wall values along dimension ``dim`` of u (batch, ...)."""
+        moved = u.movedim(dim, -1)
+        middle = (1,) * (moved.dim() - 2)
+        slopes = closure.slopes.reshape(closure.slopes.shape[0], *middle[:-1], *closure.slopes.shape[1:])
+        walls = moved @ slopes + closure.offset.reshape(closure.offset.shape[0], *middle, 2)
+        return torch.cat([walls[..., :1], moved, walls[..., 1:]], dim=-1).movedim(-1, dim)
+
+    def eliminated(self, order: int, closure: Closure | None) -> tuple[Tensor, Tensor]:
+        """A derivative of values at nodes alone, the walls' eliminated: D + D_walls slopesᵀ and D_walls offset.
+
+        Returns:
+            (batch or 1, n, n) matrix and (batch or 1, n) constant.
+        """
+        matrix = getattr(self, f"derivative_{order}")
+        if closure is None:
+            return matrix[None], matrix.new_zeros(1, len(matrix))
+        ends = torch.stack([matrix[:, 0], matrix[:, -1]], dim=1)  # (n, 2)
+        return matrix[:, 1:-1] + ends @ closure.slopes.transpose(1, 2), closure.offset @ ends.T
+
+    def derivative(self, coefficients, order, dim, closure=None, stride=1, one=None):
+        moved = coefficients.movedim(dim, -1)
+        if not order:
+            return moved[..., ::stride].movedim(-1, dim)
+        matrix, constant = (part[:, ::stride] for part in self.eliminated(order, closure))
+        if matrix.shape[0] == 1:
+            result = moved @ matrix[0].T
+        else:
+            result = (moved.flatten(1, -2) @ matrix.transpose(1, 2)).unflatten(1, moved.shape[1:-1])
+        result, constant = result.movedim(-1, dim), constant.reshape(-1, *[1] * (moved.dim() - 2), constant.shape[1])
+        return result + (constant.movedim(-1, dim) if one is None else one * constant.movedim(-1, dim))
+
+
+def space_axis(
+    axis: Axis, orders: set[int], conditions: tuple[WallCondition, WallCondition] | None = None
+) -> SpaceAxis:
+    """The operator of an axis, by its kind."""
+    return SpectralAxis(axis, orders) if axis.is_periodic else WalledAxis(axis, orders, conditions)

@@ -1,0 +1,100 @@
+"""A problem on a grid: u ↦ its linear features (u, u_t, u_xx, …) at collocation points, time and space together."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..grid import Grid
+from ..parameters import Parameters
+from ..problems.base import Problem
+from .field import Field, Walls
+from .space import Projection, SpaceFeatures
+
+
+class Discretisation(nn.Module):
+    """Features of fields on a grid.
+
+    Args:
+        problem: names the features and the wall conditions.
+        grid: where fields live.
+
+    Raises:
+        ValueError: features that the grid does not have, see `SpaceFeatures`, or a time derivative that is not u_t.
+    """
+
+    def __init__(self, problem: Problem, grid: Grid):
+        super().__init__()
+        self.problem, self.grid = problem, grid
+        self.space = SpaceFeatures(problem, grid.space)
+        self.space_names = list(grid.space)
+        for name, feature in problem.features.items():
+            if "t" in feature.orders and (feature.orders != {"t": 1} or feature.laplacian):
+                raise ValueError(f"feature {name!r}: the time derivative is of first order, of the field itself")
+        self.is_rate = tuple("t" in feature.orders for feature in problem.features.values())
+        self.register_buffer("rate_matrix", torch.as_tensor(grid.time.differentiation(1)), persistent=False)
+        self.projection = None if grid.collocation_shape == grid.shape else Projection(self.space)
+
+    @property
+    def storage_rate(self) -> Tensor | None:
+        """(time, time) D_t of what vanishes initially, for problems with a storage."""
+        return self.rate_matrix[:, 1:] if self.problem.is_conservative else None
+
+    def walls(self, c: Parameters) -> Walls:
+        """Wall elimination for the parameters ``c``, tensors of shape () or (batch,)."""
+        return self.space.walls(c)
+
+    def project(self, values: Tensor) -> Tensor:
+        """Values at collocation points (..., *collocation) ↦ their resolved part at nodes (..., *space)."""
+        return values if self.projection is None else self.projection.apply(values)
+
+    def closed(self, field: Field) -> Tensor:
+        """(batch, *columns, closed time, *closed space) values with those at the start and at the walls."""
+        u = self.started(field.u, field.initial)
+        for dim, axis in self.space.dims():
+            closure = field.walls[self.space_names[dim]]
+            u = u if closure is None else axis.close(u, dim, closure)
+        return u
+
+    def started(self, u: Tensor, initial: Tensor | None) -> Tensor:
+        """Puts initial values (..., *space), zero when None, before the first time of u (..., time, *space)."""
+        dim = -1 - len(self.space_names)
+        if initial is None:
+            initial = torch.zeros_like(u.select(dim, 0))
+        return torch.cat([initial.unsqueeze(dim), u], dim=dim)
+
+    def rate(self, u: Tensor, initial: Tensor | None = None) -> Tensor:
+        """(..., time, *space) time derivative at the nodes of u, which starts from ``initial``, zero when None."""
+        matrix, num_space = self.rate_matrix, len(self.space_names)
+        if initial is None:
+            matrix = matrix[:, 1:]
+        else:
+            u = self.started(u, initial)
+        return (matrix @ u.flatten(-num_space)).unflatten(-1, u.shape[-num_space:])
+
+    def forward(self, field: Field, has_rates: bool = True, stride: int = 1) -> Tensor:
+        """Features (batch, *columns, feature, time, *collocation), in the order of ``problem.features``.
+
+        Args:
+            field: on the grid.
+            has_rates: whether time derivatives are asked for; where a storage takes their place they are left zero.
+            stride: at every so many collocation points along each space axis.
+        """
+        if field.coefficients is None:
+            modes = self.space.to_coefficients(field.u)
+            rates = self._rates(field, modes) if has_rates else None
+        else:
+            modes, rates = field.coefficients
+        fields = self.space(modes, field.walls, stride=stride)
+        if any(self.is_rate):
+            some = next(iter(fields.values())) if fields else None
+            own = self.space.at_collocation(rates, stride=stride) if has_rates else torch.zeros_like(some)
+            rates_by_name = [name for name, flag in zip(self.problem.features, self.is_rate, strict=True) if flag]
+            fields |= dict.fromkeys(rates_by_name, own)
+        return torch.stack([fields[name] for name in self.problem.features], dim=-2 - len(self.space_names))
+
+    def _rates(self, field: Field, modes: Tensor) -> Tensor:
+        """Coefficients of u_t."""
+        if field.rate is not None:
+            return self.space.to_coefficients(field.rate)
+        return self.rate(modes, None if field.initial is None else self.space.to_coefficients(field.initial))

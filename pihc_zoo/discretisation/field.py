@@ -1,0 +1,82 @@
+"""Fields on a grid, and the walls that close them.
+
+A field has values at nodes. Before a stencil is applied, or a value read between nodes, it is *closed*: its initial
+values come before the first time, its wall values beside the first and the last node of every bounded axis. Wall
+values follow from the wall conditions, which are linear in the field.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
+
+
+@dataclass
+class Closure:
+    """Wall values of a field along one axis: walls = nodes · slopes + offset.
+
+    slopes (batch or 1, n, 2), offset (batch or 1, 2).
+    """
+
+    slopes: Tensor
+    offset: Tensor
+
+    def take(self, indices: Tensor) -> Closure:
+        """That of some trajectories."""
+        return Closure(*(part if part.shape[0] == 1 else part[indices] for part in (self.slopes, self.offset)))
+
+    def homogeneous(self) -> Closure:
+        """The closure of a correction, which meets the conditions with zero targets."""
+        return Closure(self.slopes, self.offset.new_zeros(self.offset.shape))
+
+
+@dataclass
+class Walls:
+    """Closures by axis; periodic axes have none."""
+
+    closures: dict[str, Closure] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Closure | None:
+        return self.closures.get(name)
+
+    def take(self, indices: Tensor) -> Walls:
+        """Those of some trajectories."""
+        return Walls({name: closure.take(indices) for name, closure in self.closures.items()})
+
+    def homogeneous(self) -> Walls:
+        """The walls of a correction."""
+        return Walls({name: closure.homogeneous() for name, closure in self.closures.items()})
+
+
+@dataclass
+class Field:
+    """A field on a grid, with what closes it.
+
+    Attributes:
+        u: (batch, *columns, time, *space) values at the nodes.
+        walls: of the grid, for the parameters at hand; homogeneous ones for a correction.
+        initial: (batch, *columns, *space) initial values; None for a correction: it vanishes initially.
+        rate: u_t at the nodes, like u, where it is known better than from the nodes.
+        coefficients: u and its rate in the axes' own coefficients, where they are known, see `SpaceFeatures`.
+    """
+
+    u: Tensor
+    walls: Walls = field(default_factory=Walls)
+    initial: Tensor | None = None
+    rate: Tensor | None = None
+    coefficients: tuple[Tensor, Tensor] | None = None
+
+    @classmethod
+    def correction(cls, u: Tensor, walls: Walls) -> Field:
+        """A field that meets all conditions with zero targets."""
+        return cls(u, walls.homogeneous())
+
+    def take(self, indices: Tensor) -> Field:
+        """That of some trajectories; without coefficients."""
+        initial, rate = (None if part is None else part[indices] for part in (self.initial, self.rate))
+        return Field(self.u[indices], self.walls.take(indices), initial, rate)
+
+    def double(self) -> Field:
+        """In float64, without what else is known of it."""
+        return replace(self, u=self.u.double(), initial=None if self.initial is None else self.initial.double())

@@ -1,0 +1,85 @@
+"""A problem of first order in time as an ordinary differential equation for the modes of periodic axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..grid import FourierAxis
+from ..parameters import Parameters, column
+from ..problems.base import Problem
+from ..solvers.dual import Dual
+from .space import SpaceFeatures
+
+
+class SemiDiscrete(nn.Module):
+    """u_t = −(σ u + n(u)) on the modes of periodic axes: the linear part by its symbol, the rest pointwise.
+
+    Args:
+        problem: of first order in time, residual ρ affine in u_t with the constant coefficient a_t.
+        space: periodic axes by name.
+    """
+
+    def __init__(self, problem: Problem, space: dict[str, FourierAxis]):
+        super().__init__()
+        self.problem, self.features = problem, SpaceFeatures(problem, space)
+        self.rates = [name for name, feature in problem.features.items() if "t" in feature.orders]
+        self.linear = [name for name in problem.linearised(problem.as_tensors({})) if name not in self.rates]
+        # where ρ holds a linear term exactly, both drop it and its feature need not be formed
+        self.skip = frozenset(name for name in self.linear if self._is_exact(name))
+
+    def _is_exact(self, name: str) -> bool:
+        """Whether ∂ρ/∂f of a feature f holds no field, by its shape: then the coefficient of f is a number."""
+        partial = self._partial(name, self.problem.as_tensors({}))
+        return not isinstance(partial, Tensor) or partial.shape[-1] == 1
+
+    def _partial(self, name: str, c: Parameters) -> Any:
+        """∂ρ/∂f of a feature, (batch or 1, 1) where it holds no field."""
+        fields = dict.fromkeys(self.problem.features, self.features.squares.new_ones(1, 2))
+        duals = {key: Dual(value, {0: 1.0} if key == name else None) for key, value in fields.items()}
+        own = {key: Dual(value) for key, value in c.against(1).items()}
+        return self.problem.residual(duals, own).partials.get(0, 0.0)
+
+    def symbol(self, c: Parameters) -> Tensor:
+        """(batch or 1, *modes) σ / a_t."""
+        num_dims, like = len(self.features.names), self.features.squares
+        coefficients = self.problem.linearised(c)
+        coefficients |= {name: self._partial(name, c) for name in self.skip}
+        symbol = sum(
+            column(coefficients[name], num_dims, like) * self.features.symbol(self.problem.features[name])
+            for name in self.linear
+        )
+        return symbol / column(coefficients[self.rates[0]], num_dims, like)
+
+    def with_parameters(self, c: Parameters) -> Callable[[Tensor], Tensor]:
+        """`nonlinear` for parameters that stay the same, their shapes and coefficients made once."""
+        if len(self.skip) + len(self.rates) == len(self.problem.features):  # a linear problem
+            return torch.zeros_like
+        own = c.against(len(self.features.names))
+        coefficients = self.problem.linearised(own)
+        rate = coefficients[self.rates[0]]
+        is_one = not isinstance(rate, Tensor) and rate == 1
+        absent = dict.fromkeys((*self.rates, *self.skip), self.features.squares.new_zeros(()))
+        shape = tuple(len(axis.collocation_points) for axis in self.features.space.values())
+
+        def nonlinear(modes: Tensor) -> Tensor:
+            fields = self.features(modes, skip=self.skip)
+            residual = self.problem.residual({**fields, **absent}, own)
+            for name in self.linear:
+                if name not in self.skip:
+                    residual = residual - coefficients[name] * fields[name]
+            residual = residual if is_one else residual / rate
+            return self.features.project(residual.expand(modes.shape[0], *shape))
+
+        return nonlinear
+
+    def nonlinear(self, modes: Tensor, c: Parameters) -> Tensor:
+        """(batch, *modes) ↦ n(u) = (ρ(u; u_t = 0) − linear part) / a_t on the same modes."""
+        return self.with_parameters(c)(modes)
+
+    def rate(self, modes: Tensor, c: Parameters) -> Tensor:
+        """(batch, *modes) u_t of a field."""
+        return -(self.symbol(c) * modes + self.nonlinear(modes, c))

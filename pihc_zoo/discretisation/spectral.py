@@ -1,0 +1,105 @@
+"""A and its inverse on periodic axes: a multiplier of every mode, the time axis by its eigensystem."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..parameters import Parameters, column
+from ..problems.base import Problem
+from .discretisation import Discretisation
+from .space import SpaceFeatures
+from .subdomains import Subdomains
+
+
+@dataclass
+class SpectralInverse:
+    """A⁻¹ on modes: (a_t D_t + σ)⁻¹ by the eigensystem of D_t, σ the symbol of the linear part.
+
+    Attributes:
+        features: transforms.
+        analysis, synthesis: (2·time, time) and (time, 2·time) real forms of V⁻¹ and V, D_t = V Λ V⁻¹.
+        real, imaginary: (subproblem or 1, 1, time, *modes) parts of (a_t Λ + σ)⁻¹.
+    """
+
+    features: SpaceFeatures
+    analysis: Tensor
+    synthesis: Tensor
+    real: Tensor
+    imaginary: Tensor
+
+    def apply(self, rows: Tensor) -> Tensor:
+        """(subproblem, column, time, *space) ↦ A⁻¹ rows."""
+        return self._solve(rows, self.analysis, self.synthesis, self.imaginary)
+
+    def transpose(self, rows: Tensor) -> Tensor:
+        """A⁻ᵀ rows. Transforms between nodes and modes are orthogonal up to a factor that cancels."""
+        return self._solve(rows, self.synthesis.T, self.analysis.T, -self.imaginary)
+
+    def take(self, indices: Tensor) -> SpectralInverse:
+        """The inverses of some subproblems."""
+        real, imaginary = (part if part.shape[0] == 1 else part[indices] for part in (self.real, self.imaginary))
+        return SpectralInverse(self.features, self.analysis, self.synthesis, real, imaginary)
+
+    def _solve(self, rows: Tensor, into: Tensor, out_of: Tensor, imaginary: Tensor) -> Tensor:
+        modes = self.features.to_coefficients(rows)
+        space = modes.shape[3:]
+        parts = (into @ modes.flatten(3)).unflatten(3, space)
+        times = rows.shape[2]
+        real, imag = parts[:, :, :times], parts[:, :, times:]
+        solved = torch.cat([self.real * real - imaginary * imag, self.real * imag + imaginary * real], dim=2)
+        return self.features.to_nodes((out_of @ solved.flatten(3)).unflatten(3, space))
+
+
+class SpectralOperator(nn.Module):
+    """A = a_t D_t + Σ_j a_j ∂_j of a problem's constant coefficients on a periodic grid.
+
+    Raises:
+        ValueError: a time axis of several elements, or odd space derivatives.
+    """
+
+    def __init__(self, problem: Problem, discretisation: Discretisation):
+        super().__init__()
+        self.problem, self.features = problem, discretisation.space
+        time = discretisation.grid.time
+        if time.block_size != len(time.nodes):
+            raise ValueError(f"a periodic grid takes a time axis of one element, not {len(time.nodes)} nodes in blocks")
+        values, vectors = torch.linalg.eig(torch.as_tensor(time.differentiation(1)[:, 1:]))
+        inverse = torch.linalg.inv(vectors)
+        self.register_buffer("row_scale", torch.as_tensor(time.row_scale), persistent=False)
+        self.register_buffer("spectrum", torch.stack([values.real, values.imag]), persistent=False)
+        self.register_buffer("analysis", torch.cat([inverse.real, inverse.imag]), persistent=False)
+        self.register_buffer("synthesis", torch.cat([vectors.real, -vectors.imag], dim=1), persistent=False)
+
+    def symbol(self, c: Parameters) -> tuple[Tensor, Tensor]:
+        """a_t, and σ = Σ_j a_j · symbol of feature j, (batch or 1, *modes)."""
+        num_dims, like = len(self.features.names), self.features.squares
+        rate, symbol = None, torch.zeros_like(like)[None]
+        for name, value in self.problem.linearised(c).items():
+            feature, own = self.problem.features[name], column(value, num_dims, like)
+            if "t" in feature.orders:
+                rate = own
+            else:
+                symbol = symbol + own * self.features.symbol(feature)
+        if rate is None:
+            raise ValueError("the linearised operator needs a time derivative")
+        return rate, symbol
+
+    def inverse(self, c: Parameters, batch: int = 1, subdomains: Subdomains | None = None) -> SpectralInverse:
+        """A⁻¹ for the parameters ``c`` (shape () or (batch,)).
+
+        It expects rows already multiplied by the grid's ``row_scale``.
+        """
+        if subdomains is not None:
+            raise ValueError("independent experts on a periodic grid take a pointwise residual map: quadrature_weights")
+        rate, symbol = self.symbol(c)
+        dims = [1] * len(self.features.names)
+        real = rate[:, None] * self.spectrum[0].reshape(-1, *dims) + symbol[:, None]
+        imaginary = (rate[:, None] * self.spectrum[1].reshape(-1, *dims)).expand_as(real)
+        size = real.square() + imaginary.square()
+        analysis = self.analysis / self.row_scale
+        return SpectralInverse(
+            self.features, analysis, self.synthesis, (real / size)[:, None], (-imaginary / size)[:, None]
+        )
