@@ -19,9 +19,10 @@ from .operators.constants import constants
 from .operators.derivatives import Closure, FeatureOperator
 from .operators.windows import Windows
 from .residual_map import ResidualMap, RowMap
-from .solvers.implicit import first_order, implicit_coefficients, refuse_transforms
+from .solvers.implicit import first_order, refuse_transforms
 from .solvers.levenberg_marquardt import LevenbergMarquardt
 from .solvers.report import LeastSquaresSolution
+from .solvers.share import Whole
 from .status import is_converged
 
 _PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
@@ -84,6 +85,7 @@ class HardConstraint(nn.Module):
         self.operator, self.ansatz, self.residual_map = operator, ansatz, residual_map
         self.problem, self.grid = operator.problem, operator.grid
         self.decomposition, self.solver = decomposition, solver
+        self.share = Whole()  # of the subproblems: those that this process solves
         self.ridge, self.initial_coefficient = ridge, initial_coefficient
         if stride < 1:
             raise ValueError(f"stride must be at least 1, got {stride}")
@@ -279,7 +281,7 @@ class HardConstraint(nn.Module):
             objective = build(*(tensor.detach() for tensor in tensors))
             shape = batch * num_windows, objective.basis.num_basis
             start = torch.full(shape, self.initial_coefficient, dtype=torch.float64, device=device)
-            solution = solver.solve(objective, start)
+            solution = self.share.solve(solver, objective, start)
             rows = objective.rows(solution.coefficients) if windows is None and stride == 1 else None
         w, cost = solution.coefficients, solution.cost
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (basis, *tensors)):
@@ -296,8 +298,8 @@ class HardConstraint(nn.Module):
             else:
                 if gradient == "implicit" and solver.max_steps > 0:
                     is_solved = is_converged(solution.status)
-                    w = implicit_coefficients(build, w, tensors, is_solved)
-                cost = build(*tensors).cost(w)
+                    w = self.share.coefficients(build, w, tensors, is_solved)
+                cost = self.share.cost(build(*tensors), w, cost)
             cost = first_order(cost) if gradient == "envelope" else cost
         u = self._merge(w, basis, conditions.lift, windows)
         return ConstrainedField(

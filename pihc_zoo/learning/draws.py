@@ -141,9 +141,7 @@ class Source:
         """Random numbers for some places (count,) of a step."""
         return KeyedDraws(self.seed, step, places, purpose, self.constants)
 
-    def __call__(
-        self, step: int, places: Tensor, purpose: Purpose = Purpose.BATCH
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(self, step: int, places: Tensor, purpose: Purpose = Purpose.BATCH) -> tuple[Tensor, dict[str, Tensor]]:
         """(count, *space) initial values, float64, and (count,) values of each input, on the device of ``places``.
 
         Raises:
