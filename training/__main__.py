@@ -18,7 +18,7 @@ from pihc_zoo.zoo.storage import save_folder
 from . import recipe as recipes
 from . import references
 from .console import Parser, guarded, integer, seconds
-from .distributed import BACKENDS, Processes, leave
+from .distributed import BACKENDS, Processes
 from .log import LOG, Log
 from .loop import advance, prepare
 from .mesh import Mesh, Place
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     code = guarded(command, "run the same command again to continue", speaks)
     if code and started and started[0].world > 1:
-        leave(code)
+        started[0].leave(code)
     return code
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -26,7 +27,9 @@ from pihc_zoo.learning.interruption import Signals, Terminated
 from .mesh import Mesh, Place
 
 BACKENDS = ("gloo", "nccl")
+_PATIENCE = 3.0  # seconds that the others are given to end
 _POLL = 0.02  # seconds between looks at the store
+_KEPT = "what was saved before stays: run the same command again to continue"
 
 
 class PeerLostError(OSError):
@@ -43,7 +46,7 @@ class Team:
         """The parts of all, concatenated in their order along the first dimension."""
         whole = part.new_empty(self.size * len(part), *part.shape[1:])
         with self.processes.contact("all_gather", part):
-            dist.all_gather_into_tensor(whole, part.contiguous(), group=self.group)
+            dist.all_gather(list(whole.split(len(part))), part.contiguous(), group=self.group)
         return whole
 
     def reduce(self, value: Tensor) -> Tensor:
@@ -80,7 +83,10 @@ class Processes:
         self.team: Team | None = None
         self.payload: dict[str, int] = {}
         self.waited = 0.0
-        self._turn, self._store = 0, None
+        self._turn = 0
+        self._store: Any = None  # of this attempt
+        self._agent: Any = None  # of all attempts: torchrun's
+        self._spoken_key = ""
         try:
             is_cuda = torch.device(device).type == "cuda"
         except RuntimeError as error:
@@ -111,9 +117,8 @@ class Processes:
         if place.world == 1:
             return self._check_device()
         with self._contact("could not meet the other processes"):
-            store, _, _ = next(rendezvous("env://", place.rank, place.world, timeout=span))
-            store.set_timeout(span)
-            self._store = dist.PrefixStore("training", store)
+            self._meet(span)
+            store = self._store
             self._check_device()
             dist.init_process_group(self.backend, store=store, rank=place.rank, world_size=place.world, timeout=span)
             for first in range(0, self.world, self.mesh.expert) if self.mesh.expert > 1 else ():
@@ -122,6 +127,29 @@ class Processes:
                 if place.rank in ranks:
                     self.team = Team(self, self.expert_index, self.mesh.expert, group)
             dist.barrier()
+
+    def _meet(self, span: timedelta) -> None:
+        """Opens a store of this attempt: torchrun's own still holds what an attempt before it wrote."""
+        host, rank = os.environ["MASTER_ADDR"], self.place.rank
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+            self._store, _, _ = next(rendezvous("env://", rank, self.world, timeout=span))
+            self._agent = self._store
+        else:
+            self._agent = dist.TCPStore(host, int(os.environ["MASTER_PORT"]), is_master=False, timeout=span)
+            if rank == 0:
+                self._store = dist.TCPStore(host, 0, is_master=True, timeout=span, wait_for_workers=False)
+                self._agent.set("training/port", str(self._store.port))
+            deadline = time.monotonic() + self.timeout
+            while self._store is None:
+                port = int(self._agent.get("training/port"))
+                try:
+                    self._store = dist.TCPStore(host, port, is_master=False, timeout=timedelta(seconds=1))
+                except RuntimeError:  # the port of an attempt before
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(_POLL)
+        self._store.set_timeout(span)
+        self._spoken_key = f"training/spoken/{self._store.port if hasattr(self._store, 'port') else 0}"
 
     def _check_device(self) -> None:
         if torch.device(self.device).type != "cuda":
@@ -145,8 +173,8 @@ class Processes:
         try:
             yield
         except RuntimeError as error:
-            said = str(error).strip().splitlines()
-            raise PeerLostError(f"{what}: {said[0] if said else type(error).__name__}") from None
+            said = re.sub(r"^\[\S*\]\s*", "", str(error)).split(". ")[0].strip() or type(error).__name__
+            raise PeerLostError(f"{what} ({said.splitlines()[0]}); {_KEPT}") from None
         finally:
             self.waited += time.monotonic() - begin
 
@@ -156,6 +184,9 @@ class Processes:
         self.payload[name] = self.payload.get(name, 0) + payload.numel() * payload.element_size()
         with self._contact("lost contact with another process"):
             yield
+
+    def _silent(self, who: str) -> PeerLostError:
+        return PeerLostError(f"lost contact with {who} (no sign for {self.timeout:g} s); {_KEPT}")
 
     def reduce(self, buffer: Tensor) -> None:
         """The sum over all processes, in place; the same bits everywhere."""
@@ -170,7 +201,9 @@ class Processes:
             event.record()
             while not event.query():
                 if time.monotonic() - begin > self.timeout:
-                    raise PeerLostError(f"lost contact with another process: no answer for {self.timeout:g} s")
+                    raise PeerLostError(
+                        f"lost contact with another process (no answer for {self.timeout:g} s); {_KEPT}"
+                    )
                 time.sleep(1e-4)
         return values.tolist()
 
@@ -274,7 +307,9 @@ class Processes:
                     if beats != alive:
                         alive, since = beats, now
                     if now - since > self.timeout:
-                        raise PeerLostError(f"lost contact with the first process: no sign for {self.timeout:g} s")
+                        raise PeerLostError(
+                            f"lost contact with the first process (no sign for {self.timeout:g} s); {_KEPT}"
+                        )
                 time.sleep(_POLL)
             answer = json.loads(self._store.get(key))
         if "error" not in answer:
@@ -305,9 +340,9 @@ class Processes:
         if self._store is None:
             return self.is_first
         try:
-            return self._store.add("spoken", 1) == 1
-        except RuntimeError:
-            return self.is_first
+            return self._agent.add(self._spoken_key, 1) == 1
+        except RuntimeError:  # the first process, which held the store, is gone
+            return self.place.rank <= 1
 
     def close(self) -> None:
         """After everything went well."""
@@ -316,9 +351,17 @@ class Processes:
                 dist.barrier()
             dist.destroy_process_group()
 
+    def leave(self, code: int) -> None:
+        """Ends this process at once: after an error peers may never answer, and nothing here is left to be done.
 
-def leave(code: int) -> None:
-    """Ends this process at once: after an error peers may never answer, and nothing here is left to be done."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+        Who holds the store lets the others see first that the reason is said.
+        """
+        if self.is_first and self._agent is not None and self._agent is self._store:
+            with suppress(RuntimeError):
+                dist.destroy_process_group()
+                deadline = time.monotonic() + _PATIENCE
+                while self._agent.add(self._spoken_key, 0) < self.world and time.monotonic() < deadline:
+                    time.sleep(_POLL)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

@@ -202,14 +202,18 @@ def _open(run: Run, resume: bool, overwrite: bool) -> None:
                     "choose another --output or delete it"
                 )
             return {}
-        _, notes, _ = checkpoint.header(output / CHECKPOINT)
+        _, notes, own = checkpoint.header(output / CHECKPOINT)
         if notes.get("draws") != draws.METHOD:
             raise ValueError(
                 f"checkpoint {output / CHECKPOINT} is of an earlier version, whose random draws were others, "
                 "and cannot be continued; choose another --output, or --overwrite"
             )
-        path, identity = output / CHECKPOINT, None if resume else run.identity
-        done, extra, notes = checkpoint.restore(path, run.model.network, run.optimiser, identity)
+        if not resume and own != checkpoint.fingerprint(run.identity):
+            raise ValueError(
+                f"checkpoint {output / CHECKPOINT} is of another recipe; choose another --output or delete it "
+                "(--overwrite), or go on from it under these settings (--resume)"
+            )
+        done, extra, notes = checkpoint.restore(output / CHECKPOINT, run.model.network, run.optimiser, None)
         restored.update(extra)
         last = truncate(output / LOG, done)
         is_logged = last.get("step") == done
