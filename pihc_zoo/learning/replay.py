@@ -38,6 +38,7 @@ class ReplayPool:
         self.source, self.places = source, places
         self.num_windows, self.bound, self.restart = num_windows, bound, restart
         self.num_slots = -(-size // batch)
+        self.is_looked_at = places.device.type == "cpu"  # whether any begins anew: on a host it costs nothing to look
         self._rows = torch.arange(len(places), device=places.device)
         slots = places[:, None] + batch * torch.arange(self.num_slots, device=places.device)
         states, parameters = source(0, slots.flatten(), Purpose.POOL)
@@ -66,7 +67,7 @@ class ReplayPool:
         is_bad = ~(states.flatten(1).abs().amax(dim=1) < self.bound)
         ages = self.ages[at] + 1
         is_over = is_over | is_bad | (ages >= self.num_windows)
-        if states.is_cuda or is_over.any():  # on a host it costs nothing to look
+        if not self.is_looked_at or is_over.any():
             fresh, parameters = self.source(step, self.places, Purpose.FRESH)
             states = torch.where(is_over.reshape(-1, *[1] * (states.dim() - 1)), fresh, states)
             for key, value in parameters.items():
