@@ -40,7 +40,7 @@ class Windows(nn.Module):
 
     def take(self, field: Tensor) -> Tensor:
         """(batch, *rest, time, *space) ↦ (batch·K, *rest, *local)."""
-        local = _Gather.apply(field.flatten(-len(self.shape)), self.flat.flatten(), self.holders)
+        local = _gather(field.flatten(-len(self.shape)), self.flat.flatten(), self.holders)
         local = local.unflatten(-1, self.flat.shape)  # (batch, *rest, K, points)
         local = local.movedim(-2, 1).flatten(0, 1)
         return local.unflatten(-1, self.local_shape)
@@ -48,7 +48,7 @@ class Windows(nn.Module):
     def merge(self, local: Tensor) -> Tensor:
         """(batch·K, *local) ↦ (batch, time, *space), blended by the partition of unity."""
         parts = local.reshape(-1, self.num_windows, self.flat.shape[1]) * self.blending.to(local.dtype)
-        total = _GatherSum.apply(parts.flatten(1), self.flat.flatten(), self.holders)
+        total = _gather_sum(parts.flatten(1), self.flat.flatten(), self.holders)
         return total.unflatten(-1, self.shape)
 
 
@@ -63,14 +63,25 @@ def _holders(flat: np.ndarray, num_nodes: int) -> np.ndarray:
     return holders
 
 
-def _gather_sum(local: Tensor, holders: Tensor) -> Tensor:
-    """(..., box point) ↦ (..., node) sums over the boxes that hold a node, always in the same order."""
+def _gather(field: Tensor, nodes: Tensor, holders: Tensor) -> Tensor:
+    """(..., node) ↦ (..., box point)."""
+    if torch.compiler.is_exporting():
+        return field[..., nodes]
+    return _Gather.apply(field, nodes, holders)
+
+
+def _gather_sum(local: Tensor, nodes: Tensor, holders: Tensor) -> Tensor:
+    """(..., box point) ↦ (..., node): sums over the boxes that hold a node, always in the same order."""
+    return _summed(local, holders) if torch.compiler.is_exporting() else _GatherSum.apply(local, nodes, holders)
+
+
+def _summed(local: Tensor, holders: Tensor) -> Tensor:
     parts = local[..., holders.clamp(min=0)]  # (..., node, most)
     return torch.where(holders >= 0, parts, 0.0).sum(dim=-1)
 
 
 class _Gather(torch.autograd.Function):
-    """(..., node) ↦ (..., box point). It and its transpose `_GatherSum` read only: no two threads add to one number."""
+    """`_gather`. It and its transpose `_GatherSum` read only: no two threads add to one number."""
 
     @staticmethod
     def forward(ctx, field, nodes, holders):
@@ -83,12 +94,12 @@ class _Gather(torch.autograd.Function):
 
 
 class _GatherSum(torch.autograd.Function):
-    """(..., box point) ↦ (..., node), the transpose of `_Gather`."""
+    """`_gather_sum`, the transpose of `_Gather`."""
 
     @staticmethod
     def forward(ctx, local, nodes, holders):
         ctx.save_for_backward(nodes, holders)
-        return _gather_sum(local, holders)
+        return _summed(local, holders)
 
     @staticmethod
     def backward(ctx, gradient):
