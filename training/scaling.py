@@ -1,7 +1,9 @@
 """python -m training.scaling RECIPE …: time and bytes of a training step on several processes of this machine.
 
 Every row is a run of its own under torchrun. ``wall`` is the best median of several runs; ``CPU`` is what the busiest
-process computed, which a busy machine disturbs less; ``waiting`` is a process' share of the wall time in collectives.
+process computed, which a busy machine disturbs less; ``waiting`` is a process' share of the wall time in collectives;
+``kB`` is what each hands to collectives in a step; ``operations`` are those dispatched in a step, views left out: on
+a GPU each is a launch at least.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from . import loop
 from . import recipe as recipes
@@ -35,9 +38,22 @@ COLUMNS = (
     "wall [ms]",
     "CPU [ms]",
     "waiting [ms]",
-    "kB a step and process",
+    "kB",
+    "operations",
     "speed-up (CPU)",
 )
+
+
+class Operations(TorchDispatchMode):
+    """Counts operations that are not views."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        self.count += not getattr(function, "is_view", False)
+        return function(*arguments, **(options or {}))
 
 
 def measured(recipe: recipes.Recipe, mesh_text: str, device: str) -> dict[str, Any]:
@@ -46,7 +62,7 @@ def measured(recipe: recipes.Recipe, mesh_text: str, device: str) -> dict[str, A
     processes = Processes(place, Mesh.parse(mesh_text, place.world), device, timeout=120)
     processes.connect()
     walls, busy, waits, payload = [], [], [], 0
-    real = loop.take_step
+    real, operations, steps = loop.take_step, Operations(), recipe.training.steps
 
     def timed(*arguments):
         nonlocal payload
@@ -58,6 +74,8 @@ def measured(recipe: recipes.Recipe, mesh_text: str, device: str) -> dict[str, A
         waits.append(processes.waited)
         payload = sum(processes.payload.values())
         processes.payload.clear()
+        if len(walls) == steps - 1:  # the last step is counted, not timed
+            operations.__enter__()
         return seen
 
     loop.take_step = timed
@@ -67,13 +85,21 @@ def measured(recipe: recipes.Recipe, mesh_text: str, device: str) -> dict[str, A
             loop.advance(run, quiet=True, save_every=1e9)
     finally:
         loop.take_step = real
+        operations.__exit__(None, None, None)
+    walls, busy, waits = walls[:-1], busy[:-1], waits[:-1]
     spans = [b - a for a, b in zip(walls[SKIPPED:], walls[SKIPPED + 1 :], strict=False)]
     busiest = torch.zeros(place.world, dtype=torch.float64, device=processes.device)
     busiest[place.rank] = (busy[-1] - busy[SKIPPED]) / len(spans)
     processes.reduce(busiest)
     waited = (waits[-1] - waits[SKIPPED]) / len(spans)
     processes.close()
-    return {"wall": statistics.median(spans), "cpu": float(busiest.max()), "waited": waited, "bytes": payload}
+    return {
+        "wall": statistics.median(spans),
+        "cpu": float(busiest.max()),
+        "waited": waited,
+        "bytes": payload,
+        "operations": operations.count,
+    }
 
 
 def row(name: str, overrides: dict[str, Any], count: int, mesh: str, device: str, repeat: int) -> dict[str, Any]:
@@ -91,7 +117,7 @@ def row(name: str, overrides: dict[str, Any], count: int, mesh: str, device: str
             raise ValueError(said[0].removeprefix("error: ") if said else f"torchrun failed: {done.stderr[-500:]}")
         found.append(json.loads(lines[0]))
     best = {key: min(one[key] for one in found) for key in ("wall", "cpu", "waited")}
-    return {"mesh": mesh, "count": count, **best, "bytes": found[0]["bytes"]}
+    return {**best, "bytes": found[0]["bytes"], "operations": found[0]["operations"]}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -122,7 +148,7 @@ def _run(options: argparse.Namespace) -> None:
         return
     print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
     for name in options.recipes:
-        overrides = {**dict(_override(text) for text in options.set), "training.steps": options.steps + SKIPPED + 1}
+        overrides = {**dict(_override(text) for text in options.set), "training.steps": options.steps + SKIPPED + 2}
         overrides["training.validate_every"] = overrides["training.steps"]
         batch, first = recipes.load(name, overrides).training.batch, None
         for text in options.meshes:
@@ -133,7 +159,7 @@ def _run(options: argparse.Namespace) -> None:
             first = first or found["cpu"]
             speed = first / found["cpu"] * (sizes.data if options.weak else 1)
             cells = [f"`{name}`", text, total, *(f"{1e3 * found[key]:.1f}" for key in ("wall", "cpu", "waited"))]
-            cells += [f"{found['bytes'] / 1e3:.1f}", f"{speed:.2f}"]
+            cells += [f"{found['bytes'] / 1e3:.1f}", found["operations"], f"{speed:.2f}"]
             print("| " + " | ".join(map(str, cells)) + " |", flush=True)
 
 
