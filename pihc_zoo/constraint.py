@@ -17,9 +17,10 @@ from .discretisation import Discretisation, Field, Subdomains, constants
 from .objective import CollocationObjective, ProblemResidual
 from .parameters import Parameters
 from .residual_map import ResidualMap, RowMap
-from .solvers.implicit import first_order, implicit_coefficients, refuse_transforms
+from .solvers.implicit import first_order, refuse_transforms
 from .solvers.levenberg_marquardt import LevenbergMarquardt
 from .solvers.report import LeastSquaresSolution
+from .solvers.share import Whole
 from .status import is_converged
 
 _PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
@@ -82,6 +83,7 @@ class HardConstraint(nn.Module):
         self.discretisation, self.ansatz, self.residual_map = discretisation, ansatz, residual_map
         self.problem, self.grid = discretisation.problem, discretisation.grid
         self.decomposition, self.solver = decomposition, solver
+        self.share = Whole()  # of the subproblems: those that this process solves
         self.ridge, self.initial_coefficient = ridge, initial_coefficient
         if stride < 1:
             raise ValueError(f"stride must be at least 1, got {stride}")
@@ -247,7 +249,7 @@ class HardConstraint(nn.Module):
             objective = build(*(tensor.detach() for tensor in tensors))
             shape = lift_features.shape[0], objective.basis.num_basis
             start = torch.full(shape, self.initial_coefficient, dtype=torch.float64, device=self.device)
-            solution = solver.solve(objective, start)
+            solution = self.share.solve(solver, objective, start)
             rows = objective.rows(solution.coefficients) if subdomains is None and stride == 1 else None
         w, cost = solution.coefficients, solution.cost
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (basis.tensor, *tensors)):
@@ -258,8 +260,8 @@ class HardConstraint(nn.Module):
                 cost = first_order(0.5 * own.flatten(1).square().sum(dim=1) + 0.5 * self.ridge * w.square().sum(dim=1))
             else:
                 if gradient == "implicit" and solver.max_steps > 0:
-                    w = implicit_coefficients(build, w, tensors, is_converged(solution.status))
-                cost = build(*tensors).cost(w)
+                    w = self.share.coefficients(build, w, tensors, is_converged(solution.status))
+                cost = self.share.cost(build(*tensors), w, cost)
                 cost = first_order(cost) if gradient == "envelope" else cost
         u = basis.combined(w) if subdomains is None else subdomains.merge(combined(subdomains.take(basis.tensor), w))
         by_trajectory = (part.unflatten(0, (-1, num_subdomains)) for part in (w, cost))

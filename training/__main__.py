@@ -1,4 +1,4 @@
-"""python -m training RECIPE [--output DIR] [--set key=value …]"""
+"""python -m training RECIPE [--output DIR] [--set key=value …]; torchrun -m training … for several processes"""
 
 from __future__ import annotations
 
@@ -17,13 +17,46 @@ from pihc_zoo.registration import import_packages
 from pihc_zoo.zoo.storage import save_folder
 
 from . import recipe as recipes
-from .console import Parser, guarded, integer
-from .loop import LOG, advance, prepare
+from .console import Parser, guarded, integer, seconds
+from .distributed import BACKENDS, Processes
+from .log import LOG, Log
+from .loop import advance, prepare
+from .mesh import Mesh, Place
+from .profile import Profile
+from .references import SharedReferences
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line of training; errors are one line and exit code 2."""
-    return guarded(lambda: _run(_parser().parse_args(arguments)), "run the same command again to continue")
+    """Command line of training; errors are one line and exit code 2, of all processes."""
+    started: list[Processes] = []
+
+    def speaks() -> bool:
+        return started[0].speaks() if started else _rank() == 0
+
+    def command() -> None:
+        options = _parser().parse_args(arguments)
+        place = Place.of_environment()
+        mesh = Mesh.parse(options.mesh, place.world)
+        import_packages(options.imports)
+        recipe = recipes.load(options.recipe, dict(_override(text) for text in options.set))
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        processes = Processes(place, mesh, options.device, options.backend, options.timeout)
+        started.append(processes)
+        processes.connect()
+        _run(options, recipe, processes)
+
+    code = guarded(command, "run the same command again to continue", speaks)
+    if code and started and started[0].world > 1:
+        started[0].leave(code)
+    return code
+
+
+def _rank() -> int:
+    try:
+        return Place.of_environment().rank
+    except ValueError:
+        return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -34,31 +67,61 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. training.steps=500"
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=integer(1), help="CPU threads")
+    parser.add_argument("--threads", type=integer(1), help="CPU threads of each process")
     parser.add_argument(
         "--references", type=integer(0), default=16, help="references to validate against (default 16; 0: none)"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    before = parser.add_mutually_exclusive_group()
+    before.add_argument(
+        "--resume", action="store_true", help="go on from the folder's checkpoint under other training settings"
+    )
+    before.add_argument("--overwrite", action="store_true", help="delete the run in the folder and begin anew")
+    parser.add_argument("--accumulate", type=integer(1), default=1, help="parts of a batch, one after the other")
+    parser.add_argument("--save-every", type=seconds, help="seconds between checkpoints (default 60)")
+    parser.add_argument("--profile", action="store_true", help="write profile.txt and profile.json of a few steps")
+    parser.add_argument("--tensorboard", action="store_true", help="write the log for TensorBoard, too")
+    several = parser.add_argument_group("several processes, started by torchrun")
+    several.add_argument(
+        "--mesh", metavar="data=N,expert=M", help="shares of the batch and of its experts (default data=all)"
+    )
+    several.add_argument("--backend", choices=BACKENDS, help="default nccl on GPUs, gloo on CPUs")
+    several.add_argument(
+        "--timeout", type=seconds, default=600.0, help="seconds until a silent process counts as lost (default 600)"
+    )
     add_imports(parser)
     return parser
 
 
-def _run(options: argparse.Namespace) -> None:
-    import_packages(options.imports)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    recipe = recipes.load(options.recipe, dict(_override(text) for text in options.set))
+def _run(options: argparse.Namespace, recipe: recipes.Recipe, processes: Processes) -> None:
     output = options.output or Path("runs") / recipe.name
-    run = prepare(recipe, output, options.device)
+    log = Log(output, options.tensorboard and processes.is_first)
+    run = prepare(
+        recipe,
+        output,
+        processes=processes,
+        parts=options.accumulate,
+        resume=options.resume,
+        overwrite=options.overwrite,
+    )
     validation = None
     if options.references:
         family = next(iter(recipe.test_families.values()))
         problem, inputs = run.model.problem, run.model.parameter_inputs
         cache = output / "references.npz"
-        validation = reference_set(
-            problem, family, inputs, options.references, seed=77, cache=cache, quiet=options.quiet
+        validation = SharedReferences(
+            processes,
+            lambda: reference_set(
+                problem, family, inputs, options.references, seed=77, cache=cache, quiet=options.quiet
+            ),
         )
-    model = advance(run, validation, options.quiet)
+    profile = Profile(output if options.profile and processes.is_first else None)
+    model = advance(run, validation, options.quiet, options.save_every, log, profile)
+    processes.first(lambda: _finish(model.float(), output))
+    processes.close()
+
+
+def _finish(model, output: Path) -> None:
     save_folder(model, output / "model")
     print(f"model written to {output / 'model'}; evaluate it with: pihc evaluate {output / 'model'}")
     if importlib.util.find_spec("matplotlib"):

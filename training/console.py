@@ -27,18 +27,39 @@ def integer(least: int) -> Callable[[str], int]:
     return convert
 
 
-def guarded(command: Callable[[], None], on_interrupt: str) -> int:
-    """Runs ``command``; returns its exit code: 0, 2 after an error, 130 after Ctrl-C, 143 after SIGTERM."""
+def seconds(text: str) -> float:
+    """An argument's type: a positive number of seconds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a positive number of seconds, got {text!r}")
+    return value
+
+
+def guarded(command: Callable[[], None], on_interrupt: str, speaks: Callable[[], bool] = lambda: True) -> int:
+    """Runs ``command``; returns its exit code: 0, 2 after an error, 130 after Ctrl-C, 143 after SIGTERM.
+
+    Args:
+        on_interrupt: what an interrupted command's line says.
+        speaks: whether to print a line; of several processes one does.
+    """
+
+    def say(line: str) -> None:
+        if speaks():
+            print(line, file=sys.stderr, flush=True)
+
     try:
         with terminable():
             command()
     except (ValueError, FloatingPointError, OSError) as error:
-        print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+        say(f"error: {' '.join(str(error).split()) or type(error).__name__}")
         return 2
     except Terminated:
-        print(f"terminated; {on_interrupt}", file=sys.stderr)
+        say(f"terminated; {on_interrupt}")
         return Terminated.exit_code
     except KeyboardInterrupt:
-        print(f"interrupted; {on_interrupt}", file=sys.stderr)
+        say(f"interrupted; {on_interrupt}")
         return 130
     return 0

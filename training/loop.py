@@ -1,122 +1,31 @@
-"""The training loop: data-free, resumable, logged."""
+"""The training loop: data-free, resumable, logged, on one process or many."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from signal import SIGINT, SIGTERM
 from typing import Any
 
-import numpy as np
 import torch
 
 from pihc_zoo.evaluation import ReferenceSet
-from pihc_zoo.families import sample_parameters
-from pihc_zoo.files import atomic_path
-from pihc_zoo.learning import checkpoint
-from pihc_zoo.learning.interruption import uninterrupted
-from pihc_zoo.learning.objective import residual_loss
-from pihc_zoo.learning.replay import Draw, ReplayPool
-from pihc_zoo.learning.step import cosine_rate, take_step
+from pihc_zoo.learning.draws import Purpose
+from pihc_zoo.learning.interruption import Signals
+from pihc_zoo.learning.objective import residual_sum
+from pihc_zoo.learning.step import check_finite, cosine_rate
 from pihc_zoo.progress import progress
 from pihc_zoo.surrogate import Surrogate
-from pihc_zoo.zoo.folder import CONFIG_FILE
 
+from .log import LOG, Log
+from .profile import Profile
 from .recipe import Recipe
+from .run import CHECKPOINT, INTERRUPTS, LEFT_OUT, SAVES, TERMINATIONS, TOTAL, USED, Run, prepare
 
-CHECKPOINT, LOG = "checkpoint.safetensors", "metrics.jsonl"
+__all__ = ["CHECKPOINT", "LOG", "Run", "advance", "prepare", "take_step", "train"]
 CHECKPOINT_SECONDS = 60.0
-
-
-@dataclasses.dataclass
-class Run:
-    """A run that may begin, or go on from its checkpoint; see `prepare`.
-
-    Attributes:
-        draw: count, rng ↦ initial values at the nodes and input parameters.
-        identity: everything that determines the run; a checkpoint of another is refused.
-        start: steps done before.
-        losses, unsolved, seconds: of the steps since the last line of the log, and all seconds before.
-    """
-
-    recipe: Recipe
-    output: Path
-    model: Surrogate
-    optimiser: torch.optim.Optimizer
-    draw: Draw
-    pool: ReplayPool | None
-    identity: dict[str, Any]
-    start: int = 0
-    losses: list[float] = dataclasses.field(default_factory=list)
-    unsolved: int = 0
-    seconds: float = 0.0
-
-    def save(self, step: int, seconds: float) -> None:
-        """Writes the checkpoint."""
-        extra = None if self.pool is None else self.pool.tensors()
-        notes = {"losses": self.losses, "unsolved": self.unsolved, "seconds": seconds}
-        path = self.output / CHECKPOINT
-        checkpoint.save(path, self.model.network, self.optimiser, step, self.identity, extra, notes)
-
-
-def prepare(recipe: Recipe, output: Path, device: str = "cpu") -> Run:
-    """Everything that can be refused before any work: the recipe's parts, the device, the folder.
-
-    Raises:
-        ValueError: parts that do not fit together, no such device, a folder that cannot be written, holds
-            another run, or a damaged checkpoint.
-    """
-    settings = recipe.training
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        try:
-            model = Surrogate.from_config(recipe.config)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"recipe {recipe.name!r} is incomplete or malformed: {error!r}") from None
-    try:
-        model.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"cannot use device {device!r}: {str(error).splitlines()[0]}; use --device cpu") from None
-    for name, values in recipe.test_parameters.items():
-        for key in values:
-            if key not in model.parameter_inputs:
-                known = ", ".join(model.parameter_inputs) or "none"
-                raise ValueError(f"test_parameters.{name}: {key!r} is no input of this model; its inputs: {known}")
-    points = [axis.nodes for axis in model.constraint.grid.space.values()]
-
-    def draw(count: int, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, np.ndarray]]:
-        u0 = torch.as_tensor(recipe.family.sample(count, points, rng), device=device)
-        return u0, sample_parameters(model.problem, model.parameter_inputs, count, rng)
-
-    pool = None
-    if model.num_windows > 1:
-        if settings.pool < settings.batch:
-            raise ValueError(f"training: the pool ({settings.pool}) must hold a batch ({settings.batch}) at least")
-        bound = max(abs(value) for value in model.problem.state_range)
-        rng = np.random.default_rng([settings.seed, 2**30])
-        pool = ReplayPool(draw, settings.pool, model.num_windows, bound, settings.restart, rng)
-    else:
-        draw(1, np.random.default_rng(0))  # a family that does not serve these axes says so
-    optimiser = torch.optim.Adam(model.network.parameters(), lr=settings.learning_rate)
-    identity = {"config": recipe.config, "training": dataclasses.asdict(settings), "family": repr(recipe.family)}
-    run = Run(recipe, checkpoint.open_folder(output), model, optimiser, draw, pool, identity)
-    if (output / CHECKPOINT).exists():
-        run.start, extra, notes = checkpoint.restore(output / CHECKPOINT, model.network, optimiser, identity)
-        if pool is not None:
-            pool.restore(extra)
-        last = _truncate_log(output / LOG, run.start)
-        run.seconds = notes.get("seconds", last.get("seconds", 0.0))
-        if last.get("step") != run.start:
-            run.losses, run.unsolved = notes.get("losses", []), notes.get("unsolved", 0)
-    else:
-        held = [name for name in (LOG, "model", CONFIG_FILE) if (output / name).exists()]
-        if held:
-            raise ValueError(
-                f"{str(output)!r} holds another run, or a model ({held[0]}), and no checkpoint to continue with; "
-                "choose another --output or delete it"
-            )
-    return run
+_CALIBRATED = 64  # places at most that a network sees before its first step
 
 
 def train(
@@ -126,99 +35,177 @@ def train(
     return advance(prepare(recipe, output, device), references, quiet)
 
 
-def advance(run: Run, references: ReferenceSet | None, quiet: bool = False) -> Surrogate:
+def advance(
+    run: Run,
+    references: Any = None,
+    quiet: bool = False,
+    save_every: float | None = None,
+    log: Log | None = None,
+    profile: Profile | None = None,
+) -> Surrogate:
     """Trains to the end.
 
-    Step k draws its batch from the seed pair (seed, k), so that a resumed run equals an unbroken one. An
-    interrupt saves a checkpoint before it passes. Writes metrics.jsonl, a line per validation: step, loss,
-    unsolved subproblems, seconds and, with references, the mean and maximal relative error.
+    Every random number of a step is a function of (seed, step, place in the batch), so that a resumed run equals an
+    unbroken one, and one of several processes that of one. An interrupt saves a checkpoint before it passes. Writes
+    metrics.jsonl, a line per validation and every ``log_every`` steps: step, loss, unsolved subproblems, seconds and,
+    with references, the mean and maximal relative error. On a GPU the host waits for the device at these lines only.
+
+    Args:
+        references: with a method ``errors``, see `references.ReferenceSet`.
+        save_every: seconds between checkpoints.
     """
-    settings, model, pool = run.recipe.training, run.model, run.pool
-    begin = last_save = time.monotonic()
-    done = run.start
+    loop = _Loop(run, references, quiet, CHECKPOINT_SECONDS if save_every is None else save_every, log)
+    with Signals() as signals, profile or nullcontext():
+        run.processes.signals = signals
+        try:
+            return loop.advance(signals, profile)
+        except KeyboardInterrupt:
+            if run.processes.world == 1:
+                loop.save()
+            raise
+        finally:
+            run.processes.signals = None
 
-    def seconds() -> float:
-        return run.seconds + time.monotonic() - begin
 
-    def validate() -> None:
-        """Adds a line to the log where one is due; the state is saved before, for it may take long."""
-        nonlocal last_save
-        is_due = done % settings.validate_every == 0 or done == settings.steps
-        if not (is_due and run.losses):
-            return
-        run.save(done, seconds())
-        last_save = time.monotonic()
-        record = {"step": done, "loss": float(np.mean(run.losses)), "unsolved": run.unsolved, "seconds": seconds()}
-        error_text = "–"
-        if references is not None:
-            errors = references.errors(model)
-            record |= {"error_mean": float(errors.mean()), "error_max": float(errors.max())}
-            error_text = f"{100 * errors.mean():.4f} % (max {100 * errors.max():.4f})"
-        with uninterrupted():
-            with open(run.output / LOG, "a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
-            run.losses, run.unsolved = [], 0
-        bar.set_postfix_str(f"loss {record['loss']:.4g}, error {error_text}")
+class _Loop:
+    def __init__(self, run: Run, references: Any, quiet: bool, save_every: float, log: Log | None):
+        self.run, self.references, self.save_every = run, references, save_every
+        self.quiet = quiet or not run.processes.is_first
+        self.log = log or Log(run.output)
+        self.begin = self.last_save = time.monotonic()
 
-    steps = range(run.start, settings.steps)
-    bar = progress(steps, run.recipe.name, start=run.start, total=settings.steps, quiet=quiet)
-    if run.start == 0:
-        _calibrate(model, run.draw, settings)
-    try:
-        validate()  # where the run was interrupted in the middle of it
-        for step in bar:
-            rng = np.random.default_rng([settings.seed, step])
-            if pool is None:
-                u0, parameters = run.draw(settings.batch, rng)
-            else:
-                places, u0, parameters = pool.take(settings.batch, rng)
-            field = model.constrained(u0, model.tensors(parameters), gradient="envelope", stride=1)
-            loss, left_out = residual_loss(field, settings.loss)
+    @property
+    def seconds(self) -> float:
+        return self.run.seconds + time.monotonic() - self.begin
+
+    def save(self) -> None:
+        self.run.save(self.seconds)
+        self.last_save = time.monotonic()
+
+    def advance(self, signals: Signals, profile: Profile | None) -> Surrogate:
+        run, settings = self.run, self.run.recipe.training
+        steps = range(run.done, settings.steps)
+        self.bar = progress(steps, run.recipe.name, start=run.done, total=settings.steps, quiet=self.quiet)
+        if run.done == 0:
+            _calibrate(run)
+        self.report(signals)  # where the run was interrupted in the middle of it
+        for step in self.bar:
             rate = cosine_rate(settings.learning_rate, step, settings.steps, settings.warmup)
-            with uninterrupted():
-                take_step(loss, run.optimiser, rate, settings.clip)
-                if pool is not None:
-                    pool.put(places, field.u[:, -1].double(), rng)
-                run.losses.append(float(loss.detach()))
-                run.unsolved += int(left_out)
-                done = step + 1
-            validate()
-            if time.monotonic() - last_save > CHECKPOINT_SECONDS:
-                run.save(done, seconds())
-                last_save = time.monotonic()
-    except KeyboardInterrupt:
-        run.save(done, seconds())
-        raise
-    return model.eval()
+            states = _add_up(run, step, signals, time.monotonic() - self.last_save > self.save_every)
+            seen = take_step(run, step, rate, self.is_looked_at(step + 1))
+            if run.pool is not None:
+                run.pool.put(step, states)
+            run.done = step + 1
+            if profile is not None:
+                profile.step()
+            self.report(signals)
+            if run.processes.world == 1 and signals.has_come:
+                signals.raise_first()
+            if seen is not None and any(seen):
+                self.save()
+                if seen[0] or seen[1]:
+                    signals.came[:0] = [SIGTERM if seen[1] else SIGINT]
+                    signals.raise_first()
+        with run.averaged():
+            weights = {key: value.detach().clone() for key, value in run.model.network.state_dict().items()}
+        run.model.network.load_state_dict(weights)
+        self.log.close()
+        return run.model.eval()
+
+    def is_looked_at(self, done: int) -> bool:
+        """Whether the host waits for the device after so many steps: on a CPU it always does."""
+        settings = self.run.recipe.training
+        is_due = done % settings.log_every == 0 or done % settings.validate_every == 0 or done == settings.steps
+        return is_due or not self.run.sums.is_cuda
+
+    def report(self, signals: Signals) -> None:
+        """Adds a line to the log where one is due; before a validation, which may take long, the state is saved."""
+        run, settings = self.run, self.run.recipe.training
+        is_validated = run.done % settings.validate_every == 0 or run.done == settings.steps
+        if not is_validated and run.done % settings.log_every:
+            return
+        loss, steps, unsolved, _ = run.sums.tolist()
+        if not steps:
+            return
+        record = {"step": run.done, "loss": loss / steps, "unsolved": int(unsolved), "seconds": self.seconds}
+        text = f"loss {record['loss']:.4g}"
+        if is_validated:
+            self.save()
+            if self.references is not None:
+                with run.averaged(), signals.raising() if run.processes.world == 1 else nullcontext():
+                    errors = self.references.errors(run.model)
+                record |= {"error_mean": float(errors.mean()), "error_max": float(errors.max())}
+                text += f", error {100 * errors.mean():.4f} % (max {100 * errors.max():.4f})"
+            record["seconds"] = self.seconds
+        rate = cosine_rate(settings.learning_rate, run.done - 1, settings.steps, settings.warmup)
+        run.processes.first(lambda: self.log.add(record, rate))
+        run.sums.zero_()
+        self.bar.set_postfix_str(text)
+
+
+def _add_up(run: Run, step: int, signals: Signals, is_save_due: bool) -> torch.Tensor | None:
+    """Gradients and sums of a step over the own places; returns the end states of a roll-out's windows."""
+    model, gradient, settings = run.model, run.gradient, run.recipe.training
+    gradient.zero()
+    u0, parameters = run.source(step, run.places) if run.pool is None else run.pool.take(step)
+    ends = []
+    with run.shared():
+        for part in run.parts:
+            c = model.tensors({key: value[part] for key, value in parameters.items()})
+            field = model.constrained(u0[part], c, gradient="envelope", stride=1)
+            total, *counts = residual_sum(field, settings.loss)
+            total.backward()
+            if run.processes.expert_index == 0:  # who shares a batch knows all of its costs
+                for index, value in zip((TOTAL, USED, LEFT_OUT), (total, *counts), strict=True):
+                    gradient.sums[index] += value.detach()
+            ends.append(field.u[:, -1].detach())
+    gradient.sums[INTERRUPTS] = float(SIGINT in signals.came)
+    gradient.sums[TERMINATIONS] = float(SIGTERM in signals.came)
+    gradient.sums[SAVES] = float(is_save_due and run.processes.is_first)
+    return None if run.pool is None else torch.cat(ends)
 
 
 @torch.no_grad()
-def _calibrate(model: Surrogate, draw, settings) -> None:
-    """Lets a network that normalises its inputs see some, from all windows of the untrained roll-out."""
-    if not hasattr(model.network, "calibrate"):
-        return
-    u0, parameters = draw(settings.batch, np.random.default_rng([settings.seed, 2**30 + 1]))
-    inputs = []
-    for window in model.windows(u0, model.tensors(parameters)):
-        inputs.append(model.constraint.inputs(window.conditions))
-    model.network.calibrate(torch.cat(inputs).to(model.dtype))
+def take_step(run: Run, step: int, rate: float, is_looked_at: bool) -> list[bool] | None:
+    """Adds up over all processes, and updates the weights; each process does the same with the same numbers.
 
-
-def _truncate_log(path: Path, step: int) -> dict[str, Any]:
-    """Drops log lines after ``step``, and one that was not written to its end; returns the last one kept, or {}.
+    Returns:
+        where it is looked at: whether any process was interrupted, whether any was to end, and whether to save.
 
     Raises:
-        ValueError: it is not a training log.
+        FloatingPointError: the loss or its gradient is not finite; on a CPU weights are unchanged.
     """
-    if not path.exists():
-        return {}
-    try:
-        *whole, rest = path.read_text(encoding="utf-8").split("\n")
-        lines = [json.loads(line) for line in whole if line.strip()]
-        kept = [line for line in lines if line["step"] <= step]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{str(path)!r} is not a training log ({error}); delete it") from None
-    if rest or len(kept) < len(lines):
-        with atomic_path(path) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-    return kept[-1] if kept else {}
+    gradient, settings = run.gradient, run.recipe.training
+    run.processes.reduce(gradient.buffer)
+    used = gradient.sums[USED].clamp(min=1)
+    gradient.values.div_(used)
+    loss = gradient.sums[TOTAL].double() / used
+    norm = gradient.clip(settings.clip).double()
+    run.sums += torch.stack([loss, torch.ones_like(loss), gradient.sums[LEFT_OUT].double(), norm])
+    seen = None
+    if is_looked_at:
+        values = torch.cat([loss[None], norm[None], run.sums[[0, 3]], gradient.sums[INTERRUPTS:].double()])
+        *numbers, interrupts, terminations, saves = run.processes.look(values)
+        check_finite(numbers, step)
+        seen = [interrupts > 0, terminations > 0, saves > 0]
+    for group in run.optimiser.param_groups:
+        group["lr"] = rate
+    run.optimiser.step()
+    if run.average:
+        decay = min(settings.ema, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(run.average.values()), list(run.model.network.parameters()), 1 - decay)
+    return seen
+
+
+@torch.no_grad()
+def _calibrate(run: Run) -> None:
+    """Lets a network that normalises its inputs see some, from all windows of the untrained roll-out."""
+    model = run.model
+    if hasattr(model.network, "calibrate"):
+        places = torch.arange(min(run.recipe.training.batch, _CALIBRATED), device=model.device)
+        u0, parameters = run.source(0, places, Purpose.CALIBRATION)
+        inputs = []
+        for window in model.windows(u0, model.tensors(parameters)):
+            inputs.append(model.constraint.inputs(window.conditions))
+        model.network.calibrate(torch.cat(inputs).to(model.dtype))
+        run.processes.broadcast(list(model.network.state_dict().values()))

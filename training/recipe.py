@@ -25,13 +25,16 @@ class Training:
         batch: initial conditions a step.
         learning_rate: Adam's, at the start.
         clip: largest gradient norm.
-        seed: of weights and data; step k draws from the seed pair (seed, k).
+        seed: of weights and data; step k draws for place i of the batch from (seed, k, i).
         validate_every: steps between evaluations against references.
+        log_every: steps between other lines of the log; on a GPU the host waits for the device then only.
         loss: "log" (mean log of the rows' norm: easy and hard starts alike) or "mean" (mean of the norm:
             what adds up along a roll-out).
         warmup: steps over which the learning rate rises.
         pool, restart: roll-outs only: trajectories in the replay pool, and the probability of a new
             beginning after any window.
+        ema: decay of the weights' exponential moving average, which is validated and kept; 0: none.
+        dtype: of the network, "float32" or "float64".
     """
 
     steps: int = 3000
@@ -40,13 +43,17 @@ class Training:
     clip: float = 1.0
     seed: int = 0
     validate_every: int = 250
+    log_every: int = 50
     loss: str = "log"
     warmup: int = 0
     pool: int = 256
     restart: float = 0.05
+    ema: float = 0.0
+    dtype: str = "float32"
 
     def __post_init__(self):
-        for name, least in (("steps", 1), ("batch", 1), ("validate_every", 1), ("pool", 1), ("seed", 0), ("warmup", 0)):
+        least_of = {"steps": 1, "batch": 1, "validate_every": 1, "log_every": 1, "pool": 1, "seed": 0, "warmup": 0}
+        for name, least in least_of.items():
             value = getattr(self, name)
             if type(value) is not int or value < least:
                 raise ValueError(f"training: {name} must be an integer of at least {least}, got {value!r}")
@@ -56,6 +63,12 @@ class Training:
                 raise ValueError(f"training: {name} must be a positive number, got {value!r}")
         if type(self.restart) not in (int, float) or not 0 <= self.restart <= 1:
             raise ValueError(f"training: restart must be a probability, got {self.restart!r}")
+        if type(self.ema) not in (int, float) or not 0 <= self.ema < 1:
+            raise ValueError(f"training: ema must be in [0, 1), got {self.ema!r}")
+        if self.dtype not in ("float32", "float64"):
+            raise ValueError(f"training: dtype must be 'float32' or 'float64', not {self.dtype!r}")
+        if self.seed >= 2**64:
+            raise ValueError(f"training: seed must be below 2**64, got {self.seed}")
         if self.loss not in ("log", "mean"):
             raise ValueError(f"training: loss must be 'log' or 'mean', not {self.loss!r}")
 

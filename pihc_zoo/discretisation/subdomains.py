@@ -31,6 +31,7 @@ class Subdomains(nn.Module):
         self.key = tuple((index.shape, index.tobytes()) for index in indices)
         local = np.stack([weights.ravel()[box] for weights, box in zip(blending, flat, strict=True)])
         self.register_buffer("flat", torch.as_tensor(flat.reshape(self.num_subdomains, -1)), persistent=False)
+        self.register_buffer("holders", torch.as_tensor(_holders(flat, int(np.prod(shape)))), persistent=False)
         self.register_buffer("blending", torch.as_tensor(local.reshape(self.num_subdomains, -1)), persistent=False)
 
     def is_split(self, name: str) -> bool:
@@ -39,14 +40,67 @@ class Subdomains(nn.Module):
 
     def take(self, field: Tensor) -> Tensor:
         """(batch, *rest, time, *space) ↦ (batch·K, *rest, *local)."""
-        field = field.flatten(-len(self.shape))
-        local = field[..., self.flat]  # (batch, *rest, K, points)
+        local = _gather(field.flatten(-len(self.shape)), self.flat.flatten(), self.holders)
+        local = local.unflatten(-1, self.flat.shape)  # (batch, *rest, K, points)
         local = local.movedim(-2, 1).flatten(0, 1)
         return local.unflatten(-1, self.local_shape)
 
     def merge(self, local: Tensor) -> Tensor:
         """(batch·K, *local) ↦ (batch, time, *space), blended by the partition of unity."""
         parts = local.reshape(-1, self.num_subdomains, self.flat.shape[1]) * self.blending.to(local.dtype)
-        total = torch.zeros(parts.shape[0], int(np.prod(self.shape)), dtype=local.dtype, device=local.device)
-        total = total.index_add(1, self.flat.flatten(), parts.flatten(1))
+        total = _gather_sum(parts.flatten(1), self.flat.flatten(), self.holders)
         return total.unflatten(-1, self.shape)
+
+
+def _holders(flat: np.ndarray, num_nodes: int) -> np.ndarray:
+    """(node, most) where each node lies in the concatenated boxes; −1 where fewer boxes than most hold it."""
+    nodes = flat.reshape(-1)
+    order = np.argsort(nodes, kind="stable")
+    counts = np.bincount(nodes, minlength=num_nodes)
+    rank = np.arange(len(nodes)) - np.repeat(np.cumsum(counts) - counts, counts)
+    holders = np.full((num_nodes, counts.max()), -1)
+    holders[nodes[order], rank] = order
+    return holders
+
+
+def _gather(field: Tensor, nodes: Tensor, holders: Tensor) -> Tensor:
+    """(..., node) ↦ (..., box point)."""
+    if torch.compiler.is_exporting():
+        return field[..., nodes]
+    return _Gather.apply(field, nodes, holders)
+
+
+def _gather_sum(local: Tensor, nodes: Tensor, holders: Tensor) -> Tensor:
+    """(..., box point) ↦ (..., node): sums over the boxes that hold a node, always in the same order."""
+    return _summed(local, holders) if torch.compiler.is_exporting() else _GatherSum.apply(local, nodes, holders)
+
+
+def _summed(local: Tensor, holders: Tensor) -> Tensor:
+    parts = local[..., holders.clamp(min=0)]  # (..., node, most)
+    return torch.where(holders >= 0, parts, 0.0).sum(dim=-1)
+
+
+class _Gather(torch.autograd.Function):
+    """`_gather`. It and its transpose `_GatherSum` read only: no two threads add to one number."""
+
+    @staticmethod
+    def forward(ctx, field, nodes, holders):
+        ctx.save_for_backward(nodes, holders)
+        return field[..., nodes]
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return _GatherSum.apply(gradient, *ctx.saved_tensors), None, None
+
+
+class _GatherSum(torch.autograd.Function):
+    """`_gather_sum`, the transpose of `_Gather`."""
+
+    @staticmethod
+    def forward(ctx, local, nodes, holders):
+        ctx.save_for_backward(nodes, holders)
+        return _summed(local, holders)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return _Gather.apply(gradient, *ctx.saved_tensors), None, None

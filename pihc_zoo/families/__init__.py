@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ..registration import registrar
-from .base import Family, sample_parameters
+from .base import Draws, Family, NumpyDraws, draw_parameters, sample_parameters
 from .bounded import (
     BoundedFamily,
     Constants,
@@ -37,10 +37,12 @@ __all__ = [
     "PERIODIC_OUT_OF_FAMILY",
     "BoundedFamily",
     "Constants",
+    "Draws",
     "Family",
     "GaussianProcess",
     "HighPlateaus",
     "NarrowPulses",
+    "NumpyDraws",
     "PeriodicGaussianProcess",
     "PeriodicNoise",
     "PeriodicShortWaves",
@@ -52,6 +54,7 @@ __all__ = [
     "SmoothFields",
     "SquareWaves",
     "WhiteNoise",
+    "draw_parameters",
     "out_of_family",
     "register_family",
     "sample_parameters",

@@ -4,14 +4,74 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 
+class Draws(Protocol):
+    """Random numbers for a batch of fields, a row for each, and the arrays that they come in.
+
+    Attributes:
+        xp: the arrays' module, numpy or torch; families use what both have.
+    """
+
+    xp: Any
+
+    def uniform(self, low: float, high: float, *shape: int) -> Any:
+        """(count, *shape) values between low and high."""
+        ...
+
+    def normal(self, *shape: int) -> Any:
+        """(count, *shape) standard normal values."""
+        ...
+
+    def integers(self, low: int, high: int, *shape: int) -> Any:
+        """(count, *shape) whole numbers from low to high − 1, as floats."""
+        ...
+
+    def array(self, values: np.ndarray) -> Any:
+        """Numbers that are not random, in the same arrays."""
+        ...
+
+    def scaled_bessel(self, numbers: np.ndarray, z: Any) -> Any:
+        """(count, len(numbers)) values e^{−z} I_k(z) of modified Bessel functions of the orders k, for z (count,)."""
+        ...
+
+
+class NumpyDraws:
+    """`Draws` of a numpy generator."""
+
+    xp = np
+
+    def __init__(self, rng: np.random.Generator, count: int = 1):
+        self.rng, self.count = rng, count
+
+    def uniform(self, low, high, *shape):
+        return self.rng.uniform(low, high, (self.count, *shape))
+
+    def normal(self, *shape):
+        return self.rng.standard_normal((self.count, *shape))
+
+    def integers(self, low, high, *shape):
+        return self.rng.integers(low, high, (self.count, *shape)).astype(np.float64)
+
+    def array(self, values):
+        return np.asarray(values, dtype=np.float64)
+
+    def scaled_bessel(self, numbers, z):
+        from scipy.special import ive
+
+        return ive(numbers, z[:, None])
+
+
 @dataclass(frozen=True)
 class Family:
-    """Base: random fields on [0, 1] along each axis."""
+    """Base: random fields on [0, 1] along each axis.
+
+    A family of one's own defines `draw`, or `fields`, from which draws follow; training makes the latter's on the
+    device, for all of a batch at once.
+    """
 
     num_axes: ClassVar[tuple[int, ...]] = (1,)  # for which numbers of axes it serves
     is_periodic: ClassVar[bool] = False  # whether fields continue with period 1
@@ -35,17 +95,33 @@ class Family:
         return self.draw(count, [np.asarray(own, dtype=np.float64) for own in axes], rng)
 
     def draw(self, count: int, axes: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-        """`sample` at one array of positions per axis."""
+        """`sample` at one array of positions per axis: one field after the other, so that few are the first of many."""
+        return np.concatenate([self.fields(axes, NumpyDraws(rng)) for _ in range(count)])
+
+    def fields(self, axes: Sequence[np.ndarray], draws: Draws) -> Any:
+        """(count, *points) fields at one array of positions per axis, a row of ``draws`` for each."""
         raise NotImplementedError
 
+    @property
+    def is_vectorised(self) -> bool:
+        """Whether `fields` says what this family is; a subclass may have a `draw` of its own instead."""
+        own = (cls for cls in type(self).__mro__ if {"draw", "fields"} & vars(cls).keys())
+        first = next(own)
+        return first is not Family and "fields" in vars(first)
 
-def sample_parameters(problem, inputs: tuple[str, ...], count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+
+def draw_parameters(problem, inputs: tuple[str, ...], draws: Draws) -> dict[str, Any]:
     """(count,) values of each input parameter, uniform (or log-uniform) in its declared range."""
     values = {}
     for key in inputs:
         parameter = problem.parameters[key]
         if parameter.is_logarithmic:
-            values[key] = np.exp(rng.uniform(np.log(parameter.low), np.log(parameter.high), count))
+            values[key] = draws.xp.exp(draws.uniform(np.log(parameter.low), np.log(parameter.high)))
         else:
-            values[key] = rng.uniform(parameter.low, parameter.high, count)
+            values[key] = draws.uniform(parameter.low, parameter.high)
     return values
+
+
+def sample_parameters(problem, inputs: tuple[str, ...], count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """`draw_parameters` of a numpy generator."""
+    return draw_parameters(problem, inputs, NumpyDraws(rng, count))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from .base import Family
+from .base import Draws, Family
 
 _FINE = np.linspace(0.0, 1.0, 257)
 
@@ -18,21 +19,19 @@ class BoundedFamily(Family):
     low: float = 0.003
     high: float = 0.297
 
-    def draw(self, count, axes, rng):
-        (positions,) = axes
-        points = np.concatenate([_FINE, positions])
-        fields = []
-        for _ in range(count):
-            shape = self.shape(points, rng)
-            inside = shape[: len(_FINE)]
-            spread = inside.max() - inside.min()
-            bottom, top = np.sort(rng.uniform(self.low, self.high, 2))
-            unit = (shape[len(_FINE) :] - inside.min()) / spread if spread > 0 else shape[len(_FINE) :] * 0
-            fields.append(np.clip(bottom + (top - bottom) * unit, 0.0, None))
-        return np.stack(fields)
+    def fields(self, axes, draws):
+        xp, (positions,) = draws.xp, axes
+        shape = self.shape(draws.array(np.concatenate([_FINE, positions])), draws)
+        inside, unit = shape[:, : len(_FINE)], shape[:, len(_FINE) :]
+        lowest = xp.amin(inside, axis=1)[:, None]
+        spread = xp.amax(inside, axis=1)[:, None] - lowest
+        ends = draws.uniform(self.low, self.high, 2)
+        bottom, top = xp.amin(ends, axis=1)[:, None], xp.amax(ends, axis=1)[:, None]
+        unit = xp.where(spread > 0, (unit - lowest) / xp.where(spread > 0, spread, 1.0), 0.0)
+        return xp.clip(bottom + (top - bottom) * unit, 0.0, None)
 
-    def shape(self, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """One unscaled field; it is mapped to a random range inside [low, high]."""
+    def shape(self, points: Any, draws: Draws) -> Any:
+        """(count, n) unscaled fields at points (n,); each is mapped to a random range inside [low, high]."""
         raise NotImplementedError
 
 
@@ -43,8 +42,8 @@ class Constants(BoundedFamily):
     low: float = 0.0
     high: float = 0.2
 
-    def draw(self, count, axes, rng):
-        return np.repeat(rng.uniform(self.low, self.high, (count, 1)), len(axes[0]), axis=1)
+    def fields(self, axes, draws):
+        return draws.uniform(self.low, self.high, 1) + draws.array(np.zeros(len(axes[0])))
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,11 @@ class GaussianProcess(BoundedFamily):
     longest: float = 0.5
     num_features: int = 64
 
-    def shape(self, points, rng):
-        length = np.exp(rng.uniform(np.log(self.shortest), np.log(self.longest)))
-        frequencies = rng.standard_normal(self.num_features) / length
-        phases = rng.uniform(0, 2 * np.pi, self.num_features)
-        return np.cos(np.outer(points, frequencies) + phases).sum(axis=1)
+    def shape(self, points, draws):
+        length = draws.xp.exp(draws.uniform(np.log(self.shortest), np.log(self.longest)))
+        frequencies = draws.normal(self.num_features) / length[:, None]
+        phases = draws.uniform(0, 2 * np.pi, self.num_features)
+        return draws.xp.cos(points[:, None] * frequencies[:, None] + phases[:, None]).sum(axis=2)
 
 
 @dataclass(frozen=True)
@@ -74,11 +73,11 @@ class RandomSines(BoundedFamily):
     num_modes: int = 6
     decay: float = 1.5
 
-    def shape(self, points, rng):
-        j = np.arange(1, self.num_modes + 1)
-        amplitudes = rng.standard_normal(self.num_modes) * j**-self.decay
-        phases = rng.uniform(0, 2 * np.pi, self.num_modes)
-        return np.sin(np.pi * np.outer(points, j) + phases) @ amplitudes
+    def shape(self, points, draws):
+        j = draws.array(np.arange(1, self.num_modes + 1))
+        amplitudes = draws.normal(self.num_modes) * j**-self.decay
+        phases = draws.uniform(0, 2 * np.pi, self.num_modes)
+        return (draws.xp.sin(np.pi * (points[:, None] * j) + phases[:, None]) @ amplitudes[..., None])[..., 0]
 
 
 @dataclass(frozen=True)
@@ -88,6 +87,11 @@ class SmoothFields(BoundedFamily):
     constants: float = 0.15
     shortest: float = 0.1
     longest: float = 0.5
+
+    def fields(self, axes, draws):
+        smooth = GaussianProcess(self.low, self.high, self.shortest, self.longest).fields(axes, draws)
+        flat = Constants(self.low, self.high).fields(axes, draws)
+        return draws.xp.where(draws.uniform(0, 1, 1) < self.constants, flat, smooth)
 
     def draw(self, count, axes, rng):
         smooth = GaussianProcess(self.low, self.high, self.shortest, self.longest).draw(count, axes, rng)
@@ -102,37 +106,35 @@ class SmoothFields(BoundedFamily):
 class SquareWaves(BoundedFamily):
     """Piecewise constant fields with one to four periods."""
 
-    def shape(self, points, rng):
-        return np.sign(np.sin(2 * np.pi * rng.integers(1, 5) * points + rng.uniform(0, 2 * np.pi)))
+    def shape(self, points, draws):
+        periods, phases = draws.integers(1, 5, 1), draws.uniform(0, 2 * np.pi, 1)
+        return draws.xp.sign(draws.xp.sin(2 * np.pi * periods * points + phases))
 
 
 @dataclass(frozen=True)
 class NarrowPulses(BoundedFamily):
     """One Gaussian pulse of width 0.005 to 0.015."""
 
-    def draw(self, count, axes, rng):
-        (positions,) = axes
-        fields = [
-            0.02 + 0.25 * np.exp(-0.5 * ((positions - rng.uniform(0.2, 0.8)) / rng.uniform(0.005, 0.015)) ** 2)
-            for _ in range(count)
-        ]
-        return np.stack(fields)
+    def fields(self, axes, draws):
+        centres, widths = draws.uniform(0.2, 0.8, 1), draws.uniform(0.005, 0.015, 1)
+        return 0.02 + 0.25 * draws.xp.exp(-0.5 * ((draws.array(axes[0]) - centres) / widths) ** 2)
 
 
 @dataclass(frozen=True)
 class WhiteNoise(BoundedFamily):
     """Independent uniform values at every point."""
 
-    def draw(self, count, axes, rng):
-        return rng.uniform(self.low, self.high, (count, len(axes[0])))
+    def fields(self, axes, draws):
+        return draws.uniform(self.low, self.high, len(axes[0]))
 
 
 @dataclass(frozen=True)
 class ShortWaves(BoundedFamily):
     """sin(2π k x), k from 20 to 40, inside the value range."""
 
-    def shape(self, points, rng):
-        return np.sin(2 * np.pi * rng.uniform(20, 40) * points + rng.uniform(0, 2 * np.pi))
+    def shape(self, points, draws):
+        numbers, phases = draws.uniform(20, 40, 1), draws.uniform(0, 2 * np.pi, 1)
+        return draws.xp.sin(2 * np.pi * numbers * points + phases)
 
 
 @dataclass(frozen=True)
@@ -142,5 +144,5 @@ class HighPlateaus(BoundedFamily):
     low: float = 0.5
     high: float = 0.95
 
-    def shape(self, points, rng):
-        return np.sin(np.pi * points + rng.uniform(0, 2 * np.pi))
+    def shape(self, points, draws):
+        return draws.xp.sin(np.pi * points + draws.uniform(0, 2 * np.pi, 1))

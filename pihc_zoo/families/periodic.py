@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from .base import Family
+from .base import Draws, Family
 
 
 @dataclass(frozen=True)
@@ -56,27 +56,34 @@ class PeriodicGaussianProcess(Family):
         deviations = _deviations(self.range[0], np.arange(513))
         return max(1, int(np.flatnonzero(deviations > 1e-12 * deviations[0])[-1]))
 
-    def draw(self, count, axes, rng):
+    def fields(self, axes, draws):
         k = np.arange(1, self.band + 1)
         matrices = []
         for positions in axes:
             angle = 2 * np.pi * np.outer(positions, k)
             one = np.ones((len(positions), 1))
             matrices.append(np.concatenate([one, np.sqrt(2) * np.cos(angle), np.sqrt(2) * np.sin(angle)], axis=1))
-        numbers = np.concatenate([[0], k, k])
-        shortest, longest = self.range
-        fields = []
-        for _ in range(count):
-            length = self.length_scale
-            if self.shortest is not None:
-                length = np.exp(rng.uniform(np.log(shortest), np.log(longest)))
-            field = self.scale * rng.standard_normal((len(numbers),) * len(axes))
-            field[(0,) * len(axes)] = 0.0
-            deviations = _deviations(length, numbers)
-            for matrix in matrices:  # each turn takes the first axis and puts it last
-                field = np.moveaxis(field, 0, -1) @ (matrix * deviations).T
-            fields.append(field)
-        return np.stack(fields)
+        deviations = self._deviations(np.concatenate([[0], k, k]), draws)
+        field = self.scale * self._coefficients(len(axes), draws)
+        for matrix in matrices:  # each turn takes the first axis and puts it last
+            field = draws.xp.moveaxis(field, 1, -1)
+            *rest, number = field.shape
+            field = field.reshape(rest[0], -1, number) @ (draws.array(matrix).T * deviations[..., None])
+            field = field.reshape(*rest, -1)
+        return field
+
+    def _coefficients(self, num_axes: int, draws: Draws) -> Any:
+        """(count, *modes) standard normal values, the constant mode's zero."""
+        values = draws.normal(*(2 * self.band + 1,) * num_axes)
+        values[(slice(None), *(0,) * num_axes)] = 0.0
+        return values
+
+    def _deviations(self, numbers: np.ndarray, draws: Draws) -> Any:
+        """Standard deviations of an axis' modes, (modes,) or, where length scales vary, (count, modes)."""
+        if self.shortest is None:
+            return draws.array(_deviations(self.length_scale, numbers))
+        lengths = draws.xp.exp(draws.uniform(*np.log(self.range)))
+        return draws.xp.sqrt(draws.scaled_bessel(numbers, 1 / (4 * lengths**2)))
 
 
 def _deviations(length: float, numbers: np.ndarray) -> np.ndarray:
@@ -102,15 +109,13 @@ class RandomWaves(Family):
 
     is_periodic: ClassVar[bool] = True
 
-    def draw(self, count, axes, rng):
-        (positions,) = axes
-        fields = []
-        for _ in range(count):
-            amplitudes = self.scale * rng.uniform(0, 1, self.num_waves)
-            numbers = rng.integers(1, self.highest + 1, self.num_waves)
-            phases = rng.uniform(0, 2 * np.pi, self.num_waves)
-            fields.append(np.sin(2 * np.pi * np.outer(positions, numbers) + phases) @ amplitudes)
-        return np.stack(fields)
+    def fields(self, axes, draws):
+        positions = draws.array(axes[0])
+        amplitudes = self.scale * draws.uniform(0, 1, self.num_waves)
+        numbers = draws.integers(1, self.highest + 1, self.num_waves)
+        phases = draws.uniform(0, 2 * np.pi, self.num_waves)
+        waves = draws.xp.sin(2 * np.pi * (positions[:, None] * numbers[:, None]) + phases[:, None])
+        return (waves @ amplitudes[..., None])[..., 0]
 
 
 # Out-of-family sets, for calibrating and testing the trust report. Their means are zero, as far as the grid can tell.
@@ -125,15 +130,14 @@ class PeriodicSquareWaves(Family):
     num_axes: ClassVar[tuple[int, ...]] = (1, 2, 3)
     is_periodic: ClassVar[bool] = True
 
-    def draw(self, count, axes, rng):
-        fields = []
-        for _ in range(count):
-            field = np.full((), self.scale)
-            for positions in axes:
-                wave = np.sin(2 * np.pi * rng.choice((1, 2, 4)) * positions + rng.uniform(0, 2 * np.pi))
-                field = field[..., None] * np.where(wave < 0, -1.0, 1.0)
-            fields.append(field)
-        return np.stack(fields)
+    def fields(self, axes, draws):
+        xp, field = draws.xp, draws.array(np.full((), self.scale))
+        for positions in axes:
+            periods = 2 ** draws.integers(0, 3, 1)
+            wave = xp.sin(2 * np.pi * periods * draws.array(positions) + draws.uniform(0, 2 * np.pi, 1))
+            sign = xp.where(wave < 0, -1.0, 1.0)
+            field = field[..., None] * sign.reshape(len(sign), *[1] * max(0, field.ndim - 1), -1)
+        return field
 
 
 @dataclass(frozen=True)
@@ -145,8 +149,8 @@ class PeriodicNoise(Family):
     num_axes: ClassVar[tuple[int, ...]] = (1, 2, 3)
     is_periodic: ClassVar[bool] = True
 
-    def draw(self, count, axes, rng):
-        fields = self.scale * rng.standard_normal((count, *(len(own) for own in axes)))
+    def fields(self, axes, draws):
+        fields = self.scale * draws.normal(*(len(own) for own in axes))
         return fields - fields.mean(axis=tuple(range(1, fields.ndim)), keepdims=True)
 
 
@@ -161,15 +165,13 @@ class PeriodicShortWaves(Family):
     num_axes: ClassVar[tuple[int, ...]] = (1, 2, 3)
     is_periodic: ClassVar[bool] = True
 
-    def draw(self, count, axes, rng):
-        fields = []
-        for _ in range(count):
-            phase = np.full((), rng.uniform(0, 2 * np.pi))
-            for positions in axes:
-                k = rng.integers(self.lowest, self.highest + 1) * rng.choice((-1, 1))
-                phase = phase[..., None] + 2 * np.pi * k * positions
-            fields.append(self.scale * np.sin(phase))
-        return np.stack(fields)
+    def fields(self, axes, draws):
+        phase = draws.uniform(0, 2 * np.pi)
+        for positions in axes:
+            k = draws.integers(self.lowest, self.highest + 1, 1) * (2 * draws.integers(0, 2, 1) - 1)
+            wave = 2 * np.pi * k * draws.array(positions)
+            phase = phase[..., None] + wave.reshape(len(wave), *[1] * (phase.ndim - 1), -1)
+        return self.scale * draws.xp.sin(phase)
 
 
 @dataclass(frozen=True)

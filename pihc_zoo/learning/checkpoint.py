@@ -67,24 +67,41 @@ def save(
         ) from None
 
 
-def restore(
-    path: Path, network: torch.nn.Module, optimiser: torch.optim.Optimizer, run: dict, kind: str = "recipe"
-) -> tuple[int, dict[str, torch.Tensor], dict[str, Any]]:
-    """Loads a checkpoint into network and optimiser; returns the step to continue with, extra tensors and notes.
+def header(path: Path) -> tuple[int, dict[str, Any], str]:
+    """The step of a checkpoint, its notes and the fingerprint of its run.
 
     Raises:
-        ValueError: the file is damaged or belongs to another run (another ``kind``).
+        ValueError: the file is damaged.
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata()
-        tensors = safetensors.torch.load_file(path)
-        step, notes = int(metadata["step"]), json.loads(metadata.get("notes", "{}"))
+        return int(metadata["step"]), json.loads(metadata.get("notes", "{}")), metadata.get("recipe", "")
     except Exception as error:
         raise ValueError(f"checkpoint {path} is damaged ({error}); delete it to start again") from None
-    if metadata.get("recipe") != fingerprint(run):
+
+
+def restore(
+    path: Path, network: torch.nn.Module, optimiser: torch.optim.Optimizer, run: dict | None, kind: str = "recipe"
+) -> tuple[int, dict[str, torch.Tensor], dict[str, Any]]:
+    """Loads a checkpoint into network and optimiser; returns the step to continue with, extra tensors and notes.
+
+    Args:
+        run: what determines the run; None takes the state of any run whose weights fit.
+
+    Raises:
+        ValueError: the file is damaged, belongs to another run (another ``kind``) or to another network.
+    """
+    step, notes, own = header(path)
+    if run is not None and own != fingerprint(run):
         raise ValueError(f"checkpoint {path} is of another {kind}; choose another --output or delete it")
-    network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except Exception as error:
+        raise ValueError(f"checkpoint {path} is damaged ({error}); delete it to start again") from None
+    weights = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
+    _check_fit(path, weights, network.state_dict())
+    network.load_state_dict(weights)
     for name, parameter in network.named_parameters():
         prefix = f"optimiser.{name}."
         state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
@@ -93,6 +110,20 @@ def restore(
             optimiser.state[parameter] = on_device
     extra = {key.removeprefix("extra."): value for key, value in tensors.items() if key.startswith("extra.")}
     return step, extra, notes
+
+
+def _check_fit(path: Path, found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """Refuses weights of another network or precision."""
+    for key in found.keys() | expected.keys():
+        pair = [
+            "none" if key not in part else f"{tuple(part[key].shape)} {str(part[key].dtype).removeprefix('torch.')}"
+            for part in (found, expected)
+        ]
+        if pair[0] != pair[1]:
+            raise ValueError(
+                f"checkpoint {path} is of another network: {key!r} is {pair[0]} there and {pair[1]} here; "
+                "choose another --output or delete it"
+            )
 
 
 def fingerprint(run: dict) -> str:

@@ -52,3 +52,52 @@ def uninterrupted() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         if came:
             signal.raise_signal(came[0])
+
+
+class Signals:
+    """Context that notes signals instead of raising, so that a loop ends between two steps, everywhere the same.
+
+    Attributes:
+        came: the numbers of those that came.
+    """
+
+    def __init__(self):
+        self.came: list[int] = []
+        self._before: dict = {}
+
+    def __enter__(self) -> Signals:
+        if _is_main():
+            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        return self
+
+    def __exit__(self, kind, value, traceback) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _note(self, number, frame) -> None:
+        self.came.append(number)
+
+    @property
+    def has_come(self) -> bool:
+        """Whether any came."""
+        return bool(self.came)
+
+    def raise_first(self) -> None:
+        """Raises what the first that came stands for."""
+        raise Terminated if self.came[0] == signal.SIGTERM else KeyboardInterrupt
+
+    @contextmanager
+    def raising(self) -> Iterator[None]:
+        """Signals raise at once inside the block: it may take long, and its state is saved."""
+        if self.came:
+            self.raise_first()
+        if not self._before:
+            yield
+            return
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        try:
+            yield
+        finally:
+            for number in self._before:
+                signal.signal(number, self._note)

@@ -9,15 +9,15 @@ from ..constraint import ConstrainedField
 from ..status import Status, is_converged
 
 
-def residual_loss(field: ConstrainedField, kind: str = "log") -> tuple[Tensor, Tensor]:
-    """The mean of the rows' norm √(2Φ), or of its logarithm, over solved subproblems.
+def residual_sum(field: ConstrainedField, kind: str = "log") -> tuple[Tensor, Tensor, Tensor]:
+    """The sum of the rows' norm √(2Φ), or of its logarithm, over solved subproblems.
 
     The logarithm weighs easy and hard initial conditions alike; the norm itself adds up along a
     roll-out. The loss is a function of the constraint objective Φ alone, so coefficients may be
     detached (envelope theorem).
 
     Returns:
-        the loss and the number of subproblems left out because they did not converge.
+        the sum, the number of solved subproblems, and of those left out because they did not converge.
     """
     cost = field.cost.flatten()
     status = field.solution.status
@@ -29,7 +29,13 @@ def residual_loss(field: ConstrainedField, kind: str = "log") -> tuple[Tensor, T
         values = (2 * safe + torch.finfo(cost.dtype).tiny).sqrt()
     else:
         raise ValueError(f"loss must be 'log' or 'mean', not {kind!r}")
-    return (values * is_used).sum() / is_used.sum().clamp(min=1), (~is_used).sum()
+    return (values * is_used).sum(), is_used.sum(), (~is_used).sum()
+
+
+def residual_loss(field: ConstrainedField, kind: str = "log") -> tuple[Tensor, Tensor]:
+    """The mean of what `residual_sum` adds up, and the number of subproblems left out."""
+    total, used, left_out = residual_sum(field, kind)
+    return total / used.clamp(min=1), left_out
 
 
 def relative_l2(u: Tensor, truth: Tensor) -> Tensor:

@@ -1,64 +1,86 @@
 """Where training windows of a roll-out start: a pool of the model's own end states.
 
-A step takes a batch from the pool, and its end states, detached, go back in their places, so that
-windows start where the model's own predictions lead. A trajectory begins anew from the family at the
-last window, when its state leaves the range or is not finite, and now and then at random.
+Every place of the batch has slots of its own in the pool. A step takes one of them at random for each place, and
+the end states, detached, go back into them, so that windows start where the model's own predictions lead. A
+trajectory begins anew from the family at the last window, when its state leaves the range or is not finite, and
+now and then at random. Whoever computes some places of the batch holds their slots and no others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
 import torch
 from torch import Tensor
 
-Draw = Callable[[int, np.random.Generator], tuple[Tensor, dict[str, np.ndarray]]]
+from .draws import Purpose, Source
 
 
 class ReplayPool:
-    """States and their ages.
+    """States, ages and parameters of the slots of some places.
 
     Args:
-        draw: count, rng ↦ initial values at the nodes (count, *space) and input parameters (count,).
-        size: number of trajectories.
+        source: of initial values and parameters, see `draws.Source`.
+        places: (count,) int64 places of the batch that are computed here, on the device.
+        batch: how many places there are elsewhere and here.
+        size: number of trajectories of all places; rounded up to a multiple of ``batch``.
         num_windows: after so many windows a trajectory ends.
         bound: largest absolute value of a state.
         restart: probability of a new beginning after any window.
-        rng: of the first draws.
+
+    Attributes:
+        states: (count, slot, *space) float64.
+        ages: (count, slot) windows since the beginning.
+        parameters: (count, slot) by symbol.
     """
 
-    def __init__(self, draw: Draw, size: int, num_windows: int, bound: float, restart: float, rng: np.random.Generator):
-        self.draw, self.num_windows, self.bound, self.restart = draw, num_windows, bound, restart
-        self.states, parameters = draw(size, rng)
-        self.parameters = {key: torch.as_tensor(value) for key, value in parameters.items()}
-        self.ages = torch.zeros(size, dtype=torch.int64)
+    def __init__(
+        self, source: Source, places: Tensor, batch: int, size: int, num_windows: int, bound: float, restart: float
+    ):
+        self.source, self.places = source, places
+        self.num_windows, self.bound, self.restart = num_windows, bound, restart
+        self.num_slots = -(-size // batch)
+        self.is_looked_at = places.device.type == "cpu"  # whether any begins anew: on a host it costs nothing to look
+        self._rows = torch.arange(len(places), device=places.device)
+        slots = places[:, None] + batch * torch.arange(self.num_slots, device=places.device)
+        states, parameters = source(0, slots.flatten(), Purpose.POOL)
+        self.states = states.unflatten(0, slots.shape)
+        self.parameters = {key: value.unflatten(0, slots.shape) for key, value in parameters.items()}
+        self.ages = torch.zeros_like(slots)
 
-    def take(self, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Places (count,), states (count, *space) and parameters (count,) of a random batch."""
-        places = torch.as_tensor(rng.choice(len(self.ages), size=count, replace=False))
-        return places, self.states[places], {key: value[places] for key, value in self.parameters.items()}
+    def _draws(self, step: int) -> tuple[Tensor, Tensor]:
+        """(count,) slots and whether to begin anew after them, of a step."""
+        draws = self.source.draws(step, self.places, Purpose.CHOICE)
+        return draws.integers(0, self.num_slots).long(), draws.uniform(0.0, 1.0) < self.restart
 
-    def put(self, places: Tensor, states: Tensor, rng: np.random.Generator) -> int:
-        """Puts end states back; returns how many had left the range or were not finite."""
-        states = states.detach()
-        is_bad = ~(states.flatten(1).abs().amax(dim=1).cpu() < self.bound)
-        ages = self.ages[places] + 1
-        is_over = is_bad | (ages >= self.num_windows) | torch.as_tensor(rng.uniform(size=len(places)) < self.restart)
-        fresh, parameters = self.draw(int(is_over.sum()), rng) if is_over.any() else (states[:0], {})
-        states = states.clone()
-        states[is_over.to(states.device)] = fresh.to(states)
-        self.states[places] = states
-        self.ages[places] = torch.where(is_over, 0, ages)
-        for key, value in parameters.items():
-            self.parameters[key][places[is_over]] = torch.as_tensor(value)
-        return int(is_bad.sum())
+    def take(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """States (count, *space) and parameters (count,) of a slot of each place."""
+        at = self._rows, self._draws(step)[0]
+        return self.states[at], {key: value[at] for key, value in self.parameters.items()}
+
+    def put(self, step: int, states: Tensor) -> Tensor:
+        """Puts the end states (count, *space) of what `take` gave back; returns which were out of range or not finite.
+
+        Nothing waits for a device.
+        """
+        slots, is_over = self._draws(step)
+        at = self._rows, slots
+        states = states.detach().to(self.states)
+        is_bad = ~(states.flatten(1).abs().amax(dim=1) < self.bound)
+        ages = self.ages[at] + 1
+        is_over = is_over | is_bad | (ages >= self.num_windows)
+        if not self.is_looked_at or is_over.any():
+            fresh, parameters = self.source(step, self.places, Purpose.FRESH)
+            states = torch.where(is_over.reshape(-1, *[1] * (states.dim() - 1)), fresh, states)
+            for key, value in parameters.items():
+                self.parameters[key][at] = torch.where(is_over, value, self.parameters[key][at])
+        self.states[at] = states
+        self.ages[at] = torch.where(is_over, 0, ages)
+        return is_bad
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that a checkpoint holds."""
+        """Everything that a checkpoint holds, a row per place."""
         return {"states": self.states, "ages": self.ages, **{f"c_{k}": v for k, v in self.parameters.items()}}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """The inverse of `tensors`."""
-        self.states, self.ages = tensors["states"].to(self.states), tensors["ages"]
-        self.parameters = {key: tensors[f"c_{key}"] for key in self.parameters}
+        for key, value in self.tensors().items():
+            value.copy_(tensors[key])

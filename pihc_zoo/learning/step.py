@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -31,3 +32,56 @@ def take_step(loss: Tensor, optimiser: torch.optim.Optimizer, rate: float, clip:
             f"loss {value:g} with gradient norm {float(norm):g}; weights are unchanged: lower the learning rate"
         )
     optimiser.step()
+
+
+class FlatGradient:
+    """The gradients of all parameters in one buffer, with a few sums behind them: what is added up over processes.
+
+    Every parameter's ``grad`` is a view of it, so that backward passes add to it in place.
+
+    Args:
+        parameters: all of one dtype and device.
+        num_sums: how many numbers follow.
+
+    Raises:
+        ValueError: parameters of several dtypes.
+    """
+
+    def __init__(self, parameters: Iterable[torch.nn.Parameter], num_sums: int):
+        own = [p for p in parameters if p.requires_grad]
+        kinds = sorted({str(p.dtype).removeprefix("torch.") for p in own})
+        if len(kinds) > 1:
+            raise ValueError(f"the network's weights have mixed dtypes, {' and '.join(kinds)}; give all of them one")
+        count = sum(p.numel() for p in own)
+        self.buffer = own[0].new_zeros(count + num_sums, requires_grad=False)
+        self.values, self.sums = self.buffer[:count], self.buffer[count:]
+        first = 0
+        for p in own:
+            p.grad = self.values[first : first + p.numel()].view_as(p)
+            first += p.numel()
+
+    def zero(self) -> None:
+        """Begins anew."""
+        self.buffer.zero_()
+
+    def clip(self, largest: float) -> Tensor:
+        """Scales the gradient to a norm of at most ``largest``; returns the norm it had."""
+        norm = torch.linalg.vector_norm(self.values)
+        self.values.mul_((largest / (norm + 1e-6)).clamp(max=1.0))
+        return norm
+
+
+def check_finite(numbers: Sequence[float], step: int) -> None:
+    """Refuses an update that would spoil the weights.
+
+    Args:
+        numbers: the step's loss and gradient norm, then others.
+
+    Raises:
+        FloatingPointError: any is not finite.
+    """
+    if not all(map(math.isfinite, numbers)):
+        raise FloatingPointError(
+            f"loss {numbers[0]:g} with gradient norm {numbers[1]:g} at step {step + 1}; the state saved before stays: "
+            "lower the learning rate"
+        )
