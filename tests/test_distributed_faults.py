@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -107,11 +106,10 @@ def test_what_one_began_two_end(straight, tmp_path, monkeypatch):
     ],
 )
 def test_what_stops_one_stops_all_with_the_reason_and_the_last_state_stays(straight, tmp_path, event, rank, text):
-    begin = time.monotonic()
     pair = job(tmp_path, event, rank, 2, ["--timeout", "4"])
     if event == "stop":
-        pair.processes[0].join(30)
-        assert time.monotonic() - begin < 30
+        pair.processes[0].join(90)  # by itself: the other does not move any more
+        assert pair.processes[0].exitcode == 2
         pair.processes[1].kill()
     codes, said = pair.end()
     expected = [2, 2]
@@ -131,7 +129,7 @@ def test_torchrun_starts_a_killed_process_again_from_the_last_checkpoint(straigh
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     done = subprocess.run(
         [*torchrun, "--max-restarts", "1", PROGRAM, "kill", "1", "3", *faults.TRAIN, "--overwrite"],
-        cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120,
+        cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=170,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert "lost contact" in done.stderr
