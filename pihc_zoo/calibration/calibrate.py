@@ -149,10 +149,9 @@ def _fit(readings, data: _Data, descents: list[Descent], level: float, method: s
     variance = 1.0 if data.has_sigma else max(float(residual @ residual) / dof, 1e-300)
     covariance, errors = standard_errors(best.jacobian, variance, free)
     quantile = stats.norm.ppf(0.5 + level / 2) if data.has_sigma else stats.t.ppf(0.5 + level / 2, dof)
-    ends = find_ends(
-        readings.values, readings.sensitivities, best.end, residual, best.jacobian, target, weights,
-        quantile**2 * variance, method,
-    )  # fmt: skip
+    own_weights = weights / np.sqrt(variance)
+    chi2 = float(residual @ residual) / variance
+    ends = find_ends(readings.values, best.end, chi2, covariance, target, own_weights, float(quantile), method)
     z, values, surrogate = best.end, best.values, None
     error, reasons = estimated_error(readings, z, values)
     error = error * weights
@@ -224,6 +223,7 @@ def _fit(readings, data: _Data, descents: list[Descent], level: float, method: s
         minima=[
             {**{own.name: float(own.value(d.end[k])) for k, own in enumerate(unknowns)}, "chi2": d.cost / variance}
             for d in descents
+            if not d.is_merged
         ],
         messages=faults + remarks,
         is_trustworthy=not faults,

@@ -1,15 +1,12 @@
 """How well unknowns are determined: covariance, profile likelihood, directions that the data leave open.
 
-An end of the interval of unknown k is the farthest z_k with χ²(z) ≤ χ²_min + q²: the profile likelihood's. With
-r ≈ r + J d it is reached in one step,
-
-    d = −H⁻¹g ± √((χ²_min + q² − ‖r‖² + gᵀH⁻¹g) / (H⁻¹)_kk) H⁻¹e_k,   H = JᵀJ, g = Jᵀr,
-
-which from the optimum gives the interval of the covariance. The χ² found there says whether the problem is linear
-enough; if not, the step is repeated from there until it is.
+An end of the interval of unknown k is the farthest z_k with χ²(z) ≤ χ²_min + q², whatever the other unknowns: the
+profile likelihood's. In a linear problem that is z_k ± q √C_kk, with the others following along C e_k; there χ² must
+have risen by q². Where it has not, the profile is computed: min over the others of χ², on an emulator of the
+surrogate's readings, and its ends are tried with the surrogate.
 
 Source: D. Venzon, S. Moolgavkar, "A method for computing profile-likelihood-based confidence intervals" (1988),
-doi:10.2307/2347496; W. Murphy, "Efficient computation of confidence intervals from profile likelihood" (1995).
+doi:10.2307/2347496; D. Bates, D. Watts, "Nonlinear Regression Analysis and Its Applications" (1988), 6.
 """
 
 from __future__ import annotations
@@ -18,24 +15,35 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import brentq, least_squares
 
 from ..text import number, percent
+from .emulator import Emulator, emulate
 from .unknowns import INITIAL, Unknown
 
 UNDETERMINED = 0.5  # standard error in scaled unknowns, where the whole range is 2
 _LINEAR = (0.8, 1.25)  # of the rise of χ² at the covariance's ends over the expected one
-_MATCH = 0.05  # of q², at an end of the profile likelihood
-_MAX_STEPS = 12
+_WIDTH = 3.0  # of the emulator's box over the intervals of the covariance
+_SCAN = 6  # points of a profile before its end is searched between two of them
 _TAKES_PART = 0.2  # component of a direction
 
 
 @dataclass
 class Ends:
-    """Ends of the intervals in scaled unknowns, (p, 2), and how they were found ("covariance" or "profile")."""
+    """Ends of the intervals, scaled.
+
+    Attributes:
+        z: (p, 2).
+        method: "covariance" or "profile".
+        nonlinearity: the largest factor by which χ² at the covariance's ends rises more or less than in theory; NaN
+            where it was not looked at.
+        mismatch: the same at the profile's ends, which the emulator's error makes; NaN without a profile.
+    """
 
     z: np.ndarray
     method: str
-    nonlinearity: float  # largest ratio of the rise of χ² to the expected one, or its inverse, over the ends
+    nonlinearity: float = np.nan
+    mismatch: float = np.nan
 
 
 def standard_errors(jacobian: np.ndarray, variance: float, is_free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -52,97 +60,90 @@ def standard_errors(jacobian: np.ndarray, variance: float, is_free: np.ndarray) 
 
 def find_ends(
     values: Callable[[np.ndarray], np.ndarray],
-    sensitivities: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
     z: np.ndarray,
-    residual: np.ndarray,
-    jacobian: np.ndarray,
+    chi2: float,
+    covariance: np.ndarray,
     target: np.ndarray,
     weights: np.ndarray,
-    rise: float,
+    quantile: float,
     method: str = "auto",
 ) -> Ends:
-    """The ends of all intervals, every one a row of one batch.
+    """The ends of all intervals.
 
     Args:
-        values, sensitivities: of `Readings`.
-        z, residual, jacobian: at the optimum; weighted.
-        target, weights: (m,) data and 1/σ.
-        rise: q², in the units of ‖r‖².
+        values: of `Readings`.
+        z, chi2: the optimum and the sum of squares there.
+        covariance: (p, p) of scaled unknowns.
+        target, weights: (m,) data and 1/σ (estimated where it was not given).
+        quantile: q, in standard errors.
         method: "covariance", "profile", or "auto": profile where the covariance's ends are not good enough.
     """
-    count = len(z)
-    least = float(residual @ residual)
-    sides = [(k, sign) for k in range(count) for sign in (-1.0, 1.0)]
-    ends = np.stack([_towards(z, residual, jacobian, k, sign, least + rise) for k, sign in sides])
+    errors = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    along = np.divide(covariance, errors, out=np.zeros_like(covariance), where=errors > 0).T  # (end of k, p)
+    ends = np.clip(np.concatenate([z - quantile * along, z + quantile * along]), -1, 1)
+    own = np.tile(np.arange(len(z)), 2)
+    by_covariance = ends[np.arange(len(ends)), own].reshape(2, -1).T
     if method == "covariance":
-        return Ends(_own(ends, sides), method, np.nan)
-    weighted = (values(ends) - target) * weights
-    rises = ((weighted**2).sum(axis=1) - least) / rise
-    at_bound = np.array([abs(abs(end[k]) - 1) < 1e-9 for end, (k, _) in zip(ends, sides, strict=True)])
-    is_good = ((rises >= _LINEAR[0]) & (rises <= _LINEAR[1])) | (at_bound & (rises <= _LINEAR[1]))
-    free = rises[~at_bound]
-    ratio = float(np.max(np.maximum(free, 1 / np.maximum(free, 1e-3)))) if len(free) else 1.0
-    if method == "auto" and is_good.all():
-        return Ends(_own(ends, sides), "covariance", ratio)
-    active = np.arange(len(sides))
-    best = [z.copy() for _ in sides]  # the farthest that are known to be inside
-    for _ in range(_MAX_STEPS):
-        found, columns = sensitivities(ends[active])
-        unfinished = []
-        for i, y, j in zip(active, found, columns, strict=True):
-            k, sign = sides[i]
-            own = (y - target) * weights
-            cost = float(own @ own)
-            if not np.isfinite(cost):
-                ends[i] = 0.5 * (ends[i] + best[i])
-                unfinished.append(i)
-                continue
-            if cost <= least + (1 + _MATCH) * rise and sign * (ends[i][k] - best[i][k]) >= 0:
-                best[i] = ends[i].copy()
-            new = _towards(ends[i], own, weights[:, None] * j, k, sign, least + rise)
-            moved = np.clip(new - ends[i], -0.5, 0.5)
-            is_done = abs(cost - least - rise) <= _MATCH * rise and abs(moved[k]) <= 0.02 * abs(ends[i][k] - z[k])
-            is_stuck = abs(abs(ends[i][k]) - 1) < 1e-9 and cost <= least + rise
-            if is_done or is_stuck or np.abs(moved).max() < 1e-7:
-                continue
-            ends[i] = ends[i] + moved
-            unfinished.append(i)
-        active = np.array(unfinished, dtype=int)
-        if not len(active):
-            break
-    return Ends(_own(np.stack(best), sides), "profile", ratio)
+        return Ends(by_covariance, method)
+    rises = _rises(values(ends), chi2, target, weights) / quantile**2
+    is_cut = (np.abs(ends) >= 1).any(axis=1)
+    nonlinearity = _factor(rises[~is_cut])
+    is_good = (rises <= _LINEAR[1]) & ((rises >= _LINEAR[0]) | is_cut)
+    if method == "auto" and is_good.all() and not is_cut.any():
+        return Ends(by_covariance, "covariance", nonlinearity)
+    emulator = emulate(values, z, covariance, target, weights, _WIDTH * quantile)
+    paths = [_profile_end(emulator, z, k, sign, chi2, target, weights, quantile) for sign in (-1, 1) for k in own[: len(z)]]
+    tried = _rises(values(np.stack(paths)), chi2, target, weights) / quantile**2
+    is_inside = np.abs(np.stack(paths)[np.arange(len(ends)), own]) < 1
+    by_profile = np.stack(paths)[np.arange(len(ends)), own].reshape(2, -1).T
+    return Ends(by_profile, "profile", nonlinearity, _factor(tried[is_inside]))
 
 
-def _own(ends: np.ndarray, sides: list[tuple[int, float]]) -> np.ndarray:
-    """(p, 2) the component of each end that it is the end of."""
-    return np.array([end[k] for end, (k, _) in zip(ends, sides, strict=True)]).reshape(-1, 2)
+def _rises(found: np.ndarray, chi2: float, target, weights) -> np.ndarray:
+    rises = (((found - target) * weights) ** 2).sum(axis=1) - chi2
+    return np.where(np.isfinite(rises), rises, np.inf)
 
 
-def _towards(z, residual, jacobian, k: int, sign: float, level: float) -> np.ndarray:
-    """The farthest z_k, up or down, with ‖r + J d‖² ≤ level, inside the bounds: those that are hit hold."""
-    normal, gradient = jacobian.T @ jacobian, jacobian.T @ residual
-    held = np.zeros(len(z), dtype=bool)
-    new = z.copy()
-    for _ in range(len(z)):
-        free = ~held
-        fixed = np.where(held, new - z, 0.0)
-        own_gradient = (gradient + normal @ fixed)[free]
-        block = normal[np.ix_(free, free)]
-        inverse = np.linalg.pinv(block + 1e-14 * max(np.trace(block), 1e-300) * np.eye(len(block)), hermitian=True)
-        newton = -inverse @ own_gradient
-        at = int(np.flatnonzero(np.flatnonzero(free) == k)[0])
-        size = float(residual @ residual + 2 * gradient @ fixed + fixed @ normal @ fixed)
-        room = level - size - float(own_gradient @ newton)
-        along = inverse[:, at] / np.sqrt(max(inverse[at, at], 1e-300))
-        step = fixed.copy()
-        step[free] = newton + sign * np.sqrt(max(room, 0.0)) * along
-        new = np.clip(z + step, -1, 1)
-        outside = free & (np.abs(z + step) > 1)
-        outside[k] = False
-        if not outside.any():
-            break
-        held = held | outside
-    return new
+def _factor(rises: np.ndarray) -> float:
+    """The largest factor away from 1."""
+    return float(np.max(np.maximum(rises, 1 / np.maximum(rises, 1e-3)))) if len(rises) else 1.0
+
+
+def _profile_end(emulator: Emulator, z, k: int, sign: int, chi2: float, target, weights, quantile: float) -> np.ndarray:
+    """(p,) where the profile of unknown k has risen by q² for the first time, or the face of the box."""
+    others = np.arange(len(z)) != k
+    path = {float(z[k]): z}
+
+    def profile(at: float) -> float:
+        nearest = path[min(path, key=lambda known: abs(known - at))]
+        point = nearest.copy()
+        point[k] = at
+        if others.any():
+
+            def residual(free: np.ndarray) -> np.ndarray:
+                point[others] = free
+                return (emulator.values(point[None])[0] - target) * weights
+
+            def jacobian(free: np.ndarray) -> np.ndarray:
+                point[others] = free
+                return weights[:, None] * emulator.jacobian(point)[:, others]
+
+            bounds = emulator.low[others], emulator.high[others]
+            start = np.clip(nearest[others], bounds[0] + 1e-9, bounds[1] - 1e-9)
+            point[others] = least_squares(residual, start, jacobian, bounds, xtol=1e-7, ftol=1e-6, gtol=1e-9).x
+        path[at] = point.copy()
+        return float((((emulator.values(point[None])[0] - target) * weights) ** 2).sum()) - least - quantile**2
+
+    least = float((((emulator.values(z[None])[0] - target) * weights) ** 2).sum())
+    face = float((emulator.low if sign < 0 else emulator.high)[k])
+    before = float(z[k])
+    for at in np.linspace(before, face, _SCAN + 1)[1:]:
+        if profile(float(at)) > 0:
+            end = brentq(profile, before, float(at), xtol=1e-3 * abs(at - before) + 1e-12)
+            profile(end)
+            return path[end]
+        before = float(at)
+    return path[face]
 
 
 # ---------------------------------------------------------------------- what the data leave open
@@ -167,8 +168,15 @@ def open_directions(unknowns: list[Unknown], z: np.ndarray, jacobian: np.ndarray
             sentences.append(_product(unknowns, z, covariance, direction, part))
         else:
             listed = ", ".join(names[:-1]) + f" and {names[-1]}"
-            sentences.append(f"the data do not tell {listed} apart; make one of them known")
+            changes = ", ".join(_change(unknowns[k], z[k], direction[k] / np.abs(direction).max()) for k in part)
+            sentences.append(f"the data do not tell {listed} apart: the fit stays as good along {changes}; fix one of them")
     return sentences
+
+
+def _change(own: Unknown, z: float, direction: float) -> str:
+    """As in "D -12 %", for a tenth of the range."""
+    change = 0.2 * direction * float(own.slope(z) / own.value(z))
+    return f"{own.name} {'+' if change > 0 else '-'}{percent(abs(change))}"
 
 
 def _product(unknowns: list[Unknown], z, covariance, direction, part) -> str:
