@@ -92,7 +92,9 @@ def calibrate(
 
         return calibrate_field(model, experiments, [own.name for own in unknowns], known, seed=seed, **field_options)
     if field_options:
-        raise ValueError(f"no option {next(iter(field_options))!r} where parameters are unknown; see help(pz.calibrate)")
+        raise ValueError(
+            f"no option {next(iter(field_options))!r} where parameters are unknown; see help(pz.calibrate)"
+        )
     _check_count(experiments, unknowns)
     readings = Readings(model, experiments, unknowns, known)
     problem_data = _Data(experiments)
@@ -155,10 +157,12 @@ def _fit(readings, data: _Data, descents: list[Descent], level: float, method: s
     z, values, surrogate = best.end, best.values, None
     error, reasons = estimated_error(readings, z, values)
     error = error * weights
-    shift = shift_of(best.jacobian, error, free)
+    shift = shift_of(best.jacobian, error, free, float(np.sqrt(variance)))
     shifts = np.divide(shift, errors, out=np.zeros_like(shift), where=errors > 0)
     open_words = open_directions(unknowns, z, best.jacobian, variance)
-    is_determined = [bool(error <= UNDETERMINED) for error in errors]
+    is_linear = errors <= UNDETERMINED
+    widths = ends.z[:, 1] - ends.z[:, 0]
+    is_determined = is_linear if ends.method == "covariance" else widths <= 2 * UNDETERMINED * quantile
     matters = bool(np.nanmax(np.abs(shifts * is_determined), initial=0.0) > _SHIFT) or not np.isfinite(error).all()
     num_classical = 0
     ends_z = ends.z
@@ -173,9 +177,8 @@ def _fit(readings, data: _Data, descents: list[Descent], level: float, method: s
     residual = (values - target) / sigma
     slopes = np.array([own.slope(z[k]) for k, own in enumerate(unknowns)])
     physical = slopes[:, None] * covariance * slopes
-    is_known = np.array(is_determined)
-    physical[~is_known] = np.nan
-    physical[:, ~is_known] = np.nan
+    physical[~is_linear] = np.nan
+    physical[:, ~is_linear] = np.nan
     interval = {}
     for k, own in enumerate(unknowns):
         low, high = ends_z[k] if is_determined[k] else (-1.0, 1.0)
@@ -192,25 +195,26 @@ def _fit(readings, data: _Data, descents: list[Descent], level: float, method: s
         faults += _other_minima(descents, unknowns, variance)
     worst = int(np.argmax(np.abs(shifts))) if len(shifts) else 0
     if matters:
-        said = f"the surrogate's estimated error moves {names[worst]} by {number(abs(shifts[worst]), 2)} standard errors"
+        said = (
+            f"the surrogate's estimated error moves {names[worst]} by {number(abs(shifts[worst]), 2)} standard errors"
+        )
         (remarks if surrogate is not None else faults).append(
             f"{said}; the classical solver polished the fit" if surrogate is not None else f"{said}; use polish=True"
         )
     for k, own in enumerate(unknowns):
         if free[k] and is_determined[k] and np.abs(ends_z[k]).max() >= 1 - 1e-9:
-            remarks.append(f"the interval of {own.name} ends at the model's range [{own.low:g}, {own.high:g}]{own.suffix}")
+            remarks.append(
+                f"the interval of {own.name} ends at the model's range [{own.low:g}, {own.high:g}]{own.suffix}"
+            )
     return Fit(
         parameters={own.name: float(own.value(z[k])) for k, own in enumerate(unknowns)},
         interval=interval,
-        standard_error={
-            own.name: float(np.sqrt(physical[k, k])) if is_determined[k] else float("nan")
-            for k, own in enumerate(unknowns)
-        },
+        standard_error={own.name: float(np.sqrt(physical[k, k])) for k, own in enumerate(unknowns)},
         covariance=physical,
         level=level,
         interval_method=ends.method,
         nonlinearity=ends.nonlinearity,
-        is_determined=dict(zip(names, is_determined, strict=True)),
+        is_determined=dict(zip(names, map(bool, is_determined), strict=True)),
         reduced_chi2=float(residual @ residual) / dof if data.has_sigma and dof else float("nan"),
         dof=dof,
         sigma=sigma,

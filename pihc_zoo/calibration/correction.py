@@ -14,6 +14,7 @@ import numpy as np
 
 from ..arrays import to_numpy
 from ..reference import reference_solver
+from .intervals import UNDETERMINED
 from .least_squares import is_free
 from .readings import Readings
 from .unknowns import INITIAL
@@ -65,11 +66,20 @@ def estimated_error(readings: Readings, z: np.ndarray, values: np.ndarray) -> tu
     return error, reasons
 
 
-def shift_of(jacobian: np.ndarray, error: np.ndarray, free: np.ndarray) -> np.ndarray:
-    """(p,) by how much a weighted error of the readings moves the scaled optimum."""
+def shift_of(jacobian: np.ndarray, error: np.ndarray, free: np.ndarray, sigma: float) -> np.ndarray:
+    """(p,) by how much a weighted error of the readings moves the scaled optimum, along what the data determine.
+
+    Args:
+        jacobian: (m, p) weighted sensitivities.
+        error: (m,) weighted.
+        free: (p,) whether an unknown moves.
+        sigma: standard deviation of weighted residuals.
+    """
     shift = np.zeros(jacobian.shape[1])
     if free.any():
-        shift[free] = np.linalg.lstsq(jacobian[:, free], error, rcond=None)[0]
+        left, sizes, right = np.linalg.svd(jacobian[:, free], full_matrices=False)
+        is_determined = sizes > sigma / UNDETERMINED
+        shift[free] = right.T @ np.where(is_determined, left.T @ error / np.maximum(sizes, 1e-300), 0.0)
     return shift
 
 
@@ -118,7 +128,7 @@ def polish(
         except RuntimeError as error:
             raise ValueError(f"polish: {error}; leave it out with polish=False") from None
         residual = (values - target) * weights
-        change = np.clip(z - shift_of(jacobian, residual, is_free(z, jacobian.T @ residual)), -1, 1) - z
+        change = np.clip(z - shift_of(jacobian, residual, is_free(z, jacobian.T @ residual), sigma), -1, 1) - z
         is_small = np.linalg.norm(jacobian @ change) <= _STEP * sigma or np.abs(change).max() < 1e-9
         if is_small or step == _MAX_STEPS:
             return z, values, step * len(readings.experiments)

@@ -19,12 +19,11 @@ from numpy.polynomial import chebyshev
 from scipy.stats import qmc
 
 TOLERANCE = 0.03  # standard deviations of a reading
-REACH = 16.0  # rise of χ² up to which the error is checked: e⁻⁸ of the likelihood
 _CHECKS = 16
 _OVERSAMPLING = 1.6
 _MOST_TERMS = 260
 _FIRST_DEGREE = {1: 5, 2: 4}
-_NEGLIGIBLE = 25.0  # rise of χ² at the faces of a box that is large enough
+_BEYOND = 1.5  # of the reach: the rise of χ² at the faces of a box that is large enough
 _GROWTH = 1.6
 
 
@@ -92,6 +91,7 @@ def emulate(
     target: np.ndarray,
     weights: np.ndarray,
     width: float,
+    reach: float,
     seed: int = 0,
 ) -> Emulator:
     """The emulator around an optimum.
@@ -100,8 +100,9 @@ def emulate(
         values: the surrogate, (rows, p) ↦ (rows, m), NaN where it has no answer.
         z, covariance: (p,) optimum and (p, p) covariance, scaled.
         target, weights: (m,) data and 1/σ (estimated where it was not given).
-        width: half width of the box in standard errors, to begin with; it grows where the likelihood is not small
-            at its faces, up to the model's range.
+        width: half width of the box in standard errors, to begin with; it grows where χ² rises too little up to its
+            faces, at most to the model's range.
+        reach: rise of χ² up to which the polynomial is asked for and its error is checked.
         seed: of the points.
     """
     size = width * np.sqrt(np.maximum(np.diag(covariance), 1e-12))
@@ -109,16 +110,16 @@ def emulate(
     total = 0
     while True:
         low, high = np.maximum(z - below, -1.0), np.minimum(z + above, 1.0)
-        found = _on_box(values, z, covariance, target, weights, low, high, seed)
+        found = _on_box(values, z, covariance, target, weights, low, high, reach, seed)
         total += found.num_solves
         found.num_solves = total
-        grown = _open_faces(found, z, target, weights)
+        grown = _open_faces(found, z, target, weights, _BEYOND * reach)
         if not grown.any():
             return found
         below, above = np.where(grown[0], below * _GROWTH, below), np.where(grown[1], above * _GROWTH, above)
 
 
-def _on_box(values, z, covariance, target, weights, low, high, seed: int) -> Emulator:
+def _on_box(values, z, covariance, target, weights, low, high, reach: float, seed: int) -> Emulator:
     dimension = len(z)
     rng = np.random.default_rng(seed)
     sampler = qmc.Halton(dimension, scramble=True, seed=seed)
@@ -144,7 +145,7 @@ def _on_box(values, z, covariance, target, weights, low, high, seed: int) -> Emu
         terms = _terms(points, low, high, powers)
         coefficients = np.linalg.lstsq(terms, readings, rcond=None)[0]
         own = Emulator(low, high, degree, coefficients, powers, np.inf, solves)
-        checks = _likely(own, z, covariance, target, weights, rng)
+        checks = _likely(own, z, covariance, target, weights, reach, rng)
         is_answered = ask(checks)
         fresh = readings[len(readings) - int(is_answered.sum()) :]
         if len(fresh):
@@ -163,20 +164,20 @@ def rises(emulator: Emulator, z: np.ndarray, points: np.ndarray, target, weights
     return chi2[1:] - chi2[0]
 
 
-def _likely(emulator: Emulator, z, covariance, target, weights, rng) -> np.ndarray:
-    """Points of the box where the likelihood is not negligible."""
+def _likely(emulator: Emulator, z, covariance, target, weights, reach: float, rng) -> np.ndarray:
+    """Points of the box where χ² rises by no more than the reach."""
     low, high = emulator.low, emulator.high
     spread = rng.multivariate_normal(z, 4 * covariance, 500, method="eigh")
     candidates = np.concatenate([rng.uniform(low, high, (1500, len(z))), np.clip(spread, low, high)])
     rise = rises(emulator, z, candidates, target, weights)
-    inside = np.flatnonzero(rise <= REACH)
+    inside = np.flatnonzero(rise <= reach)
     if len(inside) < _CHECKS:
         return candidates[np.argsort(rise)[:_CHECKS]]
     return candidates[rng.choice(inside, _CHECKS, replace=False)]
 
 
-def _open_faces(emulator: Emulator, z, target, weights) -> np.ndarray:
-    """(2, p) at which faces, low and high, that are not the model's range the likelihood is not negligible."""
+def _open_faces(emulator: Emulator, z, target, weights, needed: float) -> np.ndarray:
+    """(2, p) at which faces, low and high, that are not the model's range χ² has risen by less than is needed."""
     low, high = emulator.low, emulator.high
     rng = np.random.default_rng(0)
     result = np.zeros((2, len(z)), dtype=bool)
@@ -186,5 +187,5 @@ def _open_faces(emulator: Emulator, z, target, weights) -> np.ndarray:
                 continue
             points = rng.uniform(low, high, (800, len(z)))
             points[:, k] = face[k]
-            result[side, k] = rises(emulator, z, points, target, weights).min() < _NEGLIGIBLE
+            result[side, k] = rises(emulator, z, points, target, weights).min() < needed
     return result

@@ -34,8 +34,8 @@ class Fit:
     Attributes:
         parameters: value by name of unknown, in its own unit.
         interval: (low, high) by name, at ``level``; the whole range of the model where it is not determined.
-        standard_error: by name; NaN where not determined.
-        covariance: (p, p) of the values, in the order of ``parameters``; NaN where not determined, 0 at a bound.
+        standard_error: by name, of linear theory; NaN where that goes beyond the model's range.
+        covariance: (p, p) of the values, in the order of ``parameters``; NaN where the standard error is, 0 at a bound.
         level: probability of the intervals.
         interval_method: "covariance", or "profile" (likelihood).
         nonlinearity: by what factor chi² at the covariance's ends is off the linear theory; 1 in a linear problem,
@@ -110,9 +110,7 @@ class Fit:
         for i in range(len(self.experiments)):
             u0, points = initial_of(self.readings, self.z, i)
             parts.append((u0, points, parameters_of(self.readings, self.z, i)))
-        same = all(
-            all(np.array_equal(points[key], parts[0][1][key]) for key in points) for _, points, _ in parts
-        )
+        same = all(all(np.array_equal(points[key], parts[0][1][key]) for key in points) for _, points, _ in parts)
         if not same:
             raise ValueError("initial conditions are given at different points: predict experiment by experiment")
         c = {key: np.array([own[key] for *_, own in parts]) for key in parts[0][2]}

@@ -23,7 +23,8 @@ from .unknowns import INITIAL, Unknown
 
 UNDETERMINED = 0.5  # standard error in scaled unknowns, where the whole range is 2
 _LINEAR = (0.8, 1.25)  # of the rise of χ² at the covariance's ends over the expected one
-_WIDTH = 3.0  # of the emulator's box over the intervals of the covariance
+_WIDTH = 2.0  # of the emulator's box over the intervals of the covariance
+_REACH = 2.0  # of q²: the rise of χ² that it serves
 _SCAN = 6  # points of a profile before its end is searched between two of them
 _TAKES_PART = 0.2  # component of a direction
 
@@ -91,8 +92,10 @@ def find_ends(
     is_good = (rises <= _LINEAR[1]) & ((rises >= _LINEAR[0]) | is_cut)
     if method == "auto" and is_good.all() and not is_cut.any():
         return Ends(by_covariance, "covariance", nonlinearity)
-    emulator = emulate(values, z, covariance, target, weights, _WIDTH * quantile)
-    paths = [_profile_end(emulator, z, k, sign, chi2, target, weights, quantile) for sign in (-1, 1) for k in own[: len(z)]]
+    emulator = emulate(values, z, covariance, target, weights, _WIDTH * quantile, _REACH * quantile**2)
+    paths = [
+        _profile_end(emulator, z, k, sign, chi2, target, weights, quantile) for sign in (-1, 1) for k in own[: len(z)]
+    ]
     tried = _rises(values(np.stack(paths)), chi2, target, weights) / quantile**2
     is_inside = np.abs(np.stack(paths)[np.arange(len(ends)), own]) < 1
     by_profile = np.stack(paths)[np.arange(len(ends)), own].reshape(2, -1).T
@@ -169,7 +172,9 @@ def open_directions(unknowns: list[Unknown], z: np.ndarray, jacobian: np.ndarray
         else:
             listed = ", ".join(names[:-1]) + f" and {names[-1]}"
             changes = ", ".join(_change(unknowns[k], z[k], direction[k] / np.abs(direction).max()) for k in part)
-            sentences.append(f"the data do not tell {listed} apart: the fit stays as good along {changes}; fix one of them")
+            sentences.append(
+                f"the data do not tell {listed} apart: the fit stays as good along {changes}; fix one of them"
+            )
     return sentences
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _STEP = 1e-2  # of a standard error: a smaller step changes nothing that the data can tell
+_FLOOR = 0.2  # the same where a step fails: the surrogate's solves are no more accurate than their tolerance
 _SMALLEST = 1e-9  # step, in scaled unknowns
 _SAME = 0.02  # descents that come as near as this to a better one are the same
 _MAX_STEPS = 30
@@ -43,6 +44,8 @@ class Descent:
     is_converged: bool = False
     is_merged: bool = False
     damping: float = 1e-4
+    expected: float = np.inf  # decrease of ‖r‖² by the next step
+    variance: float = 1.0  # of a weighted residual
 
 
 def descend(
@@ -68,9 +71,9 @@ def descend(
     for _ in range(_MAX_STEPS):
         trials = []
         for own in active:
-            step, expected = _step(own, target, weights)
-            variance = 1.0 if has_sigma else own.cost / max(1, len(target) - len(step))
-            if expected <= _STEP**2 * variance or np.abs(step).max() <= _SMALLEST:
+            step, own.expected = _step(own, target, weights)
+            own.variance = 1.0 if has_sigma else own.cost / max(1, len(target) - len(step))
+            if own.is_converged or own.expected <= _STEP**2 * own.variance or np.abs(step).max() <= _SMALLEST:
                 own.is_converged = True
             else:
                 trials.append((own, own.end + step))
@@ -85,6 +88,7 @@ def descend(
                 own.damping *= 0.1
             else:
                 own.damping = max(1e-3, 10 * own.damping)
+                own.is_converged = own.expected <= _FLOOR**2 * own.variance
         active = _distinct([own for own, _ in trials], descents)
     return sorted(descents, key=lambda own: own.cost)
 

@@ -16,10 +16,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..files import save_npz
 from ..progress import progress
 from ..text import number, percent
 from .emulator import TOLERANCE, Emulator, emulate
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from .fit import Fit
 
 _WIDTH = 6.0  # standard errors, of the emulator's box to begin with
+_REACH = 16.0  # rise of χ² that it serves: e⁻⁸ of the likelihood
 _LONG_ENOUGH = 50  # autocorrelation times
 
 
@@ -82,10 +85,18 @@ class Posterior:
         lines = [f"posterior: {draws} draws of {walkers} walkers in {self.seconds:.1f} s, {self.likelihood}"]
         for name, (low, high) in self.interval().items():
             median = number(np.median(self.chain[name]), 4)
-            lines.append(f"  {name} = {median} [{number(low, 4)}, {number(high, 4)}] ({percent(self.fit.level, digits=3)})")
+            lines.append(
+                f"  {name} = {median} [{number(low, 4)}, {number(high, 4)}] ({percent(self.fit.level, digits=3)})"
+            )
         times = [value for value in self.autocorrelation_time.values() if np.isfinite(value)]
-        lines.append(f"accepted {percent(self.acceptance)}, autocorrelation time {number(max(times), 2) if times else '–'}")
+        lines.append(
+            f"accepted {percent(self.acceptance)}, autocorrelation time {number(max(times), 2) if times else '–'}"
+        )
         return "\n".join(lines + [f"  - {message}" for message in self.messages])
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Writes an NPZ, atomically: (draw, walker) values by name of unknown, and log_probability."""
+        return save_npz(path, {**self.chain, "log_probability": self.log_probability}, compress=False)
 
     def plot(self, path: str | os.PathLike | None = None) -> Figure:
         """Draws the marginals and the joint density of every pair; see `calibration.plot.plot_posterior`."""
@@ -123,7 +134,7 @@ def sample_posterior(
     except ImportError:
         raise ValueError('the posterior needs emcee; install it with: pip install "pihc_zoo[posterior]"') from None
     begin = time.perf_counter()
-    unknowns, readings, count = fit.readings.unknowns, fit.readings, len(fit.z)
+    unknowns, count = fit.readings.unknowns, len(fit.z)
     if walkers < 2 * count or walkers % 2:
         raise ValueError(f"walkers must be even and at least {max(2, 2 * count)}, got {walkers}")
     if draws < 1:
@@ -134,7 +145,9 @@ def sample_posterior(
     sampler = emcee.EnsembleSampler(walkers, count, likelihood, vectorize=True)
     state = np.random.RandomState(seed).get_state()
     burn_in = draws // 4 if burn_in is None else burn_in
-    steps = sampler.sample(emcee.State(start, random_state=state), iterations=burn_in + draws, skip_initial_state_check=True)
+    steps = sampler.sample(
+        emcee.State(start, random_state=state), iterations=burn_in + draws, skip_initial_state_check=True
+    )
     for _ in progress(steps, "posterior", total=burn_in + draws, quiet=quiet):
         pass
     z, log_probability = sampler.get_chain(discard=burn_in), sampler.get_log_prob(discard=burn_in)
@@ -145,7 +158,9 @@ def sample_posterior(
         asked = "more draws" if np.isnan(longest) else f"at least {int(np.ceil(_LONG_ENOUGH * longest))} draws"
         messages.append(f"the chain is short against its memory; take {asked}")
     if fit.is_polished:
-        messages.append("the likelihood is the surrogate's, shifted by its difference from the classical solver at the fit")
+        messages.append(
+            "the likelihood is the surrogate's, shifted by its difference from the classical solver at the fit"
+        )
     return Posterior(
         chain={own.name: own.value(z[:, :, k]) for k, own in enumerate(unknowns)},
         log_probability=log_probability,
@@ -172,7 +187,7 @@ class _Likelihood:
         if emulate_readings:
             found = emulate(
                 lambda z: fit.readings.values(z) + self.shift, fit.z, fit.scaled_covariance, self.target, 1 / fit.sigma,
-                _WIDTH, seed,
+                _WIDTH, _REACH, seed,
             )  # fmt: skip
             self.num_solves = found.num_solves
             if found.error <= TOLERANCE:

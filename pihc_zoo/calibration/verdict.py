@@ -47,7 +47,9 @@ def residual_faults(
     runs = min((_too_few_runs(residual, order) for order in _orders(coordinates, owner)), default=1.0)
     smooth = _smooth_part(residual, coordinates, owner, num_unknowns, has_sigma)
     if min(runs, smooth) < _LEVEL:
-        share = "their signs come in runs" if runs < _LEVEL else f"they follow a smooth function (p = {number(smooth, 1)})"
+        share = (
+            "their signs come in runs" if runs < _LEVEL else f"they follow a smooth function (p = {number(smooth, 1)})"
+        )
         faults.append(f"residuals are not noise: {share}; data of another physics, a wrong u0 or a wrong known value")
     return faults, remarks
 
@@ -74,7 +76,7 @@ def _too_few_runs(residual: np.ndarray, order: np.ndarray) -> float:
 
 
 def _smooth_part(residual, coordinates, owner, num_unknowns: int, has_sigma: bool) -> float:
-    """The probability that noise follows a quadratic function of coordinates as closely; over each experiment's mean."""
+    """The probability that noise follows a quadratic function of coordinates, and experiments' means, as closely."""
     columns = [(owner == own).astype(float) for own in np.unique(owner)]
     scaled = [_unit(values) for values in coordinates.values()]
     columns += [own for own in scaled if own.any()]
