@@ -26,6 +26,7 @@ _LINEAR = (0.8, 1.25)  # of the rise of χ² at the covariance's ends over the e
 _WIDTH = 2.0  # of the emulator's box over the intervals of the covariance
 _REACH = 2.0  # of q²: the rise of χ² that it serves
 _SCAN = 6  # points of a profile before its end is searched between two of them
+_TRIALS = 256  # points of the other unknowns that a profile's minimum is looked for from
 _TAKES_PART = 0.2  # component of a direction
 
 
@@ -115,6 +116,7 @@ def _factor(rises: np.ndarray) -> float:
 def _profile_end(emulator: Emulator, z, k: int, sign: int, chi2: float, target, weights, quantile: float) -> np.ndarray:
     """(p,) where the profile of unknown k has risen by q² for the first time, or the face of the box."""
     others = np.arange(len(z)) != k
+    spread = np.random.default_rng(0).uniform(emulator.low, emulator.high, (_TRIALS, len(z)))
     path = {float(z[k]): z}
 
     def profile(at: float) -> float:
@@ -132,7 +134,10 @@ def _profile_end(emulator: Emulator, z, k: int, sign: int, chi2: float, target, 
                 return weights[:, None] * emulator.jacobian(point)[:, others]
 
             bounds = emulator.low[others], emulator.high[others]
-            start = np.clip(nearest[others], bounds[0] + 1e-9, bounds[1] - 1e-9)
+            trials = np.vstack([nearest, spread])  # the profile may have jumped to another valley
+            trials[:, k] = at
+            costs = (((emulator.values(trials) - target) * weights) ** 2).sum(axis=1)
+            start = np.clip(trials[np.argmin(costs)][others], bounds[0] + 1e-9, bounds[1] - 1e-9)
             point[others] = least_squares(residual, start, jacobian, bounds, xtol=1e-7, ftol=1e-6, gtol=1e-9).x
         path[at] = point.copy()
         return float((((emulator.values(point[None])[0] - target) * weights) ** 2).sum()) - least - quantile**2
@@ -159,33 +164,36 @@ def open_directions(unknowns: list[Unknown], z: np.ndarray, jacobian: np.ndarray
     is_open = np.sqrt(variances) > UNDETERMINED
     rest = directions[:, ~is_open]
     covariance = (rest * variances[~is_open]) @ rest.T  # of what is determined
-    sentences = []
-    for direction in directions[:, is_open].T:
-        part = np.flatnonzero(np.abs(direction) > _TAKES_PART * np.abs(direction).max())
-        names = [unknowns[k].name for k in part]
-        if len(part) == 1:
-            own = unknowns[part[0]]
-            span = f"[{own.low:g}, {own.high:g}]{own.suffix}"
-            sentences.append(f"the data do not determine {own.name}: values all over {span} fit about as well")
-        elif len(part) == 2 and INITIAL not in names:
-            sentences.append(_product(unknowns, z, covariance, direction, part))
-        else:
-            listed = ", ".join(names[:-1]) + f" and {names[-1]}"
-            changes = ", ".join(_change(unknowns[k], z[k], direction[k] / np.abs(direction).max()) for k in part)
-            sentences.append(
-                f"the data do not tell {listed} apart: the fit stays as good along {changes}; fix one of them"
-            )
-    return sentences
+    count = int(is_open.sum())
+    return [_sentence(unknowns, z, covariance, own, count) for own in directions[:, is_open].T]
+
+
+def _sentence(unknowns: list[Unknown], z, covariance, direction, count: int) -> str:
+    part = np.flatnonzero(np.abs(direction) > _TAKES_PART * np.abs(direction).max())
+    names = [unknowns[k].name for k in part]
+    if len(part) == 1:
+        own = unknowns[part[0]]
+        span = f"[{own.low:g}, {own.high:g}]{own.suffix}"
+        return f"the data do not determine {own.name}: values all over {span} fit about as well"
+    listed = ", ".join(names[:-1]) + f" and {names[-1]}"
+    if len(part) == 2 and INITIAL not in names:
+        product, spread = _product(unknowns, z, covariance, direction, part)
+        what = f"only {product} is determined, to ± {percent(spread)}"
+        what = what if count == 1 else f"the fit stays as good while {product} stays the same"
+    else:
+        changes = ", ".join(_change(unknowns[k], z[k], direction[k] / np.abs(direction).max()) for k in part)
+        what = f"the fit stays as good along {changes}"
+    return f"the data do not tell {listed} apart: {what}; fix one of them"
 
 
 def _change(own: Unknown, z: float, direction: float) -> str:
     """As in "D -12 %", for a tenth of the range."""
-    change = 0.2 * direction * float(own.slope(z) / own.value(z))
+    change = 0.2 * direction * float(own.slope(z) / max(abs(own.value(z)), 1e-300))
     return f"{own.name} {'+' if change > 0 else '-'}{percent(abs(change))}"
 
 
-def _product(unknowns: list[Unknown], z, covariance, direction, part) -> str:
-    """The product a·b^γ that stays the same along an open direction: dlog a + γ dlog b = 0."""
+def _product(unknowns: list[Unknown], z, covariance, direction, part) -> tuple[str, float]:
+    """The product a·b^γ that stays the same along a direction, dlog a + γ dlog b = 0, and its relative error."""
     relative = np.array([float(own.slope(z[k]) / own.value(z[k])) for k, own in enumerate(unknowns)])
     rates = direction * relative  # of the logarithms
     j, i = sorted(part, key=lambda k: -abs(rates[k]))
@@ -194,8 +202,6 @@ def _product(unknowns: list[Unknown], z, covariance, direction, part) -> str:
     gradient[i], gradient[j] = relative[i], exponent * relative[j]
     spread = float(np.sqrt(max(gradient @ covariance @ gradient, 0.0)))
     a, b = unknowns[i].name, unknowns[j].name
-    nearest_integer = round(exponent)
-    is_integer = nearest_integer != 0 and abs(exponent - nearest_integer) < 0.05
-    power = nearest_integer if is_integer else number(exponent, 2)
-    text = {1: f"{a}·{b}", -1: f"{a}/{b}"}.get(power, f"{a}·{b}^{power}")
-    return f"the data do not tell {a} and {b} apart: only {text} is determined, to ± {percent(spread)}; fix one of them"
+    integer = round(exponent)
+    power = integer if integer != 0 and abs(exponent - integer) < 0.05 else number(exponent, 2)
+    return {1: f"{a}·{b}", -1: f"{a}/{b}"}.get(power, f"{a}·{b}^{power}"), spread

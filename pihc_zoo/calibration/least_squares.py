@@ -17,7 +17,7 @@ import numpy as np
 _STEP = 1e-2  # of a standard error: a smaller step changes nothing that the data can tell
 _FLOOR = 0.2  # the same where a step fails: the surrogate's solves are no more accurate than their tolerance
 _SMALLEST = 1e-9  # step, in scaled unknowns
-_SAME = 0.02  # descents that come as near as this to a better one are the same
+_SAME = 0.1  # descents whose next steps lead as near as this to a better one's are the same
 _MAX_STEPS = 30
 
 
@@ -26,7 +26,7 @@ class Descent:
     """Where one start led.
 
     Attributes:
-        start, end: (p,) scaled unknowns.
+        start, end, next: (p,) scaled unknowns, those of the next step at last.
         values: (m,) the model's readings at the end.
         jacobian: (m, p) of the weighted residual, there.
         cost: ‖r‖² there; inf where the model has no answer.
@@ -37,6 +37,7 @@ class Descent:
 
     start: np.ndarray
     end: np.ndarray
+    next: np.ndarray
     values: np.ndarray
     jacobian: np.ndarray
     cost: float
@@ -69,19 +70,17 @@ def descend(
     descents = _at(sensitivities, starts, target, weights)
     active = [own for own in descents if np.isfinite(own.cost)]
     for _ in range(_MAX_STEPS):
-        trials = []
         for own in active:
             step, own.expected = _step(own, target, weights)
+            own.next = own.end + step
             own.variance = 1.0 if has_sigma else own.cost / max(1, len(target) - len(step))
-            if own.is_converged or own.expected <= _STEP**2 * own.variance or np.abs(step).max() <= _SMALLEST:
-                own.is_converged = True
-            else:
-                trials.append((own, own.end + step))
-        if not trials:
+            is_small = own.expected <= _STEP**2 * own.variance or np.abs(step).max() <= _SMALLEST
+            own.is_converged = own.is_converged or bool(is_small)
+        active = [own for own in _distinct(active, descents) if not own.is_converged]
+        if not active:
             break
-        for (own, _), new in zip(
-            trials, _at(sensitivities, np.stack([z for _, z in trials]), target, weights), strict=True
-        ):
+        trials = _at(sensitivities, np.stack([own.next for own in active]), target, weights)
+        for own, new in zip(active, trials, strict=True):
             own.steps += 1
             if new.cost < own.cost:
                 own.end, own.values, own.jacobian, own.cost = new.end, new.values, new.jacobian, new.cost
@@ -89,7 +88,6 @@ def descend(
             else:
                 own.damping = max(1e-3, 10 * own.damping)
                 own.is_converged = own.expected <= _FLOOR**2 * own.variance
-        active = _distinct([own for own, _ in trials], descents)
     return sorted(descents, key=lambda own: own.cost)
 
 
@@ -98,7 +96,7 @@ def _at(sensitivities, z: np.ndarray, target: np.ndarray, weights: np.ndarray) -
     costs = (((values - target) * weights) ** 2).sum(axis=1)
     costs = np.where(np.isfinite(costs) & np.isfinite(jacobian).all(axis=(1, 2)), costs, np.inf)
     return [
-        Descent(own, own, value, weights[:, None] * columns, float(cost), 1)
+        Descent(own, own, own, value, weights[:, None] * columns, float(cost), 1)
         for own, value, columns, cost in zip(z, values, jacobian, costs, strict=True)
     ]
 
@@ -128,8 +126,8 @@ def _distinct(active: list[Descent], descents: list[Descent]) -> list[Descent]:
     """Those that are not on the heels of a better one."""
     kept = []
     for own in active:
-        others = [other for other in descents if other is not own and not other.is_merged]
-        near = [other for other in others if np.abs(other.end - own.end).max() < _SAME and other.cost <= own.cost]
+        better = [other for other in descents if other.cost < own.cost and not other.is_merged]
+        near = [other for other in better if np.abs(other.next - own.next).max() < _SAME]
         own.is_merged = bool(near)
         if not near:
             kept.append(own)
