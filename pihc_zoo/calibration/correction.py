@@ -85,21 +85,35 @@ def shift_of(jacobian: np.ndarray, error: np.ndarray, free: np.ndarray, sigma: f
 
 def classical_values(readings: Readings, z: np.ndarray, solver: Any = None) -> np.ndarray:
     """(m,) the classical solver's readings at ``z``."""
-    solver = reference_solver(readings.model.problem) if solver is None else solver
     values = np.zeros(len(readings.t))
-    axes = list(readings.points)
     for i in range(len(readings.experiments)):
-        u0, points = initial_of(readings, z, i)
-        mine = np.flatnonzero(readings.owner == i)
-        times, at = np.unique(readings.t[mine], return_inverse=True)
-        grid, places = {}, [at]
-        for name in axes:
-            grid[name], place = np.unique(readings.points[name][mine], return_inverse=True)
-            places.append(place)
-        asked, given = (grid, points) if len(axes) > 1 else (grid[axes[0]], points[axes[0]])
-        u = solver(u0, parameters_of(readings, z, i), input_x=given, x=asked, times=times)
-        values[mine] = u[tuple(places)]
+        own = readings.owner == i
+        values[own] = classical_values_of(
+            readings, *initial_of(readings, z, i), parameters_of(readings, z, i), own, solver
+        )
     return values
+
+
+def classical_values_of(
+    readings: Readings,
+    u0: np.ndarray,
+    points: dict[str, np.ndarray],
+    parameters: dict[str, float],
+    picked: np.ndarray | None = None,
+    solver: Any = None,
+) -> np.ndarray:
+    """The classical solver's values at readings, all or the ``picked`` ones, from an initial condition."""
+    solver = reference_solver(readings.model.problem) if solver is None else solver
+    mine = np.arange(len(readings.t)) if picked is None else np.flatnonzero(picked)
+    times, at = np.unique(readings.t[mine], return_inverse=True)
+    grid, places = {}, [at]
+    for name, values in readings.points.items():
+        grid[name], place = np.unique(values[mine], return_inverse=True)
+        places.append(place)
+    (axis, *others) = grid
+    asked, given = (grid, points) if others else (grid[axis], points[axis])
+    u = solver(u0, parameters, input_x=given, x=asked, times=times)
+    return u[tuple(places)]
 
 
 def polish(

@@ -25,6 +25,7 @@ _MOST_TERMS = 260
 _FIRST_DEGREE = {1: 5, 2: 4}
 _BEYOND = 1.5  # of the reach: the rise of χ² at the faces of a box that is large enough
 _GROWTH = 1.6
+_GAIN = 0.7  # of the error, that a higher degree is worth
 
 
 @dataclass
@@ -92,6 +93,7 @@ def emulate(
     weights: np.ndarray,
     width: float,
     reach: float,
+    tolerance: float = TOLERANCE,
     seed: int = 0,
 ) -> Emulator:
     """The emulator around an optimum.
@@ -103,6 +105,7 @@ def emulate(
         width: half width of the box in standard errors, to begin with; it grows where χ² rises too little up to its
             faces, at most to the model's range.
         reach: rise of χ² up to which the polynomial is asked for and its error is checked.
+        tolerance: of the error, in standard deviations of a reading.
         seed: of the points.
     """
     size = width * np.sqrt(np.maximum(np.diag(covariance), 1e-12))
@@ -110,7 +113,7 @@ def emulate(
     total = 0
     while True:
         low, high = np.maximum(z - below, -1.0), np.minimum(z + above, 1.0)
-        found = _on_box(values, z, covariance, target, weights, low, high, reach, seed)
+        found = _on_box(values, z, covariance, target, weights, low, high, reach, tolerance, seed)
         total += found.num_solves
         found.num_solves = total
         grown = _open_faces(found, z, target, weights, _BEYOND * reach)
@@ -119,7 +122,7 @@ def emulate(
         below, above = np.where(grown[0], below * _GROWTH, below), np.where(grown[1], above * _GROWTH, above)
 
 
-def _on_box(values, z, covariance, target, weights, low, high, reach: float, seed: int) -> Emulator:
+def _on_box(values, z, covariance, target, weights, low, high, reach: float, tolerance: float, seed: int) -> Emulator:
     dimension = len(z)
     rng = np.random.default_rng(seed)
     sampler = qmc.Halton(dimension, scramble=True, seed=seed)
@@ -151,8 +154,9 @@ def _on_box(values, z, covariance, target, weights, low, high, reach: float, see
         if len(fresh):
             own.error = float(np.abs((own.values(checks[is_answered]) - fresh) * weights).max())
         own.num_solves = solves
+        is_stuck = best is not None and own.error > _GAIN * best.error  # as at the solves' own tolerance
         best = own if best is None or own.error < best.error else best
-        if best.error <= TOLERANCE or len(_powers(dimension, degree + 1)) > _MOST_TERMS:
+        if best.error <= tolerance or is_stuck or len(_powers(dimension, degree + 1)) > _MOST_TERMS:
             best.num_solves = solves
             return best
         degree += 1 if dimension > 2 else 2

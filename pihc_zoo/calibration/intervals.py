@@ -25,6 +25,7 @@ UNDETERMINED = 0.5  # standard error in scaled unknowns, where the whole range i
 _LINEAR = (0.8, 1.25)  # of the rise of χ² at the covariance's ends over the expected one
 _WIDTH = 2.0  # of the emulator's box over the intervals of the covariance
 _REACH = 2.0  # of q²: the rise of χ² that it serves
+_TOLERANCE = 0.1  # of the emulator, in standard deviations of a reading
 _SCAN = 6  # points of a profile before its end is searched between two of them
 _TRIALS = 256  # points of the other unknowns that a profile's minimum is looked for from
 _TAKES_PART = 0.2  # component of a direction
@@ -93,7 +94,7 @@ def find_ends(
     is_good = (rises <= _LINEAR[1]) & ((rises >= _LINEAR[0]) | is_cut)
     if method == "auto" and is_good.all() and not is_cut.any():
         return Ends(by_covariance, "covariance", nonlinearity)
-    emulator = emulate(values, z, covariance, target, weights, _WIDTH * quantile, _REACH * quantile**2)
+    emulator = emulate(values, z, covariance, target, weights, _WIDTH * quantile, _REACH * quantile**2, _TOLERANCE)
     paths = [
         _profile_end(emulator, z, k, sign, chi2, target, weights, quantile) for sign in (-1, 1) for k in own[: len(z)]
     ]

@@ -114,12 +114,22 @@ class Readings:
         values = {own.name: own.value(z[:, k]).to(model.device) for k, own in enumerate(self.unknowns)}
         own = {key: torch.as_tensor(value.copy()).repeat(rows) for key, value in self.known.items()}
         own |= {key: value.repeat_interleave(count) for key, value in values.items() if key != INITIAL}
-        initial, start = self._state(values, rows)
+        return self.of(*self._state(values, rows), model.tensors(own), rows)
+
+    def of(self, initial: Tensor, start: Tensor, c: dict[str, Tensor], rows: int) -> Tensor:
+        """(rows, m) readings of given initial values, differentiable; rows whose solves failed are NaN.
+
+        Args:
+            initial: (rows · E, *space) values at the nodes.
+            start: (rows, m) initial values at the readings' points.
+            c: parameters, tensors of shape () or (rows · E,).
+            rows: of trials.
+        """
         y: list[Any] = [None] * len(self.t)
         for j in np.flatnonzero(self.t == 0):
             y[j] = start[:, j]
         if self.chunks:
-            self._fill(y, initial, model.tensors(own), rows)
+            self._fill(y, initial, c, rows)
         return torch.stack(y, dim=1)
 
     def _state(self, values: dict[str, Tensor], rows: int) -> tuple[Tensor, Tensor]:
