@@ -94,7 +94,7 @@ def _readings(axes: Any, fit: Fit, experiment: int) -> None:
     sigma = fit.sigma[mine]
     times, places = np.unique(t), np.unique(x)
     if len(names) > 1 or min(len(times), len(places)) > _CURVES:
-        _against(axes, fit.fitted[mine], u, sigma)
+        draw_against(axes, fit.fitted[mine], u, sigma)
         return
     is_profile = len(times) <= len(places) if max(len(times), len(places)) <= _CURVES else len(times) <= _CURVES
     shared, along, own = (times, x, t) if is_profile else (places, t, x)
@@ -139,7 +139,7 @@ def _solution(fit: Fit, experiment: int, times: np.ndarray, x: np.ndarray) -> np
         return np.asarray(fit.model.predict(u0[None], x=x, times=times, parameters=own, input_x=points).u)[0]
 
 
-def _against(axes: Any, fitted: np.ndarray, measured: np.ndarray, sigma: np.ndarray) -> None:
+def draw_against(axes: Any, fitted: np.ndarray, measured: np.ndarray, sigma: np.ndarray) -> None:
     low, high = min(fitted.min(), measured.min()), max(fitted.max(), measured.max())
     axes.plot([low, high], [low, high], color=MUTED, linewidth=1.0)
     axes.errorbar(fitted, measured, sigma, color=ACCENT, **_DOTS)
@@ -286,75 +286,3 @@ def _density(axes: Any, unknowns: list, draws: dict, i: int, j: int, intervals: 
         axes.plot(fit.parameters[own], fit.parameters[other], "+", color=SECOND, markersize=9, markeredgewidth=1.6)
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 4))
     axes.ticklabel_format(axis="x", style="sci", scilimits=(-2, 4))
-
-
-def plot_field(fit: Any, path: str | os.PathLike | None = None, truth: np.ndarray | None = None) -> Any:
-    """Draws a recovered initial field with the sensors, and fitted against measured readings.
-
-    Args:
-        fit: a `FieldFit` over one or two axes.
-        path: .png, .pdf or .svg to write; nothing is written if None.
-        truth: (*space,) at the same points, if it is known.
-
-    Raises:
-        ValueError: no matplotlib, more than two axes, a truth of another shape, or the file cannot be written.
-    """
-    require_matplotlib()
-    path = None if path is None else check_suffix(path)
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    if fit.u0.ndim > 2:
-        raise ValueError(f"plots show one or two space dimensions; this field has {fit.u0.ndim}")
-    if truth is not None and np.shape(truth) != fit.u0.shape:
-        raise ValueError(f"truth must have the shape of u0, {fit.u0.shape}, got {np.shape(truth)}")
-    fields = [("Most probable initial field", fit.u0)]
-    if truth is not None:
-        fields += [("Truth", np.asarray(truth)), ("Difference", fit.u0 - truth)]
-    is_plane = fit.u0.ndim == 2
-    with matplotlib.rc_context(STYLE):
-        panels = len(fields) + 1 if is_plane else 2
-        figure = Figure(figsize=(4.3 * panels + 0.6, 4.6), layout="constrained", dpi=130)
-        figure.get_layout_engine().set(h_pad=0.08, w_pad=0.08)
-        *maps, last = figure.subplots(1, panels)
-        if is_plane:
-            _planes(figure, maps, fit, fields)
-        else:
-            _lines(maps[0], fit, truth)
-        measured = fit.readings.experiments[0].u
-        _against(last, fit.fitted, measured, fit.sigma)
-        trust = "trustworthy" if fit.is_trustworthy else "NOT trustworthy: " + fit.messages[0]
-        title = f"{len(measured)} readings   ·   χ² per reading {number(fit.reduced_chi2)}   ·   {trust}"
-        figure.suptitle(title, fontsize=12, color="#2a2f34" if fit.is_trustworthy else SECOND)
-        if path is not None:
-            write(figure, path)
-    return figure
-
-
-def _planes(figure: Any, panels: list, fit: Any, fields: list[tuple[str, np.ndarray]]) -> None:
-    names = list(fit.points)
-    limit = max(float(np.abs(values).max()) for _, values in fields)
-    for axes, (title, values) in zip(panels, fields, strict=True):
-        mesh = axes.pcolormesh(
-            *fit.points.values(), values.T, shading="nearest", cmap="RdBu_r", vmin=-limit, vmax=limit, rasterized=True
-        )
-        axes.set_title(title)
-        axes.set_aspect("equal")
-        axes.set_xlabel(names[0])
-        axes.set_ylabel(names[1])
-        axes.spines[:].set_visible(False)
-    panels[0].plot(*fit.readings.points.values(), "k.", markersize=3, label="sensors")
-    figure.colorbar(mesh, ax=panels, shrink=0.8, pad=0.01, aspect=24).outline.set_visible(False)
-
-
-def _lines(axes: Any, fit: Any, truth: np.ndarray | None) -> None:
-    (name, x), *_ = fit.points.items()
-    axes.plot(x, fit.u0, color=ACCENT, linewidth=1.8, label="most probable")
-    if truth is not None:
-        axes.plot(x, truth, ":", color="black", label="truth")
-    places = np.unique(fit.readings.points[name])
-    axes.plot(places, np.full(len(places), axes.get_ylim()[0]), "k|", markersize=8, label="sensors")
-    axes.set_xlabel(name)
-    axes.set_title("Initial field")
-    axes.legend(frameon=False)
-    grid(axes)
