@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..plotting.style import ACCENT, SECOND, STYLE, check_suffix, grid, require_matplotlib, write
+from ..plotting.style import (
+    ACCENT,
+    SECOND,
+    STYLE,
+    check_suffix,
+    draw_map,
+    grid,
+    require_matplotlib,
+    symmetric_limit,
+    write,
+)
 from ..text import number
 from .plot import draw_against
 
@@ -35,7 +45,7 @@ def plot_field(fit: FieldFit, path: str | os.PathLike | None = None, truth: np.n
         raise ValueError(f"plots show one or two space dimensions; this field has {fit.u0.ndim}")
     if truth is not None and np.shape(truth) != fit.u0.shape:
         raise ValueError(f"truth must have the shape of u0, {fit.u0.shape}, got {np.shape(truth)}")
-    fields = [("Most probable initial field", fit.u0)]
+    fields = [("Most probable initial field, and sensors", fit.u0)]
     if truth is not None:
         fields += [("Truth", np.asarray(truth)), ("Difference", fit.u0 - truth)]
     is_plane = fit.u0.ndim == 2
@@ -49,7 +59,7 @@ def plot_field(fit: FieldFit, path: str | os.PathLike | None = None, truth: np.n
         else:
             _lines(maps[0], fit, truth)
         measured = fit.readings.experiments[0].u
-        draw_against(last, fit.fitted, measured, fit.sigma)
+        draw_against(last, fit.fitted, measured, fit.sigma, fit.readings.model.problem.field)
         trust = "trustworthy" if fit.is_trustworthy else "NOT trustworthy: " + fit.messages[0]
         title = f"{len(measured)} readings   ·   reduced χ² {number(fit.reduced_chi2)}   ·   {trust}"
         figure.suptitle(title, fontsize=12, color="#2a2f34" if fit.is_trustworthy else SECOND)
@@ -59,19 +69,17 @@ def plot_field(fit: FieldFit, path: str | os.PathLike | None = None, truth: np.n
 
 
 def _planes(figure: Any, panels: list, fit: Any, fields: list[tuple[str, np.ndarray]]) -> None:
-    names = list(fit.points)
-    limit = max(float(np.abs(values).max()) for _, values in fields)
-    for axes, (title, values) in zip(panels, fields, strict=True):
-        mesh = axes.pcolormesh(
-            *fit.points.values(), values.T, shading="nearest", cmap="RdBu_r", vmin=-limit, vmax=limit, rasterized=True
-        )
-        axes.set_title(title)
+    """Fields on one scale; a difference has its own."""
+    names, points = list(fit.points), list(fit.points.values())
+    shared = symmetric_limit(np.stack([values for _, values in fields[:2]]), 1.0)
+    for i, (axes, (title, values)) in enumerate(zip(panels, fields, strict=True)):
+        limit = shared if i < 2 else symmetric_limit(values, 1.0)
+        colours = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+        draw_map(figure, axes, *points, values.T, title, colours, "")
         axes.set_aspect("equal")
         axes.set_xlabel(names[0])
         axes.set_ylabel(names[1])
-        axes.spines[:].set_visible(False)
-    panels[0].plot(*fit.readings.points.values(), "k.", markersize=3, label="sensors")
-    figure.colorbar(mesh, ax=panels, shrink=0.8, pad=0.01, aspect=24).outline.set_visible(False)
+    panels[0].plot(*fit.readings.points.values(), "k.", markersize=3)
 
 
 def _lines(axes: Any, fit: Any, truth: np.ndarray | None) -> None:

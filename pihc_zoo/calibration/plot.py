@@ -83,7 +83,8 @@ def _wrapped(text: str, width: int = 130) -> str:
 
 def _label(fit: Fit, name: str) -> str:
     unit = shown_unit(fit.model.problem.units.get(name, ""))
-    return f"{name} [{unit}]" if unit else name
+    symbol = fit.model.problem.field if name == "u" else name
+    return f"{symbol} [{unit}]" if unit else symbol
 
 
 def _readings(axes: Any, fit: Fit, experiment: int) -> None:
@@ -94,7 +95,7 @@ def _readings(axes: Any, fit: Fit, experiment: int) -> None:
     sigma = fit.sigma[mine]
     times, places = np.unique(t), np.unique(x)
     if len(names) > 1 or min(len(times), len(places)) > _CURVES:
-        draw_against(axes, fit.fitted[mine], u, sigma)
+        draw_against(axes, fit.fitted[mine], u, sigma, fit.model.problem.field)
         return
     is_profile = len(times) <= len(places) if max(len(times), len(places)) <= _CURVES else len(times) <= _CURVES
     shared, along, own = (times, x, t) if is_profile else (places, t, x)
@@ -139,12 +140,13 @@ def _solution(fit: Fit, experiment: int, times: np.ndarray, x: np.ndarray) -> np
         return np.asarray(fit.model.predict(u0[None], x=x, times=times, parameters=own, input_x=points).u)[0]
 
 
-def draw_against(axes: Any, fitted: np.ndarray, measured: np.ndarray, sigma: np.ndarray) -> None:
+def draw_against(axes: Any, fitted: np.ndarray, measured: np.ndarray, sigma: np.ndarray, symbol: str) -> None:
+    """Measured values with their σ against fitted ones."""
     low, high = min(fitted.min(), measured.min()), max(fitted.max(), measured.max())
     axes.plot([low, high], [low, high], color=MUTED, linewidth=1.0)
     axes.errorbar(fitted, measured, sigma, color=ACCENT, **_DOTS)
-    axes.set_xlabel("fitted u")
-    axes.set_ylabel("measured u ± σ")
+    axes.set_xlabel(f"fitted {symbol}")
+    axes.set_ylabel(f"measured {symbol} ± σ")
     axes.set_title("Measured against fitted")
     grid(axes)
 

@@ -187,7 +187,7 @@ class _Likelihood:
         if emulate_readings:
             found = emulate(
                 lambda z: fit.readings.values(z) + self.shift, fit.z, fit.scaled_covariance, self.target, 1 / fit.sigma,
-                _WIDTH, _REACH, seed,
+                _WIDTH, _REACH, seed=seed,
             )  # fmt: skip
             self.num_solves = found.num_solves
             if found.error <= TOLERANCE:
