@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import time
 
 import numpy as np
 import pytest
@@ -112,12 +113,14 @@ def test_noiseless_data_return_the_truth(tight):
 def test_twenty_readings_with_one_percent_noise_find_both_parameters(model):
     solver = MethodOfLines(model.problem, 1e-8, 1e-8)
     u = solver(np.full(1024, 0.02), {**TRUTH, **KNOWN}, times=np.unique(T), x=np.unique(X)).reshape(-1)
+    begin = time.process_time()
     fits = [pz.calibrate(model, measured(u, 0.01 * u, seed, 0.02), list(TRUTH), KNOWN) for seed in range(5)]
+    seconds = (time.process_time() - begin) / len(fits)
     for key, value in TRUTH.items():
         errors = [abs(fit.parameters[key] / value - 1) for fit in fits]
         assert np.median(errors) < 0.03
     assert all(fit.is_trustworthy for fit in fits)
-    assert np.median([fit.seconds for fit in fits]) < 5  # one second on a free core
+    assert seconds < 3  # of one thread; half a second where nothing else runs
 
 
 def test_several_experiments_share_their_unknowns_and_may_differ_in_what_is_known(small):
@@ -150,7 +153,8 @@ def test_covariance_shrinks_with_the_number_of_readings(small):
     np.testing.assert_allclose(b.covariance, a.covariance / 4, rtol=1e-2)
 
 
-def test_intervals_cover_the_truth_as_often_as_they_say(small):
+def test_intervals_cover_the_truth_as_often_as_they_say(tiny_model):
+    small = tiny_model(problem=INPUTS)
     u, inside, estimated = truth(small, 0.02), [], []
     for seed in range(100):
         data = measured(u, 0.01 * u, seed, 0.02)
@@ -201,21 +205,22 @@ def test_profile_likelihood_is_that_of_a_fine_grid():
     weights, quantile, z = np.array([5.0, 5.0]), 1.645, np.zeros(2)
     jacobian = weights[:, None] * np.array([[1.0, 0.0], [0.0, 3.0]])
     covariance = np.linalg.inv(jacobian.T @ jacobian)
-    ends = find_ends(curved, z, 0.0, covariance, np.zeros(2), weights, quantile)
+    ends = find_ends(curved, z, 0.0, covariance, covariance, np.zeros(2), weights, quantile)
     assert ends.method == "profile" and ends.nonlinearity > 1.25 and ends.mismatch < 1.05
     first, second = np.meshgrid(np.linspace(-1, 1, 801), np.linspace(-1, 1, 801), indexing="ij")
     chi2 = ((curved(np.stack([first.ravel(), second.ravel()], 1)) * weights) ** 2).sum(axis=1).reshape(801, 801)
     for k in range(2):
         inside = np.linspace(-1, 1, 801)[chi2.min(axis=1 - k) <= quantile**2]
         np.testing.assert_allclose(ends.z[k], [inside[0], inside[-1]], atol=5e-3)
-    by_covariance = find_ends(curved, z, 0.0, covariance, np.zeros(2), weights, quantile, "covariance")
+    by_covariance = find_ends(curved, z, 0.0, covariance, covariance, np.zeros(2), weights, quantile, "covariance")
     assert np.abs(by_covariance.z[1] - ends.z[1]).max() > 0.05
 
 
 def test_a_linear_problem_keeps_its_covariance():
     matrix = np.array([[3.0, 1.0], [0.5, 2.0], [1.0, -1.0]])
     covariance = np.linalg.inv(matrix.T @ matrix) / 100
-    ends = find_ends(lambda z: z @ matrix.T, np.zeros(2), 0.0, covariance, np.zeros(3), np.full(3, 10.0), 1.645)
+    weights = np.full(3, 10.0)
+    ends = find_ends(lambda z: z @ matrix.T, np.zeros(2), 0.0, covariance, covariance, np.zeros(3), weights, 1.645)
     assert ends.method == "covariance" and ends.nonlinearity == pytest.approx(1)
     np.testing.assert_allclose(ends.z[:, 1], 1.645 * np.sqrt(np.diag(covariance)))
 

@@ -150,10 +150,13 @@ def _fit(readings, data: _Data, descents: list[Descent], level: float, method: s
     free = is_free(best.end, best.jacobian.T @ residual)
     variance = 1.0 if data.has_sigma else max(float(residual @ residual) / dof, 1e-300)
     covariance, errors = standard_errors(best.jacobian, variance, free)
+    unbounded, _ = standard_errors(best.jacobian, variance, np.ones_like(free))
     quantile = stats.norm.ppf(0.5 + level / 2) if data.has_sigma else stats.t.ppf(0.5 + level / 2, dof)
     own_weights = weights / np.sqrt(variance)
     chi2 = float(residual @ residual) / variance
-    ends = find_ends(readings.values, best.end, chi2, covariance, target, own_weights, float(quantile), method)
+    ends = find_ends(
+        readings.values, best.end, chi2, covariance, unbounded, target, own_weights, float(quantile), method
+    )
     z, values, surrogate = best.end, best.values, None
     error, reasons = estimated_error(readings, z, values)
     error = error * weights
@@ -236,7 +239,7 @@ def _fit(readings, data: _Data, descents: list[Descent], level: float, method: s
         seconds=time.perf_counter() - begin,
         readings=readings,
         z=z,
-        scaled_covariance=covariance,
+        scaled_covariance=unbounded,
     )
 
 

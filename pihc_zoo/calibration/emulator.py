@@ -25,6 +25,7 @@ _MOST_TERMS = 260
 _FIRST_DEGREE = {1: 5, 2: 4}
 _BEYOND = 1.5  # of the reach: the rise of χ² at the faces of a box that is large enough
 _GROWTH = 1.6
+_LEAST_SIZE = 1e-4  # of a box: solves are no smoother than their tolerance
 _GAIN = 0.7  # of the error, that a higher degree is worth
 
 
@@ -108,7 +109,7 @@ def emulate(
         tolerance: of the error, in standard deviations of a reading.
         seed: of the points.
     """
-    size = width * np.sqrt(np.maximum(np.diag(covariance), 1e-12))
+    size = np.maximum(width * np.sqrt(np.diag(covariance)), _LEAST_SIZE)
     below, above = size.copy(), size.copy()
     total = 0
     while True:

@@ -82,7 +82,7 @@ class Fit:
     seconds: float
     readings: Readings
     z: np.ndarray  # scaled unknowns
-    scaled_covariance: np.ndarray
+    scaled_covariance: np.ndarray  # whatever the bounds
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name} = {self._spelled(name)}" for name in self.parameters)

@@ -66,6 +66,7 @@ def find_ends(
     z: np.ndarray,
     chi2: float,
     covariance: np.ndarray,
+    unbounded: np.ndarray,
     target: np.ndarray,
     weights: np.ndarray,
     quantile: float,
@@ -76,7 +77,8 @@ def find_ends(
     Args:
         values: of `Readings`.
         z, chi2: the optimum and the sum of squares there.
-        covariance: (p, p) of scaled unknowns.
+        covariance: (p, p) of scaled unknowns, those at a bound being fixed.
+        unbounded: the same, none being fixed; it sizes the emulator's box.
         target, weights: (m,) data and 1/σ (estimated where it was not given).
         quantile: q, in standard errors.
         method: "covariance", "profile", or "auto": profile where the covariance's ends are not good enough.
@@ -94,7 +96,7 @@ def find_ends(
     is_good = (rises <= _LINEAR[1]) & ((rises >= _LINEAR[0]) | is_cut)
     if method == "auto" and is_good.all() and not is_cut.any():
         return Ends(by_covariance, "covariance", nonlinearity)
-    emulator = emulate(values, z, covariance, target, weights, _WIDTH * quantile, _REACH * quantile**2, _TOLERANCE)
+    emulator = emulate(values, z, unbounded, target, weights, _WIDTH * quantile, _REACH * quantile**2, _TOLERANCE)
     paths = [
         _profile_end(emulator, z, k, sign, chi2, target, weights, quantile) for sign in (-1, 1) for k in own[: len(z)]
     ]
@@ -148,7 +150,7 @@ def _profile_end(emulator: Emulator, z, k: int, sign: int, chi2: float, target, 
     before = float(z[k])
     for at in np.linspace(before, face, _SCAN + 1)[1:]:
         if profile(float(at)) > 0:
-            end = brentq(profile, before, float(at), xtol=1e-3 * abs(at - before) + 1e-12)
+            end = float(brentq(profile, before, float(at), xtol=1e-3 * abs(at - before) + 1e-12))  # type: ignore
             profile(end)
             return path[end]
         before = float(at)
@@ -205,4 +207,4 @@ def _product(unknowns: list[Unknown], z, covariance, direction, part) -> tuple[s
     a, b = unknowns[i].name, unknowns[j].name
     integer = round(exponent)
     power = integer if integer != 0 and abs(exponent - integer) < 0.05 else number(exponent, 2)
-    return {1: f"{a}·{b}", -1: f"{a}/{b}"}.get(power, f"{a}·{b}^{power}"), spread
+    return {"1": f"{a}·{b}", "-1": f"{a}/{b}"}.get(str(power), f"{a}·{b}^{power}"), spread

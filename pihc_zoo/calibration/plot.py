@@ -180,10 +180,9 @@ def _residuals(axes: Any, fit: Fit) -> None:
 def _region(axes: Any, fit: Fit) -> None:
     """The joint region of the two unknowns that correlate most, or the interval of a single one."""
     unknowns, names = fit.readings.unknowns, list(fit.parameters)
-    free = [k for k in range(len(names)) if fit.scaled_covariance[k, k] > 0]
     level = f"{100 * fit.level:g} %"
-    if len(free) < 2:
-        own = unknowns[free[0] if free else 0]
+    if len(unknowns) == 1:
+        (own,) = unknowns
         low, high = fit.interval[own.name]
         axes.plot([low, high], [0, 0], color=ACCENT, linewidth=3)
         axes.plot(fit.parameters[own.name], 0, "o", color=ACCENT, markersize=8)
@@ -192,7 +191,7 @@ def _region(axes: Any, fit: Fit) -> None:
         axes.set_xlabel(_unknown_label(own))
         axes.set_title(f"{own.name} with its {level} interval")
         return
-    i, j = _pair(fit.scaled_covariance, free)
+    i, j = _pair(fit.scaled_covariance)
     covariance = fit.scaled_covariance[np.ix_((i, j), (i, j))]
     angle = np.linspace(0, 2 * np.pi, 2001)
     circle = np.linalg.cholesky(covariance + 1e-14 * np.eye(2)) @ np.stack([np.cos(angle), np.sin(angle)])
@@ -217,9 +216,10 @@ def _region(axes: Any, fit: Fit) -> None:
     grid(axes)
 
 
-def _pair(covariance: np.ndarray, free: list[int]) -> tuple[int, int]:
-    size = np.sqrt(np.diag(covariance))
-    pairs = [(i, j) for a, i in enumerate(free) for j in free[a + 1 :]]
+def _pair(covariance: np.ndarray) -> tuple[int, int]:
+    """The two unknowns of the strongest correlation."""
+    size, count = np.sqrt(np.diag(covariance)), len(covariance)
+    pairs = [(i, j) for i in range(count) for j in range(i + 1, count)]
     return max(pairs, key=lambda pair: abs(covariance[pair]) / (size[pair[0]] * size[pair[1]]))
 
 

@@ -77,7 +77,8 @@ class Posterior:
         """Equal-tailed intervals by name; default: at the level of the fit."""
         level = self.fit.level if level is None else level
         tails = 0.5 - level / 2, 0.5 + level / 2
-        return {name: tuple(map(float, np.quantile(values, tails))) for name, values in self.draws.items()}
+        ends = {name: np.quantile(values, tails) for name, values in self.draws.items()}
+        return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
 
     def summary(self) -> str:
         """A few lines for people."""
@@ -199,8 +200,8 @@ class _Likelihood:
         result = np.full(len(z), -np.inf)
         inside = (np.abs(z) <= 1).all(axis=1)
         self.asked += int(inside.sum())
-        held = inside & (False if self.emulator is None else self.emulator.holds(z))
-        if held.any():
+        held = np.zeros_like(inside) if self.emulator is None else inside & self.emulator.holds(z)
+        if self.emulator is not None and held.any():
             result[held] = self._log(self.emulator.values(z[held]))
         rest = inside & ~held
         if rest.any():
