@@ -28,6 +28,7 @@ _NAMES = {
     "Overlapping": "decomposition",
     "Joint": "decomposition",
     "finetune": "learning.finetune",
+    "calibrate": "calibration.calibrate",
     "ConfigError": "config",
     "list_problems": "problems",
     "register_model": "zoo.registry",
@@ -42,6 +43,7 @@ _NAMES = {
 __all__ = ["__version__", *_NAMES]
 
 if TYPE_CHECKING:
+    from .calibration.calibrate import calibrate
     from .config import ConfigError
     from .decomposition import Disjoint, Joint, Overlapping, register_decomposition
     from .families import register_family

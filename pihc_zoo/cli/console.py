@@ -31,6 +31,7 @@ COMMANDS = {  # the name of the module: help
     "evaluate": "measure error, speed and trust of a model",
     "demo": "predict, compare with the truth and draw, offline",
     "finetune": "tune a model on your own data",
+    "calibrate": "find unknown parameters from measurements",
     "export": "write a complete model folder",
     "doctor": "check the installation",
     "push": "publish a model on the Hub",

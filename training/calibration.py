@@ -1,0 +1,190 @@
+"""What calibration reaches: error, coverage and cost of fits, beside the same fits by a classical solver.
+
+    python -m training.calibration [--draws 120]
+
+Data are made by the converged classical solver at parameters drawn from the model's range, on 4 positions × 5 times.
+Seconds are CPU time of one thread, which other processes on the machine change little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.optimize import least_squares
+
+import pihc_zoo as pz
+from pihc_zoo.calibration.correction import parameters_of
+from pihc_zoo.calibration.unknowns import starting_points
+from pihc_zoo.evaluation.clocks import one_thread
+from pihc_zoo.problems import DiffusionSorption
+from pihc_zoo.reference import MethodOfLines, truth_solver
+
+MODEL, UNKNOWN, KNOWN = "diffusion-sorption.parametric", ["D", "n_f"], {"phi": 0.3}
+X, T = (part.ravel() for part in np.meshgrid([0.2, 0.4, 0.6, 0.8], [100.0, 200.0, 300.0, 400.0, 500.0]))
+NOISES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "1 % of each reading": lambda u: 0.01 * u,
+    "0.01, 1 % of the range": lambda u: np.full_like(u, 0.01),
+}
+
+
+class Langmuir(DiffusionSorption):
+    """The same with R(u) = 1 + (1 − φ)/φ ρ_s K / (1 + L u)²."""
+
+    affinity, capacity = 5.0, 2.2e-3  # L, dimensionless, and K, m³/kg
+
+    def retardation_factor(self, u, c):
+        """R(u), dimensionless."""
+        sorbed = (1 - c["phi"]) / c["phi"] * c["rho_s"] * self.capacity
+        return 1 + sorbed / (1 + self.affinity * u.clip(min=0)) ** 2
+
+
+def measured(solver: Any, truth: dict[str, float], u0: float, noise: Callable, rng: np.random.Generator) -> dict:
+    """One experiment with its noise."""
+    times, positions = np.unique(T), np.unique(X)
+    axis = solver.problem.output_space["x"]
+    u = solver(np.full(len(axis.nodes), u0), {**truth, **KNOWN}, times=times, x=positions)
+    u = u[np.searchsorted(times, T), np.searchsorted(positions, X)]
+    sigma = noise(u)
+    return {"u0": u0, "x": X, "t": T, "u": u + sigma * rng.standard_normal(len(u)), "sigma": sigma}
+
+
+def drawn(rng: np.random.Generator) -> dict[str, float]:
+    """True parameters, from the inner part of the range."""
+    return {"D": float(np.exp(rng.uniform(np.log(2.5e-4), np.log(8e-4)))), "n_f": float(rng.uniform(0.58, 0.9))}
+
+
+def coverage(model: Any, solver: Any, draws: int, u0: float, noise: Callable, has_sigma: bool) -> None:
+    """Prints errors, coverage and verdicts of many fits."""
+    inside, errors, bounds, trusted, profiles, polished, seconds = [], [], [], [], 0, 0, []
+    for i in range(draws):
+        rng = np.random.default_rng([7, i])
+        truth = drawn(rng)
+        data = measured(solver, truth, u0, noise, rng)
+        if not has_sigma:
+            del data["sigma"]
+        begin = time.process_time()
+        fit = pz.calibrate(model, data, UNKNOWN, KNOWN)
+        seconds.append(time.process_time() - begin)
+        inside.append([fit.interval[key][0] <= truth[key] <= fit.interval[key][1] for key in UNKNOWN])
+        errors.append([abs(fit.parameters[key] / truth[key] - 1) for key in UNKNOWN])
+        bounds.append([fit.standard_error[key] / fit.parameters[key] for key in UNKNOWN])
+        trusted.append(fit.is_trustworthy)
+        profiles += fit.interval_method == "profile"
+        polished += fit.is_polished
+    print(f"  {draws} draws, u0 = {u0}, sigma {'given' if has_sigma else 'estimated'}:")
+    for k, key in enumerate(UNKNOWN):
+        median, expected = np.median([own[k] for own in errors]), np.nanmedian([own[k] for own in bounds])
+        share = np.mean([own[k] for own in inside])
+        print(
+            f"    {key:4s} median error {100 * median:.2f} %, median standard error {100 * expected:.2f} %; "
+            f"90 % intervals hold the truth in {100 * share:.0f} %"
+        )
+    print(
+        f"    trustworthy {100 * np.mean(trusted):.0f} %, profile likelihood {profiles}, polished {polished}; "
+        f"{np.median(seconds):.2f} s a fit (median), {max(seconds):.2f} s the slowest"
+    )
+
+
+def classical_fit(fit: Any, solver: MethodOfLines, step: float, starts: np.ndarray, descents: int) -> tuple:
+    """The same fit by finite differences of a classical solver: values of the unknowns, and solves."""
+    readings, (experiment,) = fit.readings, fit.experiments
+    times, positions = np.unique(experiment.t), np.unique(experiment.points["x"])
+    place = np.searchsorted(times, experiment.t), np.searchsorted(positions, experiment.points["x"])
+    count = 0
+
+    def residual(shifted: np.ndarray) -> np.ndarray:
+        nonlocal count
+        count += 1
+        own = parameters_of(readings, shifted - 3, 0)
+        return (solver(experiment.u0, own, times=times, x=positions)[place] - experiment.u) / experiment.sigma
+
+    if len(starts) > descents:
+        costs = [float(np.sum(residual(start + 3) ** 2)) for start in starts]
+        starts = starts[np.argsort(costs)[:descents]]
+    # unknowns are shifted to [2, 4], since SciPy's difference steps are relative
+    found = [
+        least_squares(residual, z + 3, bounds=(2, 4), diff_step=step / 3, xtol=1e-4, ftol=1e-4, gtol=1e-8)
+        for z in starts
+    ]
+    best = min(found, key=lambda own: own.cost)
+    return parameters_of(readings, best.x - 3, 0), count
+
+
+def speed(model: Any, solver: Any, repeats: int = 5) -> None:
+    """Prints times of one fit, by the surrogate and by LSODA at several tolerances, in one run."""
+    data = measured(solver, {"D": 4e-4, "n_f": 0.8}, 0.02, NOISES["1 % of each reading"], np.random.default_rng(3))
+    fit = pz.calibrate(model, data, UNKNOWN, KNOWN)  # warm
+    rows = []
+    for starts in (16, 1):
+        times = []
+        for _ in range(repeats):
+            begin = time.process_time()
+            fit = pz.calibrate(model, data, UNKNOWN, KNOWN, starts=starts)
+            times.append(time.process_time() - begin)
+        first, what = float(np.median(times)), f"{starts} start{'s, the best 3 descended' if starts > 1 else ''}"
+        rows.append((f"surrogate, {what}", first, fit.num_solves, fit.parameters, 1.0))
+        for tolerance in (1e-10, 1e-8, 1e-6, 1e-5):
+            own = MethodOfLines(model.problem, rtol=tolerance, atol=tolerance)
+            begin = time.process_time()
+            values, count = classical_fit(fit, own, 1e-3, starting_points(starts, len(UNKNOWN), 0), 3)
+            seconds = time.process_time() - begin
+            rows.append((f"LSODA at {tolerance:g}, {what}", seconds, count, values, seconds / first))
+    for name, seconds, count, values, ratio in rows:
+        shown = ", ".join(f"{key} {values[key]:.6g}" for key in UNKNOWN)
+        off = max(abs(values[key] - fit.parameters[key]) / fit.standard_error[key] for key in UNKNOWN)
+        print(
+            f"  {name:46s} {seconds:7.2f} s {count:4d} solves  {ratio:6.1f}×   {shown}   {off:.3f} standard errors off"
+        )
+    begin = time.process_time()
+    posterior = fit.sample(2000, 32)
+    print(f"  {time.process_time() - begin:.1f} s: {posterior.summary()}")
+    model_solves = 64_000
+    begin = time.process_time()
+    MethodOfLines(model.problem, rtol=1e-5, atol=1e-5)(fit.experiments[0].u0, parameters_of(fit.readings, fit.z, 0))
+    one = time.process_time() - begin
+    print(f"  {model_solves} likelihoods by LSODA at 1e-5 would take {model_solves * one / 60:.0f} min")
+
+
+def other_physics(model: Any, draws: int) -> None:
+    """Prints how often data with Langmuir sorption are called trustworthy."""
+    print("Data with Langmuir sorption, fitted with Freundlich's:")
+    for affinity, capacity in ((2.0, 9.2e-4), (5.0, 2.2e-3), (10.0, 5e-3)):
+        problem = Langmuir()
+        problem.affinity, problem.capacity = affinity, capacity
+        solver = truth_solver(problem)
+        for name, noise in NOISES.items():
+            fits = [
+                pz.calibrate(model, measured(solver, {"D": 4e-4}, 0.02, noise, np.random.default_rng([9, i])), UNKNOWN,
+                             KNOWN, intervals="covariance", polish=False)
+                for i in range(draws)
+            ]  # fmt: skip
+            chi2 = np.median([fit.reduced_chi2 for fit in fits])
+            flagged = sum(not fit.is_trustworthy for fit in fits)
+            print(f"  L = {affinity:g}, sigma {name}: flagged {flagged} of {draws}, reduced chi² {chi2:.2f} (median)")
+
+
+def main() -> None:
+    """Runs all of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--draws", type=int, default=120, help="fits per row of the table (default 120)")
+    parser.add_argument("--model", default=MODEL)
+    options = parser.parse_args()
+    model = pz.from_pretrained(options.model)
+    solver = truth_solver(model.problem)
+    with one_thread():
+        print("One fit, 20 readings, one thread:")
+        speed(model, solver)
+        for name, noise in NOISES.items():
+            print(f"Fits, sigma {name}:")
+            coverage(model, solver, options.draws, 0.02, noise, has_sigma=True)
+        print("Fits, sigma 0.003, not told:")
+        coverage(model, solver, options.draws, 0.02, lambda u: np.full_like(u, 0.003), has_sigma=False)
+        other_physics(model, max(3, options.draws // 12))
+
+
+if __name__ == "__main__":
+    main()
