@@ -105,7 +105,7 @@ class HardConstraint(nn.Module):
             ValueError: forward-mode tangents, which do not pass the solves.
         """
         refuse_transforms(u0, *c.values())
-        u0, c = u0.to(self.precision), c.to(self.precision)
+        u0, c = u0.to(self.precision), Parameters(c).to(self.precision)
         walls, inverse = self.discretisation.walls(c), self.ansatz.lift.inverse(c, u0.shape[0])
         lift = self.ansatz.lift(u0, c, walls, inverse)
         features = self.discretisation(lift)

@@ -91,7 +91,8 @@ def _unknown(model: Any, name: str) -> Unknown:
 
 def _not_an_input(problem: Any, name: str) -> str:
     """Says which models take a parameter that this one does not."""
-    from ..zoo.registry import list_models, model_info
+    from ..zoo.loading import model_info
+    from ..zoo.registry import list_models
 
     takers = [
         own for own in list_models(problem=problem.name) if name in model_info(own)["config"]["problem"]["inputs"]
