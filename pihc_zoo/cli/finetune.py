@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=positive, help="trajectories to read, the first ones (default all)")
     parser.add_argument("--steps", type=positive, default=300)
     parser.add_argument("--batch", type=positive, default=8)
-    parser.add_argument("--learning-rate", type=number, default=5e-4)
+    parser.add_argument("--learning-rate", type=number, default=1e-3)
     parser.add_argument(
         "--validation", type=number, default=0.2, help="held-out fraction of trajectories (default 0.2)"
     )

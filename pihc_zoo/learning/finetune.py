@@ -47,7 +47,7 @@ def finetune(
     count: int | None = None,
     steps: int = 300,
     batch: int = 8,
-    learning_rate: float = 5e-4,
+    learning_rate: float = 1e-3,
     clip: float = 1.0,
     validation: float = 0.2,
     patience: int = 5,
