@@ -138,11 +138,11 @@ def _check_rank(u: np.ndarray | None, problem, t: np.ndarray, arrays: dict[str, 
         raise ValueError(f"u must have the axes (trajectory, t, {', '.join(axes)}), got the shape {u.shape}")
     sizes = {key: np.size(arrays[key]) for key in axes if key in arrays}
     if len(sizes) == len(axes):
-        for i, num in enumerate(u.shape):
-            expected = (num, len(t), *sizes.values())
+        for count in u.shape:
+            expected = (count, len(t), *sizes.values())
             if u.shape == expected:
                 return
-            message = order_message(u.shape, expected, ("trajectory", "t", *axes)) if i else ""
+            message = order_message(u.shape, expected, ("trajectory", "t", *axes))
             if message:
                 raise ValueError(f"u has the shape {u.shape}{message}")
 

@@ -36,13 +36,14 @@ class Answers:
     Attributes:
         error: (batch,) relative L2 distance from the data, NaN where it failed; empty without solutions.
         estimated_error: (batch,), NaN where it failed.
-        noise: (batch,) share of the squared distance that is noise; empty without solutions.
+        common, noise: (batch,) shares of the squared distance, see `Targets.shares`; empty without solutions.
         is_reliable, is_polished: (batch,).
         u: (batch, time, *space) answers where solutions are known on the grid; else empty.
     """
 
     error: np.ndarray
     estimated_error: np.ndarray
+    common: np.ndarray
     noise: np.ndarray
     is_reliable: np.ndarray
     is_polished: np.ndarray
@@ -76,11 +77,12 @@ def _answered(model: Surrogate, targets: Targets, polish: bool | None) -> Answer
     u = to_numpy(out.u)
     is_answered = np.isfinite(u).reshape(len(u), -1).all(axis=1)
     estimate = np.where(is_answered, to_numpy(out.estimated_error), np.nan)
-    error, noise = np.empty(0), np.empty(0)
+    error = common = noise = np.empty(0)
     if targets.data.has_solutions:
-        error, noise = targets.error(torch.as_tensor(u)).numpy(), targets.noise(u)
+        error = targets.error(torch.as_tensor(u)).numpy()
+        common, noise = targets.shares(u)
     kept = u if targets.data.u is not None else np.empty(0)
-    return Answers(error, estimate, noise, to_numpy(out.is_reliable), to_numpy(out.is_polished), kept)
+    return Answers(error, estimate, common, noise, to_numpy(out.is_reliable), to_numpy(out.is_polished), kept)
 
 
 def contradiction(model: Surrogate, data: Trajectories, order: np.ndarray) -> tuple[float | None, float]:
@@ -101,9 +103,8 @@ def contradiction(model: Surrogate, data: Trajectories, order: np.ndarray) -> tu
         return None, 0.0
     rows = np.asarray(order)[:_MOST]
     answers = answer(model, data, rows)
-    with np.errstate(invalid="ignore"):
-        known = np.where(np.isnan(answers.noise), 1.0, answers.noise)  # too few values to tell: nothing is said
-        common, noise = answers.error * np.sqrt(1 - known), answers.error * np.sqrt(known)
+    common = answers.error * np.sqrt(np.nan_to_num(answers.common))  # too few values to tell: nothing is said
+    noise = answers.error * np.sqrt(answers.noise)
     noise = float(np.nanmean(noise)) if np.isfinite(noise).any() else 0.0
     bound = np.maximum(LEAST, FACTOR * answers.estimated_error)
     far = np.flatnonzero(common > bound)
@@ -150,22 +151,18 @@ def _check_order(u: np.ndarray, truths: np.ndarray, rows: np.ndarray, far: np.nd
 
 def _is_confirmed(model: Surrogate, data: Trajectories, row: int, distance: float) -> bool:
     """Whether a classical solution is far from the data, too; it is taken for so where there is none."""
+    targets, one = Targets(data, np.array([row])), len(data.points) == 1
     try:
-        error, noise = classical_error(model, data, row)
+        u = reference_solver(model.problem)(
+            data.u0[row],
+            {key: float(value[row]) for key, value in data.parameters.items()},
+            input_x=next(iter(data.points.values())) if one else data.points,
+            x=next(iter(targets.points.values())) if one else targets.points,
+            times=targets.times,
+        )[None]
     except (RuntimeError, ValueError):
         return True
-    return error * np.sqrt(1 - (0.0 if np.isnan(noise) else noise)) > max(LEAST, distance / 2)
-
-
-def classical_error(model: Surrogate, data: Trajectories, row: int) -> tuple[float, float]:
-    """Relative L2 distance of the data of one trajectory from a classical solution, and the share that is noise."""
-    targets = Targets(data, np.array([row]))
-    one = len(data.points) == 1
-    u = reference_solver(model.problem)(
-        data.u0[row],
-        {key: float(value[row]) for key, value in data.parameters.items()},
-        input_x=next(iter(data.points.values())) if one else data.points,
-        x=next(iter(targets.points.values())) if one else targets.points,
-        times=targets.times,
-    )[None]
-    return float(targets.error(torch.as_tensor(u))), float(targets.noise(u)[0])
+    common, _ = targets.shares(u)
+    return float(targets.error(torch.as_tensor(u))[0]) * np.sqrt(np.nan_to_num(common[0], nan=1.0)) > max(
+        LEAST, distance / 2
+    )

@@ -35,7 +35,8 @@ class Physics:
 
     def __init__(self, model: Surrogate, data: Trajectories, rows: np.ndarray, seed: int):
         self.model, self.data, self.rows = model, data, rows
-        self.pool = None
+        self.pool: ReplayPool | None = None
+        self.ends: tuple[Tensor, Tensor] | None = None
         if model.num_windows > 1:
             bound = max(abs(value) for value in model.problem.state_range)
             rng = np.random.default_rng([seed, 2**30])
@@ -69,8 +70,14 @@ class Physics:
             return residual_loss(field, "log")[0]
         places, state, parameters = self.pool.take(min(batch, POOL), rng)
         field = model.constrained(state, model.tensors(parameters), gradient="envelope", stride=1)
-        self.pool.put(places, field.u[:, -1].double(), rng)
+        self.ends = places, field.u[:, -1].double()
         return residual_loss(field, "mean")[0].log()
+
+    def commit(self, rng: np.random.Generator) -> None:
+        """Puts the end states of the last loss into the pool, when its step was taken."""
+        if self.pool is not None and self.ends is not None:
+            self.pool.put(*self.ends, rng)
+            self.ends = None
 
 
 class Data:
@@ -132,6 +139,11 @@ class Loss:
         if self.physics is not None:
             parts.append(self.physics.loss(batch, rng) * (1.0 if self.data is None else PHYSICS))
         return torch.stack(parts).sum()
+
+    def commit(self, rng: np.random.Generator) -> None:
+        """After the step of the last loss."""
+        if self.physics is not None:
+            self.physics.commit(rng)
 
     @property
     def pool(self) -> ReplayPool | None:

@@ -14,6 +14,7 @@ from .objective import relative_l2
 
 _LARGEST = 2**23  # values of the tensor grid through scattered points that are evaluated at once
 _FEWEST = 8  # neighbours that tell noise from error
+_NOISY = 0.1  # share of noise from which on its own scatter is granted
 
 
 class Targets:
@@ -65,27 +66,31 @@ class Targets:
         error, size = (zero.index_add(0, places, part.square()) for part in (difference, truth))
         return (error / size).sqrt()
 
-    def noise(self, u: np.ndarray) -> np.ndarray:
-        """Share (batch,) of the squared distance that neighbours do not have in common: about 1 for noise, 0 for error.
+    def shares(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Shares (batch,) of the squared distance: what neighbours have in common, at least, and what looks like noise.
 
-        Half the mean squared difference of neighbours over the mean square (J. von Neumann, 1941). Scattered values
-        are compared with the nearest one of their trajectory, all trajectories together; NaN where they are too few.
+        Half the mean squared difference of neighbours over the mean square is 1 for noise and 0 for what is smooth
+        (J. von Neumann, 1941), each up to 1/√m of m neighbours, of which three are granted. Scattered values are
+        compared with the nearest one of their trajectory, all trajectories together; NaN where they are too few.
         """
         difference, _ = self.difference(u)
         if self.scattered is None:
             rough = np.diff(difference, axis=-1) ** 2
-            smooth = (difference[..., 1:] ** 2 + difference[..., :-1] ** 2) / 2
+            smooth = difference[..., 1:] ** 2 + difference[..., :-1] ** 2
+            count = rough[0].size
             sums = [part.reshape(len(u), -1).sum(axis=1) for part in (rough, smooth)]
-            return np.clip(sums[0] / np.maximum(2 * sums[1], np.finfo(float).tiny), 0, 1)
-        pairs = [self._neighbours(i) for i in range(len(self.rows))]
-        one, two = (np.concatenate(part) for part in zip(*pairs, strict=True))
-        usable = np.isfinite(difference[one]) & np.isfinite(difference[two])
-        one, two = one[usable], two[usable]
-        if len(one) < _FEWEST:
-            return np.full(len(self.rows), np.nan)
-        rough = np.sum((difference[one] - difference[two]) ** 2)
-        smooth = np.sum(difference[one] ** 2 + difference[two] ** 2)
-        return np.full(len(self.rows), float(np.clip(rough / max(smooth, np.finfo(float).tiny), 0, 1)))
+        else:
+            pairs = [self._neighbours(i) for i in range(len(self.rows))]
+            one, two = (np.concatenate(part) for part in zip(*pairs, strict=True))
+            usable = np.isfinite(difference[one]) & np.isfinite(difference[two])
+            one, two, count = one[usable], two[usable], int(usable.sum())
+            if count < _FEWEST:
+                return (np.full(len(self.rows), np.nan),) * 2
+            rough, smooth = (difference[one] - difference[two]) ** 2, difference[one] ** 2 + difference[two] ** 2
+            sums = [np.full(len(self.rows), part.sum()) for part in (rough, smooth)]
+        noise = np.clip(sums[0] / np.maximum(sums[1], np.finfo(float).tiny), 0, 1)
+        granted = np.where(noise > _NOISY, np.minimum(1, noise + 3 / np.sqrt(count)), noise)
+        return 1 - granted, noise
 
     def _neighbours(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """Pairs of the nearest points of trajectory ``i``."""
@@ -96,10 +101,8 @@ class Targets:
             return own[:0], own[:0]
         places = np.stack([self.scattered.t, *self.scattered.points.values()], axis=1)[own]
         spread = np.ptp(places, axis=0)
-        _, nearest = cKDTree(places / np.where(spread > 0, spread, 1.0)).query(
-            places / np.where(spread > 0, spread, 1), k=2
-        )
-        return own, own[nearest[:, 1]]
+        places = places / np.where(spread > 0, spread, 1.0)
+        return own, own[cKDTree(places).query(places, k=2)[1][:, 1]]
 
 
 def pieces(data: Trajectories, rows: np.ndarray) -> Iterator[Targets]:

@@ -131,6 +131,7 @@ class Tuning:
                 rate = warm * cosine_rate(settings.learning_rate, fraction(), 1)
                 with uninterrupted():
                     take_step(total_loss, self.optimiser, rate, settings.clip)
+                    self.loss.commit(rng)
                     self.done, self.seconds = step + 1, before + time.monotonic() - begin
                 if self._review(fraction()):
                     now = percent(history.steps[-1][history.criterion], digits=3)
