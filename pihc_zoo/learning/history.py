@@ -179,6 +179,17 @@ class History:
                 rows.append((label, *shown))
         return rows
 
+    def metrics(self) -> dict[str, Any]:
+        """What metrics.json holds of a tuned model; {} where the model is the given one."""
+        if not (self.is_improved or self.constants):
+            return {}
+        known = self.to_dict()
+        figures = {
+            key: known[key] for key in ("base_model", "data", "part", "count", "constants", "settings", "options")
+        }
+        figures |= {"table": self.table(), "summary": self.summary(), "minutes": self.seconds / 60}
+        return {"threshold": self.trust_after.get("threshold"), "finetuning": figures}
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON: what is not finite is None."""
         return _finite(dataclasses.asdict(self))

@@ -73,7 +73,7 @@ def _over_steps(axes: Any, history: Any) -> None:
     axes.set_title(f"{history.part.capitalize()} {history.kind}, mean of {history.count}")
     axes.set_xlabel("step")
     axes.set_ylabel(f"{history.kind} [%]")
-    axes.margins(x=0.03)
+    axes.margins(x=0.06)
     _plain(axes, "y")
     grid(axes, which="both")
 
