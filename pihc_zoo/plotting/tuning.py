@@ -49,6 +49,8 @@ def plot_tuning(history: Any, path: str | os.PathLike | None = None) -> Figure:
 
 
 def _over_steps(axes: Any, history: Any) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     key = history.criterion
     start = history.start or history.before
     steps = [0, *(row["step"] for row in history.steps)]
@@ -71,7 +73,11 @@ def _over_steps(axes: Any, history: Any) -> None:
         room = 0.18 * (np.ptp(finite) or finite.max() or 1.0)
         axes.set_ylim(max(0.0, finite.min() - 1.4 * room), finite.max() + room)
     axes.set_title(f"{history.part.capitalize()} {history.kind}, mean of {history.count}")
+    if history.settings:
+        axes.annotate("changed settings, untuned", (0, values[0]), xytext=(8, 6), textcoords="offset points",
+                      color=MUTED)  # fmt: skip
     axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(f"{history.kind} [%]")
     axes.margins(x=0.06)
     _plain(axes, "y")
