@@ -13,12 +13,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 import pihc_zoo as pz
 from pihc_zoo.cli import main
 from pihc_zoo.data import Trajectories
-from pihc_zoo.learning.consistency import contradiction
 from pihc_zoo.learning.finetune import finetune
 from pihc_zoo.learning.history import History, Measured
 from pihc_zoo.learning.losses import Physics
-from pihc_zoo.learning.targets import Targets, pieces
-from pihc_zoo.reference import MethodOfLines, truth_solver
+from pihc_zoo.reference import truth_solver
 from pihc_zoo.zoo.folder import read_config, read_metrics
 
 tuning_module = importlib.import_module("pihc_zoo.learning.tuning")
@@ -26,23 +24,14 @@ TIMES = [0.0, 50.0, 250.0, 500.0]
 QUICK = {"steps": 12, "learning_rate": 5e-3, "quiet": True}
 
 
-@pytest.fixture(scope="module")
-def solved():
-    """8 fields of values up to .5, on 64 points, and their solutions; of the same, values at 30 scattered points."""
-    x = (np.arange(64) + 0.5) / 64
-    rng = np.random.default_rng(5)
-    u0 = 0.25 + 0.2 * np.sin(np.pi * np.outer(rng.uniform(0.5, 2, 8), x) + rng.uniform(0, 6, (8, 1)))
-    solve = MethodOfLines(pz.create_model("diffusion-sorption.general").problem)
-    u = np.stack([solve(own, {}, input_x=x, x=x, times=TIMES) for own in u0])
-    return {"u0": u0, "x": x, "t": np.array(TIMES), "u": u}
+@pytest.fixture
+def solved(fields_with_solutions):
+    return fields_with_solutions
 
 
-@pytest.fixture(scope="module")
-def points(solved):
-    rng = np.random.default_rng(6)
-    row, place, time = rng.integers(0, 8, 240), rng.integers(0, 64, 240), rng.integers(1, 4, 240)
-    columns = {"trajectory": row, "x": solved["x"][place], "t": solved["t"][time], "u": solved["u"][row, time, place]}
-    return {"u0": solved["u0"], "input_x": solved["x"], **columns}
+@pytest.fixture
+def points(scattered_points):
+    return scattered_points
 
 
 # ------------------------------------------------------------------ the result
@@ -162,73 +151,6 @@ def test_physics_sees_mixtures_of_two_trajectories_and_their_parameters(tiny_mod
     assert_allclose((parameters["phi"] - own["phi"][1]) / (own["phi"][6] - own["phi"][1]), along, atol=1e-9)
     inside = (along > 1e-9) & (along < 1 - 1e-9)
     assert 0.2 < inside.double().mean() < 0.5  # .7 of the pairs that differ
-
-
-# ------------------------------------------------------------------ scattered and noisy points
-
-
-def test_scattered_values_are_compared_where_they_are(tiny_model, solved, points):
-    """The error at scattered points is that of a prediction at each of them alone."""
-    model = tiny_model()
-    tuned = finetune(model, points, **QUICK)
-    assert tuned.history.criterion == "error" and tuned.after.error < tuned.before.error
-    held = np.random.default_rng(0).permutation(8)[:2]
-    errors = []
-    for row in held:
-        out = model.predict(solved["u0"][row], x=solved["x"], times=TIMES[1:], input_x=solved["x"], polish=False)
-        own = points["trajectory"] == row
-        time = np.searchsorted(TIMES[1:], points["t"][own])
-        values = out.u[0, time, np.searchsorted(solved["x"], points["x"][own])]
-        truth = points["u"][own]
-        errors.append(np.linalg.norm(values - truth) / np.linalg.norm(truth))
-    assert_allclose(tuned.history.errors_before, errors, rtol=1e-6)
-
-
-def test_many_points_are_taken_in_parts(monkeypatch, tiny_model, points):
-    from pihc_zoo.data import read_trajectories
-
-    data = read_trajectories(points, tiny_model().problem)
-    whole = Targets(data, np.arange(8))
-    monkeypatch.setattr("pihc_zoo.learning.targets._LARGEST", whole.size // 8)
-    parts = list(pieces(data, np.arange(8)))
-    assert len(parts) > 1 and np.concatenate([part.rows for part in parts]).tolist() == list(range(8))
-    u = torch.rand(8, len(whole.times), len(whole.points["x"]), dtype=torch.float64)
-    errors = [
-        part.error(
-            u[part.rows][:, np.searchsorted(whole.times, part.times)][
-                :, :, np.searchsorted(whole.points["x"], part.points["x"])
-            ]
-        )
-        for part in parts
-    ]
-    assert_allclose(torch.cat(errors), whole.error(u))
-
-
-@pytest.mark.parametrize("kind", ["grid", "points"])
-def test_noise_is_measured_and_not_held_against_the_data(kind, solved, points):
-    model, rng = pz.from_pretrained("diffusion-sorption.general"), np.random.default_rng(0)
-    data = dict(solved if kind == "grid" else points)
-    data["u"] = data["u"] + 0.02 * rng.standard_normal(data["u"].shape)
-    if kind == "grid":
-        data["u"][:, 0] = data["u0"]
-    from pihc_zoo.data import read_trajectories
-
-    read = read_trajectories(data, model.problem)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        distance, noise = contradiction(model, read, np.arange(8))
-    size = np.sqrt(np.mean(data["u"] ** 2))
-    assert distance is None and noise == pytest.approx(0.02 / size, rel=0.15)
-
-
-def test_points_of_another_equation_are_named(solved, points):
-    model = pz.from_pretrained("diffusion-sorption.general")
-    solve = MethodOfLines(model.problem)
-    u = np.stack([solve(own, {"D": 9e-4}, input_x=solved["x"], x=solved["x"], times=TIMES) for own in solved["u0"]])
-    other = {**points, "u": u[points["trajectory"], np.searchsorted(TIMES, points["t"]),
-                              np.searchsorted(solved["x"], points["x"])]}  # fmt: skip
-    with pytest.warns(RuntimeWarning, match="contradict the equation.*D = 0.0005"):
-        assert finetune(model, other, steps=1, quiet=True).history.contradiction > 0.02
 
 
 # ------------------------------------------------------------------ the trust report
