@@ -29,7 +29,11 @@ class Lines:
             now = time.monotonic()
             if now - last >= SECONDS_PER_LINE:
                 note = f", {self.note}" if self.note else ""
-                print(f"{self.description}: {done + 1}/{self.total} after {now - begin:.0f} s{note}", file=sys.stderr)
+                left = (now - begin) / (done + 1 - self.start) * (self.total - done - 1)
+                print(
+                    f"{self.description}: {done + 1}/{self.total} after {now - begin:.0f} s, {left:.0f} s left{note}",
+                    file=sys.stderr,
+                )
                 last = now
 
     def set_postfix_str(self, note: str) -> None:

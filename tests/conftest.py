@@ -11,6 +11,7 @@ import torch
 from pihc_zoo.discretisation import Discretisation
 from pihc_zoo.families import PeriodicGaussianProcess, SmoothFields
 from pihc_zoo.problems import DiffusionSorption
+from pihc_zoo.reference import MethodOfLines
 from pihc_zoo.surrogate import Surrogate
 
 TINY = {
@@ -144,3 +145,24 @@ def fields(native_x):
     return lambda count, seed=3: SmoothFields(constants=0.0, shortest=0.3).sample(
         count, native_x, np.random.default_rng(seed)
     )
+
+
+@pytest.fixture(scope="session")
+def fields_with_solutions():
+    """8 fields of values up to .5, on 64 points, and their solutions at 4 times."""
+    x, times = (np.arange(64) + 0.5) / 64, [0.0, 50.0, 250.0, 500.0]
+    rng = np.random.default_rng(5)
+    u0 = 0.25 + 0.2 * np.sin(np.pi * np.outer(rng.uniform(0.5, 2, 8), x) + rng.uniform(0, 6, (8, 1)))
+    solve = MethodOfLines(DiffusionSorption())
+    u = np.stack([solve(own, {}, input_x=x, x=x, times=times) for own in u0])
+    return {"u0": u0, "x": x, "t": np.array(times), "u": u}
+
+
+@pytest.fixture(scope="session")
+def scattered_points(fields_with_solutions):
+    """240 values of these solutions at points of theirs."""
+    solved = fields_with_solutions
+    rng = np.random.default_rng(6)
+    row, place, time = rng.integers(0, 8, 240), rng.integers(0, 64, 240), rng.integers(1, 4, 240)
+    columns = {"trajectory": row, "x": solved["x"][place], "t": solved["t"][time], "u": solved["u"][row, time, place]}
+    return {"u0": solved["u0"], "input_x": solved["x"], **columns}

@@ -255,7 +255,7 @@ def test_the_largest_number_that_is_named_is_accepted(refuse, folder, tmp_path, 
 
 
 def test_a_tuned_model_has_a_place_before_it_is_tuned(refuse, folder, good, monkeypatch):
-    monkeypatch.setattr("pihc_zoo.learning.finetune.take_step", lambda *arguments: pytest.fail("tuned first"))
+    monkeypatch.setattr("pihc_zoo.learning.tuning.take_step", lambda *arguments: pytest.fail("tuned first"))
     command = ("finetune", folder, good, "--loss", "physics", "--steps", 1, "--quiet", "--output")
     assert "cannot write '/proc/nothing'" in refuse(*command, "/proc/nothing")
 

@@ -15,7 +15,7 @@ from pihc_zoo.cli import main
 from pihc_zoo.problems import DiffusionSorption
 from pihc_zoo.reference import MethodOfLines
 
-module = importlib.import_module("pihc_zoo.learning.finetune")
+module = importlib.import_module("pihc_zoo.learning.tuning")
 X = (np.arange(1024) + 0.5) / 1024
 
 
@@ -36,18 +36,18 @@ def test_data_loss_falls_and_the_given_model_stays(model, data, tmp_path):
     tuned = pz.finetune(
         model, data, tmp_path / "tuned", loss="data", steps=20, learning_rate=1e-3, validation=0.0, quiet=True
     )
-    errors = [np.linalg.norm(m.predict(data["u0"]).u - data["u"]) for m in (model, tuned)]
+    errors = [np.linalg.norm(m.predict(data["u0"]).u - data["u"]) for m in (model, tuned.model)]
     assert errors[1] < errors[0]
     for key, value in model.network.state_dict().items():
         assert torch.equal(value, before[key])
     again = pz.from_pretrained(str(tmp_path / "tuned"))
-    np.testing.assert_array_equal(again.predict(data["u0"]).u, tuned.predict(data["u0"]).u)
+    np.testing.assert_array_equal(again.predict(data["u0"]).u, tuned.model.predict(data["u0"]).u)
 
 
 def test_never_worse_on_the_held_out_part(model, data):
     tuned = pz.finetune(model, data, loss="data", steps=3, learning_rate=0.5, validation=0.5, quiet=True)
     held = np.random.default_rng(0).permutation(6)[:3]
-    errors = [np.linalg.norm(m.predict(data["u0"][held]).u - data["u"][held]) for m in (model, tuned)]
+    errors = [np.linalg.norm(m.predict(data["u0"][held]).u - data["u"][held]) for m in (model, tuned.model)]
     assert errors[1] <= errors[0] * (1 + 1e-9)
 
 
@@ -55,7 +55,7 @@ def test_never_worse_on_the_held_out_part(model, data):
     ("change", "text"),
     [
         ({"u": None}, "needs solutions"),
-        ({"u0": None}, "must have the key 'u0'"),
+        ({"u0": None, "u": None}, "must have the key 'u0'"),
         ({"u": np.zeros((2, 3, 4))}, "u must have the shape"),
         ({"u0": -np.ones((6, 1024))}, "negative"),
         ({"parameter_D": np.full(6, 1.0)}, "parameter D"),
@@ -134,14 +134,14 @@ def _held(count, fraction=0.2):
     return np.random.default_rng(0).permutation(count)[: round(fraction * count)]
 
 
-@pytest.mark.parametrize("rate", [1e3, 1e30])
+@pytest.mark.parametrize("rate", [1e6, 1e30])
 def test_where_no_step_is_better_the_given_weights_return(model, data, capsys, tmp_path, rate):
     tuned = pz.finetune(model, data, tmp_path / "tuned", loss="data", steps=10, learning_rate=rate)
     assert "the model returned is the one given, unchanged" in capsys.readouterr().out
     assert tuned.history.after == tuned.history.before and not tuned.history.is_improved
-    assert tuned.name == model.name
+    assert tuned.model.name == model.name
     for key, value in model.network.state_dict().items():
-        assert torch.equal(value, tuned.network.state_dict()[key])
+        assert torch.equal(value, tuned.model.network.state_dict()[key])
 
 
 def test_divergence_keeps_the_best_state_so_far(model, data, monkeypatch):

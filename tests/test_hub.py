@@ -160,6 +160,31 @@ def test_push_then_load_elsewhere_is_the_same_model(hub, client, tmp_path, field
     np.testing.assert_allclose(np.load(tmp_path / "u.npz")["u"], expected, rtol=1e-7)
 
 
+def test_a_tuned_model_is_the_same_model_elsewhere(hub, client, folder, fields, tmp_path):
+    """New constants, weights, trust report and base model travel; the pulled model predicts the same bits."""
+    np.savez(tmp_path / "fields.npz", u0=fields(4))
+    answer = client(
+        """
+        import numpy as np
+        tuned = pz.finetune(
+            pz.from_pretrained("tiny"), "fields.npz", "out", parameters={"k_f": 4e-4}, steps=4, quiet=True
+        )
+        tuned.model.push_to_hub("me/tuned", tag="v1.0")
+        model = pz.from_pretrained("me/tuned", revision="v1.0", verify=True)
+        u0 = np.load("fields.npz")["u0"]
+        one, two = (m.predict(u0, times=[250.0, 500.0]) for m in (tuned.model, model))
+        answer["is_same"] = bool((one.u == two.u).all() and (one.is_reliable == two.is_reliable).all())
+        answer["k_f"] = model.problem.defaults()["k_f"]
+        answer["trust"] = model.trust == tuned.model.trust
+        """
+    )
+    assert answer == {"is_same": True, "k_f": 4e-4, "trust": True}
+    repository = hub.repositories["me/tuned"]
+    files = repository.commits[repository.tags["v1.0"]]
+    assert b"base_model: tiny" in files["README.md"] and b"## Fine-tuning" in files["README.md"]
+    assert "finetuning.png" in files and "history.json" not in files
+
+
 def test_a_damaged_file_is_not_pushed_and_one_damaged_on_its_way_not_read(hub, client, tmp_path, tiny_model):
     folder = export(tiny_model(), tmp_path / "tiny")
     write = "(folder / 'example.npz').write_bytes((folder / 'example.npz').read_bytes()[:-1] + b'x')"

@@ -123,7 +123,7 @@ def tuning(tiny_model, fields):
     return model, data, {"loss": "data", "steps": 6, "learning_rate": 1e-3, "validation": 0, "quiet": True}
 
 
-module = importlib.import_module("pihc_zoo.learning.finetune")
+module = importlib.import_module("pihc_zoo.learning.tuning")
 
 
 def interrupted_after(monkeypatch, steps):
@@ -150,8 +150,8 @@ def test_an_interrupted_fine_tuning_goes_on_where_it_was(tuning, tmp_path, monke
         interrupted_after(patch, 2)  # more would be repeated steps
         resumed = pz.finetune(model, data, tmp_path / "broken", **settings)
     assert straight.history.is_improved and resumed.history == straight.history
-    for key, value in straight.network.state_dict().items():
-        assert torch.equal(value, resumed.network.state_dict()[key]), key
+    for key, value in straight.model.network.state_dict().items():
+        assert torch.equal(value, resumed.model.network.state_dict()[key]), key
 
 
 def test_a_finished_fine_tuning_is_not_repeated_and_another_one_refused(tuning, tmp_path, monkeypatch):
@@ -178,7 +178,7 @@ def test_the_command_says_how_to_continue(tuning, tmp_path, number, code):
     program = f"""
 import importlib, os, sys
 from pihc_zoo.cli import main
-module = importlib.import_module("pihc_zoo.learning.finetune")
+module = importlib.import_module("pihc_zoo.learning.tuning")
 step = module.take_step
 def signalled(*arguments):
     step(*arguments)

@@ -42,7 +42,7 @@ def test_thresholds_follow_the_recipe_not_the_trust_settings_beside_the_weights(
     for refinement in (1.2, 1.6):
         model = tiny_model(trust={"refinement": refinement, "threshold": 1e-9})
         recipe = recipe_of(tiny_model(), Constants(0.1, 0.2), refinement=1.4)
-        found.append(measure.calibrate(model, recipe, 2, tmp_path, tmp_path))
+        found.append(measure.calibrate(model, recipe, 2, tmp_path))
     assert found[0].trust == found[1].trust and found[0].trust.refinement == 1.4
     assert 0 < found[0].trust.threshold < 1
 
@@ -50,12 +50,12 @@ def test_thresholds_follow_the_recipe_not_the_trust_settings_beside_the_weights(
 def test_growth_brings_the_median_ratio_of_a_roll_out_to_one(tiny_rollout, tmp_path):
     model = tiny_rollout(solver={"max_steps": 20})
     recipe = recipe_of(model, PeriodicGaussianProcess(length_scale=1.2))
-    calibrated = measure.calibrate(model, recipe, 3, tmp_path, tmp_path)
+    calibrated = measure.calibrate(model, recipe, 3, tmp_path)
     assert calibrated.trust.growth != 1
     rows = measure.evaluation.reference_set(
         model.problem, recipe.family, (), 3, measure.CALIBRATION_SEED, tmp_path / "calibrate-same.npz"
     )
-    assert np.median(measure._ratios(calibrated, rows)) == pytest.approx(1, rel=0.02)
+    assert np.median(measure.evaluation.ratios_of(calibrated, rows)) == pytest.approx(1, rel=0.02)
 
 
 def test_expert_table_says_why_a_combination_has_no_answer(tiny_rollout, vorticity, monkeypatch):

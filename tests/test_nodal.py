@@ -92,7 +92,7 @@ class Heat(Problem):
 def heat_error(time, num_nodes, stencil=5):
     """Largest error at the end, of two diffusivities."""
     operator = Discretisation(Heat(), Grid(time, {"x": GradedAxis(num_nodes, 0.0, 1.0, stencil=stencil)}))
-    c = Heat.as_tensors({"D": torch.tensor([0.05, 0.2], dtype=torch.float64)})
+    c = Heat().as_tensors({"D": torch.tensor([0.05, 0.2], dtype=torch.float64)})
     x, t = operator.grid.space["x"].nodes, operator.grid.time.nodes
     u, is_solved = NodalSolver(operator)(Heat.exact(x, [0.0], c["D"])[:, 0], operator.walls(c), c)
     assert is_solved.all()

@@ -289,7 +289,7 @@ def test_integrating_factor_steps_converge_at_fourth_order():
 
 def test_semi_discrete_burgers_converges_at_fourth_order_in_time():
     problem = Burgers()
-    semi, c = SemiDiscrete(problem, space(problem, 32)), Burgers.as_tensors({"nu": 0.02})
+    semi, c = SemiDiscrete(problem, space(problem, 32)), Burgers().as_tensors({"nu": 0.02})
     x = torch.as_tensor(FourierAxis(32).nodes)
     start = semi.features.to_coefficients(torch.sin(2 * torch.pi * x))[None]
 

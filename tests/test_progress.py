@@ -38,7 +38,9 @@ def test_lines_are_whole_and_rare(capsys, monkeypatch):
     bar = progress.progress(range(2, 5), "steps", start=2, total=5)
     for step in bar:
         bar.set_postfix_str(f"error {step} %")
-    assert capsys.readouterr().err.splitlines() == [f"steps: {n}/5 after 0 s, error {n - 1} %" for n in (3, 4, 5)]
+    assert capsys.readouterr().err.splitlines() == [
+        f"steps: {n}/5 after 0 s, 0 s left, error {n - 1} %" for n in (3, 4, 5)
+    ]
     assert list(progress.progress(range(3), "steps", total=3, quiet=True)) == [0, 1, 2]
     assert capsys.readouterr().err == ""
 

@@ -21,7 +21,6 @@ import torch
 
 from pihc_zoo import evaluation
 from pihc_zoo.cli.arguments import add_imports
-from pihc_zoo.estimate import DefectEstimator
 from pihc_zoo.files import save_npz, write_text
 from pihc_zoo.learning.checkpoint import open_folder
 from pihc_zoo.reference import truth_solver
@@ -30,7 +29,7 @@ from pihc_zoo.surrogate import Surrogate
 from pihc_zoo.zoo.card import PLOT_FILE
 from pihc_zoo.zoo.folder import EXAMPLE_FILE, METRICS_FILE, read_metrics, record
 from pihc_zoo.zoo.registry import WEIGHTS
-from pihc_zoo.zoo.storage import load_folder, load_network, save_folder
+from pihc_zoo.zoo.storage import load_folder, save_folder
 
 from . import honesty
 from . import recipe as recipes
@@ -40,53 +39,21 @@ from .experts import expert_table
 from .recipe import SHIPPED
 
 CALIBRATION_SEED, TEST_SEED = 101, 0
-FALSE_ALARMS = 0.01  # share of in-family trajectories above a threshold, per test family
-LEAST = {"threshold": 1.2e-3, "unresolved": 2e-3}
-KINDS_COUNT, WORST = 160, 2.0  # answers on other kinds of fields; error over estimate that 1 % of them may exceed
-SINGLE = 1e-6  # of an initial condition is lost where it was stored in single precision
-MARGIN, MARGIN_ROLL_OUT = 1.3, 1.6  # keep false alarms below 5 % on other draws; chaotic flows have heavier tails
+KINDS_COUNT = 160  # answers on other kinds of fields, of which 1 % may err more than `evaluation.calibration.WORST`
 
 
-def with_trust(model: Surrogate, trust: dict[str, Any], source: Path) -> Surrogate:
-    """The same weights under other settings of the trust report."""
-    changed = Surrogate.from_config({**model.config, "trust": dict(trust)})
-    load_network(changed, model.network.state_dict(), str(source))
-    changed.name = model.name
-    return changed.eval()
+def calibrate(model: Surrogate, recipe: recipes.Recipe, count: int, cache: Path) -> Surrogate:
+    """The model with the recipe's trust settings and thresholds calibrated on its test families.
 
-
-def calibrate(model: Surrogate, recipe: recipes.Recipe, count: int, cache: Path, source: Path) -> Surrogate:
-    """The model with the recipe's trust settings and calibrated thresholds.
-
-    Thresholds come from the largest (1 − FALSE_ALARMS) quantile of any test family; the unresolved part
-    has a heavier tail, hence its wider margin. Where answers can be polished both are at least `LEAST`, up to
-    which the estimate holds on fields of any kind (`training.honesty`). On periodic axes ``growth`` is the factor
-    with which the median of estimated / true error is 1, or the larger one with which it covers half the error of
-    99 % of the answers on other kinds of fields.
+    On periodic axes the estimate also covers half the error of 99 % of the answers on other kinds of fields.
     """
-    trust = dict(recipe.config["trust"])
-    model = with_trust(model, trust, source)
     sets = []
     for name, family in recipe.test_families.items():
         path = cache / f"calibrate-{name}.npz"
         sets.append(
             evaluation.reference_set(model.problem, family, model.parameter_inputs, count, CALIBRATION_SEED, path)
         )
-    if isinstance(model.estimator, DefectEstimator):
-        for _ in range(2):  # what the first window carries does not grow
-            ratios = np.concatenate([_ratios(model, references) for references in sets])
-            trust["growth"] = float(model.trust.growth / np.nanmedian(ratios))
-            model = with_trust(model, trust, source)
-        trust["growth"] *= max(1.0, _underestimated(model) / WORST)
-        model = with_trust(model, trust, source)
-    predictions = [references.predict(model) for references in sets]
-    estimates = [np.nanquantile(p.estimated_error, 1 - FALSE_ALARMS) for p in predictions]
-    unresolved = [np.nanquantile(p.unresolved, 1 - FALSE_ALARMS) for p in predictions]
-    margin = MARGIN_ROLL_OUT if model.num_windows > 1 else MARGIN
-    trust |= {"threshold": float(margin * max(estimates)), "unresolved": max(SINGLE, float(5 * max(unresolved)))}
-    if model.polish is not None:
-        trust |= {key: max(trust[key], least) for key, least in LEAST.items()}
-    return with_trust(model, trust, source)
+    return evaluation.calibrated(model, sets, recipe.config["trust"], _underestimated)
 
 
 def _underestimated(model: Surrogate) -> float:
@@ -96,11 +63,6 @@ def _underestimated(model: Surrogate) -> float:
     cases = honesty.search(model, KINDS_COUNT, CALIBRATION_SEED, most=KINDS_COUNT).cases
     ratios = [case.ratio for case in cases if case.error > honesty.SMALL and np.isfinite(case.ratio)]
     return float(np.quantile(ratios, 0.99)) if ratios else 0.0
-
-
-def _ratios(model: Surrogate, references: evaluation.ReferenceSet) -> np.ndarray:
-    prediction = references.predict(model)
-    return prediction.estimated_error / evaluation.relative_error(prediction.u, references.u)
 
 
 def write_example(model: Surrogate, references: evaluation.ReferenceSet, target: Path) -> None:
@@ -138,7 +100,7 @@ def measure(
     is_roll_out = model.num_windows > 1
     count = count or (32 if is_roll_out else 48)
     cache = Path("runs") / "references" / recipe.name
-    model = calibrate(model, recipe, max(count, 96 if is_roll_out else 64), cache, source)
+    model = calibrate(model, recipe, max(count, 96 if is_roll_out else 64), cache)
     results = evaluation.evaluate(
         model,
         recipe.test_families,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
+from typing import Any
 
 from .arguments import add_device, load_model, number, positive, seed
 
@@ -11,38 +13,86 @@ from .arguments import add_device, load_model, number, positive, seed
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``pihc finetune``."""
     parser.add_argument("model", help="name, Hub id or folder of the model to start from")
-    parser.add_argument("data", help="NPZ or HDF5 file with u0 and, for a data loss, u (batch, time, x)")
+    parser.add_argument(
+        "data", help="NPZ, HDF5 (PDEBench's too), netCDF or Zarr with u0 or u (batch, time, space), or CSV of points"
+    )
     parser.add_argument(
         "--output", required=True, help="folder of the tuned model; an interrupted run continues from it"
     )
-    parser.add_argument("--loss", choices=("data", "physics", "both"), default="both")
+    parser.add_argument(
+        "--loss",
+        choices=("data", "physics", "both"),
+        default="both",
+        help="solutions, the equation alone, or both (default; without solutions: physics)",
+    )
+    parser.add_argument("--weights", choices=("all", "head"), default="all", help="which weights (default all)")
+    parser.add_argument(
+        "--parameter",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="new constant: k_f=5e-4, or an input's new range: D=1e-4:3e-4 or D=1e-4:2e-4:3e-4; may be repeated",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="changed setting of the tuned model, such as network.num_basis=8; may be repeated",
+    )
+    parser.add_argument("--u0", help="initial condition of data without one: a number, or an NPZ file with u0")
+    parser.add_argument("--count", type=positive, help="trajectories to read, the first ones (default all)")
     parser.add_argument("--steps", type=positive, default=300)
     parser.add_argument("--batch", type=positive, default=8)
-    parser.add_argument("--learning-rate", type=number, default=1e-4)
+    parser.add_argument("--learning-rate", type=number, default=1e-3)
     parser.add_argument(
         "--validation", type=number, default=0.2, help="held-out fraction of trajectories (default 0.2)"
     )
+    parser.add_argument(
+        "--patience", type=positive, default=5, help="reviews of ten without a gain after which it ends (default 5)"
+    )
+    parser.add_argument("--minutes", type=number, help="time after which it ends")
     parser.add_argument("--seed", type=seed, default=0)
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw errors before and after")
+    parser.add_argument("--threads", type=positive, help="CPU threads")
     add_device(parser)
     parser.add_argument("--quiet", action="store_true", help="neither progress nor errors before and after")
 
 
 def run(options: argparse.Namespace) -> int:
     """Fine-tunes and writes the model folder; an interrupt leaves a state to continue with."""
+    from ..files import check_writable
     from ..learning.finetune import finetune
     from ..learning.interruption import Terminated, terminable
+    from ..plotting.style import check_suffix
 
+    parameters = dict(constant(text) for text in options.parameter)
+    overrides = dict(setting(text) for text in options.set)
+    if options.plot is not None:
+        check_writable(check_suffix(options.plot))
+    model = load_model(options)
+    if options.threads:
+        import torch
+
+        torch.set_num_threads(options.threads)
     try:
         with terminable():
-            finetune(
-                load_model(options),
+            tuned = finetune(
+                model,
                 options.data,
                 options.output,
                 loss=options.loss,
+                weights=options.weights,
+                parameters=parameters,
+                overrides=overrides,
+                u0=_initial(options.u0),
+                count=options.count,
                 steps=options.steps,
                 batch=options.batch,
                 learning_rate=options.learning_rate,
                 validation=options.validation,
+                patience=options.patience,
+                minutes=options.minutes,
                 seed=options.seed,
                 quiet=options.quiet,
             )
@@ -51,5 +101,50 @@ def run(options: argparse.Namespace) -> int:
         what = "; ".join(["terminated" if is_terminated else "interrupted", *getattr(interrupt, "__notes__", [])])
         print(f"{what}; run the same command again to continue", file=sys.stderr)
         return Terminated.exit_code if is_terminated else 130
-    print(f"tuned model written to {options.output}; evaluate it with: pihc evaluate {options.output}")
+    if options.plot is not None:
+        tuned.plot(options.plot)
+    print(f"tuned model written to {options.output}; use it with: pihc predict {options.output}")
     return 0
+
+
+def constant(text: str) -> tuple[str, Any]:
+    """NAME=VALUE, NAME=LOW:HIGH or NAME=LOW:DEFAULT:HIGH.
+
+    Raises:
+        ValueError: another form.
+    """
+    name, _, value = text.partition("=")
+    try:
+        values = [float(part) for part in value.split(":")]
+    except ValueError:
+        values = []
+    if not name.strip() or not 1 <= len(values) <= 3:
+        raise ValueError(f"--parameter expects NAME=VALUE, NAME=LOW:HIGH or NAME=LOW:DEFAULT:HIGH, got {text!r}")
+    return name.strip(), values[0] if len(values) == 1 else tuple(values)
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """KEY=VALUE with a value of TOML, or a word.
+
+    Raises:
+        ValueError: another form.
+    """
+    import tomllib
+
+    key, separator, value = text.partition("=")
+    if not separator or not key.strip():
+        raise ValueError(f"--set expects KEY=VALUE, got {text!r}")
+    try:
+        return key.strip(), tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value
+
+
+def _initial(text: str | None) -> Any:
+    """A number, or a path."""
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return text

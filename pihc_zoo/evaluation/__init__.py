@@ -7,6 +7,7 @@ on the problem's native output grid and back in host memory.
 
 from ..families import FAMILIES
 from ..sampling import default_families, family_of
+from .calibration import calibrated, ratios_of, with_trust
 from .classical import benchmark, cheapest, compare, compare_backends
 from .clocks import environment, one_thread, peak_memory, timing, timings
 from .ingredients import accuracy, default_batch, ladder, unsolved, untrained
@@ -29,6 +30,7 @@ __all__ = [
     "accuracy",
     "benchmark",
     "by_parameter",
+    "calibrated",
     "cheapest",
     "compare",
     "compare_backends",
@@ -43,6 +45,7 @@ __all__ = [
     "one_thread",
     "out_of_family",
     "peak_memory",
+    "ratios_of",
     "reference_set",
     "relative_at",
     "relative_error",
@@ -53,4 +56,5 @@ __all__ = [
     "trust",
     "unsolved",
     "untrained",
+    "with_trust",
 ]

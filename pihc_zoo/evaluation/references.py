@@ -63,9 +63,13 @@ class ReferenceSet:
             warnings.simplefilter("ignore", RuntimeWarning)
             return model.predict(self.u0, parameters=self.parameters, **options)
 
+    def errors_of(self, prediction: Any) -> np.ndarray:
+        """(batch,) relative L2 errors of a prediction for these initial conditions."""
+        return relative_error(to_numpy(prediction.u), self.u)
+
     def errors(self, model, **options: Any) -> np.ndarray:
         """(batch,) relative L2 errors of a model's predictions; NaN where it failed."""
-        return relative_error(to_numpy(self.predict(model, **options).u), self.u)
+        return self.errors_of(self.predict(model, **options))
 
 
 def _resampled(values: np.ndarray, num_points: int, num_axes: int) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Whether given solutions solve the model's equation, and by how much they do not.
 
 The model's answer solves the equation up to its estimated error; data much farther from it are of
-another physics, or the estimate is wrong. A classical solver decides.
+another physics, or the estimate is wrong. A classical solver decides. Noise, which neighbouring values do
+not share, is not held against the data.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from ..arrays import to_numpy
 from ..data import Trajectories
 from ..prediction.request import unit_of
 from ..reference import reference_solver
-from .history import percent
+from ..text import percent
+from .targets import Targets, pieces
 
 if TYPE_CHECKING:
     from ..surrogate import Surrogate
@@ -31,59 +34,88 @@ class Answers:
     """A model's answers for some trajectories, at the data's times after the start.
 
     Attributes:
-        u: (batch, time, *space); NaN where it failed.
         error: (batch,) relative L2 distance from the data, NaN where it failed; empty without solutions.
         estimated_error: (batch,), NaN where it failed.
+        common, noise: (batch,) shares of the squared distance, see `Targets.shares`; empty without solutions.
+        is_reliable, is_polished: (batch,).
+        u: (batch, time, *space) answers where solutions are known on the grid; else empty.
     """
 
-    u: np.ndarray
     error: np.ndarray
     estimated_error: np.ndarray
+    common: np.ndarray
+    noise: np.ndarray
+    is_reliable: np.ndarray
+    is_polished: np.ndarray
+    u: np.ndarray
 
 
-def answer(model: Surrogate, data: Trajectories, rows: np.ndarray) -> Answers:
-    """Predicts the trajectories ``rows``; failures without a warning."""
-    later = data.t > 0
+def answer(model: Surrogate, data: Trajectories, rows: np.ndarray, polish: bool | None = False) -> Answers:
+    """Predicts the trajectories ``rows``, by default what the weights reach alone; failures without a warning."""
+    parts = [_answered(model, targets, polish) for targets in pieces(data, np.asarray(rows))]
+    fields = [field.name for field in dataclasses.fields(Answers)]
+    return Answers(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
+
+
+def predicted(model: Surrogate, targets: Targets, polish: bool | None = False) -> Any:
+    """The model's `Prediction` where the targets are, or at the data's default output; failures without a warning."""
+    data, rows = targets.data, targets.rows
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        out = model.predict(
+        return model.predict(
             data.u0[rows],
-            x=data.points,
-            times=data.t[later],
-            parameters={key: value[rows] for key, value in data.parameters.items()},
+            x=targets.points,
+            times=targets.times,
+            parameters=data.own(rows),
             input_x=data.points,
-            polish=False,  # what the weights reach
+            polish=polish,
         )
+
+
+def _answered(model: Surrogate, targets: Targets, polish: bool | None) -> Answers:
+    out = predicted(model, targets, polish)
     u = to_numpy(out.u)
     is_answered = np.isfinite(u).reshape(len(u), -1).all(axis=1)
     estimate = np.where(is_answered, to_numpy(out.estimated_error), np.nan)
-    return Answers(u, np.empty(0) if data.u is None else _relative(u, data.u[rows][:, later]), estimate)
+    error = common = noise = np.empty(0)
+    if targets.data.has_solutions:
+        error = targets.error(torch.as_tensor(u)).numpy()
+        common, noise = targets.shares(u)
+    kept = u if targets.data.u is not None else np.empty(0)
+    return Answers(error, estimate, common, noise, to_numpy(out.is_reliable), to_numpy(out.is_polished), kept)
 
 
-def contradiction(model: Surrogate, data: Trajectories, order: np.ndarray) -> float | None:
-    """How far the data are from solutions of the model's equation, relative L2; None where that is not seen.
+def contradiction(model: Surrogate, data: Trajectories, order: np.ndarray) -> tuple[float | None, float]:
+    """How far the data are from solutions of the model's equation, relative L2, None where that is not seen; noise.
 
     Warns with the percentage, and with what to check.
 
     Args:
         order: trajectories; the first 64 are looked at.
 
+    Returns:
+        the distance, and the mean relative size of noise in the data.
+
     Raises:
         ValueError: solutions belong to other trajectories' initial conditions.
     """
-    if data.u is None:
-        return None
-    rows, truths = np.asarray(order)[:_MOST], data.u[:, data.t > 0]
+    if not data.has_solutions:
+        return None, 0.0
+    rows = np.asarray(order)[:_MOST]
     answers = answer(model, data, rows)
+    common = answers.error * np.sqrt(np.nan_to_num(answers.common))  # too few values to tell: nothing is said
+    noise = answers.error * np.sqrt(answers.noise)
+    noise = float(np.nanmean(noise)) if np.isfinite(noise).any() else 0.0
     bound = np.maximum(LEAST, FACTOR * answers.estimated_error)
-    far = np.flatnonzero(answers.error > bound)
+    far = np.flatnonzero(common > bound)
     if not len(far):
-        return None
-    _check_order(answers.u[far], truths, rows[far], bound[far])
-    worst = far[np.argsort(-answers.error[far])[:_CONFIRMED]]
-    if not any(_is_confirmed(model, data, int(rows[i]), truths[rows[i]], float(answers.error[i])) for i in worst):
-        return None
-    distance, estimate = float(answers.error[far].mean()), float(answers.estimated_error[far].mean())
+        return None, noise
+    if data.u is not None:
+        _check_order(answers.u[far], data.u[rows][:, data.t > 0], rows, far, bound[far])
+    worst = far[np.argsort(-common[far])[:_CONFIRMED]]
+    if not any(_is_confirmed(model, data, int(rows[i]), float(common[i])) for i in worst):
+        return None, noise
+    distance, estimate = float(common[far].mean()), float(answers.estimated_error[far].mean())
     problem = model.problem
     taken = ", ".join(
         f"{key} = {parameter.default:g}{unit_of(parameter.unit)}"
@@ -99,37 +131,38 @@ def contradiction(model: Surrogate, data: Trajectories, order: np.ndarray) -> fl
         RuntimeWarning,
         stacklevel=3,
     )
-    return distance
+    return distance, noise
 
 
-def _relative(u: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(batch,) ‖u − truth‖ / ‖truth‖."""
-    difference, scale = (part.reshape(len(part), -1) for part in (u - truth, truth))
-    size = np.linalg.norm(scale, axis=1)
-    return np.linalg.norm(difference, axis=1) / np.maximum(size, np.finfo(float).tiny)
-
-
-def _check_order(u: np.ndarray, truths: np.ndarray, rows: np.ndarray, bound: np.ndarray) -> None:
-    """Refuses data in which most answers ``u`` to the initial conditions ``rows`` solve another's, up to ``bound``."""
+def _check_order(u: np.ndarray, truths: np.ndarray, rows: np.ndarray, far: np.ndarray, bound: np.ndarray) -> None:
+    """Refuses data in which most answers ``u`` to the starts of ``rows[far]`` solve another's, up to ``bound``."""
     u, truths = u.reshape(len(u), -1), truths.reshape(len(truths), -1)
     sizes = (truths**2).sum(axis=1)
     squares = (u**2).sum(axis=1)[:, None] + sizes - 2 * u @ truths.T
     nearest = squares.argmin(axis=1)
-    is_other = squares[np.arange(len(rows)), nearest] < bound**2 * sizes[nearest]
-    if 2 * is_other.sum() > len(rows):
+    is_other = squares[np.arange(len(far)), nearest] < bound**2 * sizes[nearest]
+    if 2 * is_other.sum() > len(far):
         i = int(np.argmax(is_other))
         raise ValueError(
-            f"u is in another order than u0: the solution from u0 of trajectory {rows[i]} is found in u of trajectory "
-            f"{nearest[i]}, and so in {is_other.sum()} of {len(rows)}; bring both into the same order"
+            f"u is in another order than u0: the solution from u0 of trajectory {rows[far[i]]} is found in u of "
+            f"trajectory {rows[nearest[i]]}, and so in {is_other.sum()} of {len(far)}; bring both into the same order"
         )
 
 
-def _is_confirmed(model: Surrogate, data: Trajectories, row: int, truth: np.ndarray, distance: float) -> bool:
+def _is_confirmed(model: Surrogate, data: Trajectories, row: int, distance: float) -> bool:
     """Whether a classical solution is far from the data, too; it is taken for so where there is none."""
-    points: Any = next(iter(data.points.values())) if len(data.points) == 1 else data.points
-    own = {key: float(value[row]) for key, value in data.parameters.items()}
+    targets, one = Targets(data, np.array([row])), len(data.points) == 1
     try:
-        u = reference_solver(model.problem)(data.u0[row], own, input_x=points, x=points, times=data.t[data.t > 0])
+        u = reference_solver(model.problem)(
+            data.u0[row],
+            {key: float(value[row]) for key, value in data.parameters.items()},
+            input_x=next(iter(data.points.values())) if one else data.points,
+            x=next(iter(targets.points.values())) if one else targets.points,
+            times=targets.times,
+        )[None]
     except (RuntimeError, ValueError):
         return True
-    return float(_relative(u[None], truth[None])[0]) > max(LEAST, distance / 2)
+    common, _ = targets.shares(u)
+    return float(targets.error(torch.as_tensor(u))[0]) * np.sqrt(np.nan_to_num(common[0], nan=1.0)) > max(
+        LEAST, distance / 2
+    )

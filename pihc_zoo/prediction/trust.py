@@ -8,6 +8,8 @@ import numpy as np
 
 from ..text import percent
 
+CHOSEN = ("refinement", "krylov", "state_range")  # settings; the others are measured on a model's weights
+
 
 @dataclass(frozen=True)
 class Trust:

@@ -10,6 +10,7 @@ from ..registration import register
 from ..text import nearest
 from .base import Derivative, Parameter, Problem, WallCondition
 from .burgers import Burgers
+from .constants import with_constants
 from .diffusion_sorption import DiffusionSorption
 from .navier_stokes import NavierStokes2D
 
@@ -68,13 +69,17 @@ def register_problem(cls: _Class) -> _Class:
 def problem_of(spec: dict[str, Any]) -> tuple[Problem, tuple[str, ...]]:
     """The problem that a configuration describes, and the parameters that its model takes as inputs.
 
+    Its ``parameters`` may give defaults and ranges in place of the declared ones, see `constants`.
+
     Raises:
         ConfigError: unknown names or settings.
     """
     cls, settings = configuration.lookup("problem", spec, PROBLEMS)
-    inputs = tuple(settings.pop("inputs", ()))
+    inputs, constants = tuple(settings.pop("inputs", ())), settings.pop("parameters", {})
     problem = configuration.build("problem", cls, settings)
     for key in inputs:
         if key not in problem.parameters:
             raise configuration.ConfigError(f"problem: no parameter {key!r}; {nearest(key, problem.parameters)}")
+    if constants:
+        problem.parameters = with_constants(problem.parameters, constants, inputs)
     return problem, inputs

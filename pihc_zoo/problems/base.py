@@ -29,6 +29,9 @@ class Parameter:
         unit: physical unit, or "dimensionless".
         description: one line.
         is_logarithmic: sampled and normalised on a logarithmic scale.
+        physical: open interval outside of which a value means nothing.
+        normalised_over: range that `normalised` maps to [−1, 1], where it is not [low, high]: a model that was
+            moved to another range goes on seeing the numbers that it was trained on.
     """
 
     default: float
@@ -37,13 +40,16 @@ class Parameter:
     unit: str
     description: str
     is_logarithmic: bool = False
+    physical: tuple[float, float] = (-np.inf, np.inf)
+    normalised_over: tuple[float, float] | None = None
 
     def normalised(self, value: Any) -> Any:
         """``value`` mapped from [low, high] to [−1, 1], logarithmically if so declared."""
+        low, high = self.normalised_over or (self.low, self.high)
         if self.is_logarithmic:
-            centre = (self.low * self.high) ** 0.5
-            return (value / centre).log() / float(np.log(self.high / centre))
-        return (2 * value - self.low - self.high) / (self.high - self.low)
+            centre = (low * high) ** 0.5
+            return (value / centre).log() / float(np.log(high / centre))
+        return (2 * value - low - high) / (high - low)
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ class Problem:
     units: ClassVar[dict[str, str]]
     features: ClassVar[dict[str, Derivative]]
     diagnostics: ClassVar[dict[str, tuple[float, Derivative]]] = {}  # further outputs: factor × feature
-    parameters: ClassVar[dict[str, Parameter]]
+    parameters: dict[str, Parameter]  # of the class; an instance may have other ranges, see `problems.constants`
     duration: ClassVar[float]
     state_range: ClassVar[tuple[float, float]]
     output_space: ClassVar[dict[str, Axis]]
@@ -146,14 +152,12 @@ class Problem:
         """Per trajectory: None, or what is wrong with it in one line."""
         return [None] * len(u0)
 
-    @classmethod
-    def as_tensors(cls, values: dict[str, Any]) -> Parameters:
+    def as_tensors(self, values: dict[str, Any]) -> Parameters:
         """All parameters as float64 torch tensors, defaults where ``values`` has none."""
         from ..parameters import Parameters
 
-        return Parameters({**cls.defaults(), **values})
+        return Parameters({**self.defaults(), **values})
 
-    @classmethod
-    def defaults(cls) -> dict[str, float]:
+    def defaults(self) -> dict[str, float]:
         """Every parameter's default value."""
-        return {key: parameter.default for key, parameter in cls.parameters.items()}
+        return {key: parameter.default for key, parameter in self.parameters.items()}

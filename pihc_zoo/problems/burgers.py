@@ -36,7 +36,7 @@ class Burgers(Problem):
         "u_xx": Derivative({"x": 2}),
     }
     parameters = {
-        "nu": Parameter(1e-2, 1e-3, 1e-1, "dimensionless", "viscosity", is_logarithmic=True),
+        "nu": Parameter(1e-2, 1e-3, 1e-1, "dimensionless", "viscosity", is_logarithmic=True, physical=(0.0, np.inf)),
     }
     duration = 2.0
     conserves_mean = True

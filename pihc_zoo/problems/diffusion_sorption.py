@@ -36,11 +36,13 @@ class DiffusionSorption(Problem):
     units = {"u": "dimensionless", "x": "m", "t": "s"}
     features = {"u": Derivative({}), "u_t": Derivative({"t": 1}), "u_xx": Derivative({"x": 2})}
     parameters = {
-        "D": Parameter(5e-4, 2e-4, 1e-3, "m²/s", "effective diffusion coefficient", is_logarithmic=True),
-        "phi": Parameter(0.29, 0.2, 0.5, "dimensionless", "porosity"),
-        "n_f": Parameter(0.874, 0.5, 0.95, "dimensionless", "Freundlich exponent"),
-        "k_f": Parameter(3.5e-4, 3.5e-4, 3.5e-4, "m³/kg", "Freundlich sorption coefficient (fixed)"),
-        "rho_s": Parameter(2880.0, 2880.0, 2880.0, "kg/m³", "bulk density (fixed)"),
+        "D": Parameter(5e-4, 2e-4, 1e-3, "m²/s", "effective diffusion coefficient", True, (0.0, np.inf)),
+        "phi": Parameter(0.29, 0.2, 0.5, "dimensionless", "porosity", physical=(0.0, 1.0)),
+        "n_f": Parameter(0.874, 0.5, 0.95, "dimensionless", "Freundlich exponent", physical=(0.0, np.inf)),
+        "k_f": Parameter(
+            3.5e-4, 3.5e-4, 3.5e-4, "m³/kg", "Freundlich sorption coefficient (fixed)", False, (0.0, np.inf)
+        ),
+        "rho_s": Parameter(2880.0, 2880.0, 2880.0, "kg/m³", "bulk density (fixed)", physical=(0.0, np.inf)),
     }
     duration = 500.0
     state_range = (0.0, 1.0)

@@ -46,7 +46,9 @@ class NavierStokes2D(Problem):
         "stream_function": (1.0, Derivative({}, laplacian=-1)),
     }
     parameters = {
-        "nu": Parameter(1e-4, 1e-4, 1e-2, "dimensionless", "kinematic viscosity", is_logarithmic=True),
+        "nu": Parameter(
+            1e-4, 1e-4, 1e-2, "dimensionless", "kinematic viscosity", is_logarithmic=True, physical=(0.0, np.inf)
+        ),
     }
     duration = 5.0
     conserves_mean = True

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..config import check_keys, overridden
+from ..prediction.trust import CHOSEN
 from .folder import read_config
 from .hub import find_folder, load, torch_dtype
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     import torch
 
     from ..surrogate import Surrogate
-
-_CHOSEN = ("refinement", "krylov", "state_range")  # settings of trust; the others are measured on a model's weights
 
 
 def create_model(
@@ -59,7 +58,7 @@ def create_model(
     for key in ("weights_sha256", "digests"):
         config.pop(key, None)
     if not pretrained:
-        config["trust"] = {key: value for key, value in config["trust"].items() if key in _CHOSEN}
+        config["trust"] = {key: value for key, value in config["trust"].items() if key in CHOSEN}
     config = check_keys(overridden(config, overrides or {}))
     from . import storage
 

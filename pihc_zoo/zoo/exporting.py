@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import copy_file, save_npz, write_text
-from .card import PLOT_FILE, write_card
+from .card import PLOT_FILE, TUNING_PLOT, write_card
 from .folder import EXAMPLE_FILE, METRICS_FILE, ONNX_FILE, check_file, read_config, record, self_test
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def save_pretrained(model: Surrogate, folder: str | os.PathLike, max_shard_size:
     before = _digest(folder)
     save_folder(model, folder, MAX_SHARD_SIZE if max_shard_size is None else max_shard_size)
     if before is not None and before != model.config["weights_sha256"]:
-        for name in (METRICS_FILE, EXAMPLE_FILE, PLOT_FILE, ONNX_FILE):  # they describe the model before
+        for name in (METRICS_FILE, EXAMPLE_FILE, PLOT_FILE, TUNING_PLOT, ONNX_FILE):  # they describe the model before
             (folder / name).unlink(missing_ok=True)
     write_card(folder, folder.resolve().name)
     return folder
@@ -68,6 +69,12 @@ def export(
             if (source / file).is_file() and file not in written:
                 copy_file(check_file(source, file), to / file)
                 written.add(file)
+        if (source / TUNING_PLOT).is_file():
+            copy_file(source / TUNING_PLOT, to / TUNING_PLOT)
+    tuned = {} if model.history is None else model.history.metrics()
+    if tuned and METRICS_FILE not in written:
+        write_text(to / METRICS_FILE, json.dumps(tuned, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        written.add(METRICS_FILE)
     for file in {METRICS_FILE, ONNX_FILE} - written:
         check_file(to, file)
     _example(model, to, source)

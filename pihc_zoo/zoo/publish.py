@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..files import sha256
-from .card import PLOT_FILE, check_card, is_generated
+from .card import PLOT_FILE, TUNING_PLOT, check_card, is_generated
 from .exporting import LICENSE_FILE, export
 from .folder import (
     CARD_FILE,
@@ -34,7 +34,7 @@ from .hub import HubError, hub_errors, is_hub_id
 if TYPE_CHECKING:
     from ..surrogate import Surrogate
 
-_MODEL_FILES = [CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE, SHARD_PATTERN, PLOT_FILE, *RECORDED]
+_MODEL_FILES = [CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE, SHARD_PATTERN, PLOT_FILE, TUNING_PLOT, *RECORDED]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,169 @@
+"""From a file, arrays or an xarray Dataset to `Trajectories` of a problem."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..prediction.prediction_file import PARAMETER, PERIOD, REPORT, TEXTS
+from ..prediction.request import check_field, real_array
+from ..text import nearest
+from .files import read_arrays
+from .labelled import from_dataset, is_dataset
+from .scattered import read_scattered
+from .table import is_table
+from .trajectories import Trajectories, order_message
+
+_ALIASES = {"times": "t", "time": "t", "input_x": "x", "initial_condition": "u0", "solution": "u"}
+
+
+def check_names(arrays: dict[str, Any], problem) -> None:
+    """Raises ValueError for a key that nothing reads; what `Prediction.save` writes is known."""
+    axes = problem.output_space
+    known = ["u0", "t", "u", *axes, *(f"{PARAMETER}{key}" for key in problem.parameters)]
+    written = {*known, *REPORT, *TEXTS, *problem.diagnostics, *(f"{PERIOD}{key}" for key in axes)}
+    for key in arrays:
+        if key.startswith(PARAMETER) and key not in known:
+            name = key.removeprefix(PARAMETER)
+            raise ValueError(f"no parameter {name!r} (key {key!r}); {nearest(name, problem.parameters)}")
+        if key not in written:
+            meant = f"{PARAMETER}{key}" if key in problem.parameters else _ALIASES.get(key)
+            remedy = f"did you mean {meant!r}?" if meant in known else nearest(key, known)
+            raise ValueError(f"unknown key {key!r} in the data; {remedy}")
+
+
+def read_trajectories(source: Any, problem, *, u0: Any = None, count: int | None = None) -> Trajectories:
+    """Trajectories of ``problem`` from a file, a mapping or an xarray Dataset.
+
+    Keys: u0 (batch, *space); optionally u (batch, time, *space), positions by axis name, which default to the grid
+    that the shape of u0 implies, t, which defaults to the problem's output times, and parameter_<name>. What
+    `Prediction.save` writes beside these is passed over. Without u0 it is u at t = 0. Scattered points have u (m,)
+    with t, positions and, optionally, trajectory, each (m,); u0 then lies at ``input_x``, by default the native
+    grid. PDEBench's HDF5 files are read as they are.
+
+    Args:
+        source: a path, see `read_arrays`, or arrays by name.
+        u0: initial conditions of a source that holds none: a number, an array, or an NPZ file with u0.
+        count: trajectories to take, the first ones.
+
+    Raises:
+        ValueError: missing or unknown keys, shapes that do not agree, values that are not real numbers.
+    """
+    axes = tuple(problem.output_space)
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1):
+        raise ValueError(f"count must be an integer of at least 1, got {count!r}")
+    if is_dataset(source):
+        arrays = from_dataset(source, axes, count)
+    elif isinstance(source, str | os.PathLike):
+        arrays = read_arrays(source, axes, count)
+    elif isinstance(source, dict):
+        arrays = dict(source)
+    else:
+        raise ValueError(
+            f"data must be a path, a mapping with the key 'u0' or an xarray Dataset, got {type(source).__name__}"
+        )
+    given = {} if u0 is None else initial_conditions(u0, problem)
+    if is_table(source) or np.ndim(arrays.get("u", 0)) == 1:
+        return read_scattered(arrays, problem, given, count)
+    if "u0" in arrays and given:
+        raise ValueError("u0 is given twice, in the data and beside them; leave one out")
+    if given:
+        arrays |= {"u0": given["u0"]} | {key: given[f"input_{key}"] for key in axes if f"input_{key}" in given}
+    if "u0" not in arrays and "u" not in arrays:
+        raise ValueError(f"data must have the key 'u0', got {', '.join(sorted(arrays)) or 'nothing'}")
+    check_names(arrays, problem)
+    u = real_array(arrays["u"], "u") if "u" in arrays else None
+    t = np.atleast_1d(real_array(arrays.get("t", problem.output_times), "t"))
+    _check_rank(u, problem, t, arrays)
+    if "u0" not in arrays:
+        arrays["u0"] = _start(u, t)
+    u0 = real_array(arrays["u0"], "u0")
+    u0 = u0[None] if u0.ndim == len(axes) else u0
+    positions = {key: _from_zero(arrays[key], problem.output_space[key]) for key in axes if key in arrays}
+    points = check_field(problem, u0, positions, np.shape(arrays["u0"]))
+    parameters = parameters_of(arrays, len(u0))
+    if count is not None:
+        u0, u = u0[:count], None if u is None else u[:count]
+        parameters = {key: value[:count] for key, value in parameters.items()}
+    return Trajectories(u0, points, t, u, parameters)
+
+
+def initial_conditions(u0: Any, problem) -> dict[str, np.ndarray]:
+    """``u0`` (batch, *space) and, where a file has them, its positions as input_<axis>, and parameter_<name>.
+
+    Args:
+        u0: a number (a constant field), an array, or an NPZ file.
+
+    Raises:
+        ValueError: a file without u0, or what is no number.
+    """
+    axes = problem.output_space
+    if isinstance(u0, str | os.PathLike):
+        arrays = read_arrays(Path(u0), tuple(axes))
+        if "u0" not in arrays:
+            raise ValueError(f"{str(u0)!r} has no array u0 (it has: {', '.join(sorted(arrays)) or 'none'})")
+        parameters = {key: value for key, value in arrays.items() if key.startswith(PARAMETER)}
+        return {"u0": arrays["u0"], **{f"input_{key}": arrays[key] for key in axes if key in arrays}, **parameters}
+    values = real_array(u0, "u0")
+    if values.ndim == 0:
+        values = np.full((1, *(len(axis.nodes) for axis in axes.values())), float(values))
+    return {"u0": values}
+
+
+def parameters_of(arrays: dict[str, Any], batch: int) -> dict[str, np.ndarray]:
+    """(batch,) values by symbol of the keys parameter_<symbol>.
+
+    Raises:
+        ValueError: another shape.
+    """
+    parameters = {}
+    for key, value in arrays.items():
+        if key.startswith(PARAMETER):
+            value = real_array(value, key)
+            if value.shape not in ((), (1,), (batch,)):
+                raise ValueError(f"{key} must be a number or have the shape ({batch},), got {value.shape}")
+            parameters[key.removeprefix(PARAMETER)] = np.broadcast_to(value, (batch,)).copy()
+    return parameters
+
+
+def _check_rank(u: np.ndarray | None, problem, t: np.ndarray, arrays: dict[str, Any]) -> None:
+    """Raises ValueError where u alone shows that its axes are in another order."""
+    axes = tuple(problem.output_space)
+    if u is None or "u0" in arrays:  # what `check_solutions` sees
+        return
+    if u.ndim != 2 + len(axes):
+        raise ValueError(f"u must have the axes (trajectory, t, {', '.join(axes)}), got the shape {u.shape}")
+    sizes = {key: np.size(arrays[key]) for key in axes if key in arrays}
+    if len(sizes) == len(axes):
+        for count in u.shape:
+            expected = (count, len(t), *sizes.values())
+            if u.shape == expected:
+                return
+            message = order_message(u.shape, expected, ("trajectory", "t", *axes))
+            if message:
+                raise ValueError(f"u has the shape {u.shape}{message}")
+
+
+def _start(u: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """u at t = 0."""
+    if not len(t) or t[0] != 0 or u.shape[1] == 0:
+        first = f"begin at t = {t[0]:g}" if len(t) else "have no times"
+        raise ValueError(f"data must have the key 'u0': the solutions {first}, and u0 is not known; add u0, or t = 0")
+    return u[:, 0]
+
+
+def _from_zero(points: Any, axis: Any) -> Any:
+    """Positions on a periodic axis counted from the axis' start, where they are a shifted uniform grid.
+
+    Equations know no coordinates, so that a shift, such as that of cell centres, changes nothing.
+    """
+    if not axis.is_periodic:
+        return points
+    points = np.atleast_1d(real_array(points, "positions"))
+    spacing = (axis.stop - axis.start) / max(1, len(points))
+    offset = points[0] - axis.start if len(points) else 0.0
+    is_uniform = len(points) > 1 and np.allclose(np.diff(points), spacing, rtol=0, atol=1e-4 * spacing)
+    return axis.start + spacing * np.arange(len(points)) if is_uniform and 0 < offset < spacing else points

@@ -1,0 +1,151 @@
+"""What a fine-tuning lowers: the equation's residual on the user's family, and the distance from given solutions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data import Trajectories
+from .objective import residual_loss
+from .replay import ReplayPool
+from .targets import Targets, pieces
+
+if TYPE_CHECKING:
+    from ..surrogate import Surrogate
+
+PHYSICS = 0.1  # weight beside the data
+MIXED = 0.7  # share of the initial conditions for physics that are mixtures of two
+POOL, RESTART = 64, 0.05  # trajectories of a roll-out's replay pool; probability of a new beginning
+_QUIET = 1e-3  # relative noise of data up to which their states may start a window
+
+
+class Physics:
+    """The data-free loss on initial conditions of the user's family and mixtures of two of them.
+
+    A few fields alone are learnt by heart; mixtures with random weights in between, of parameters as well, are as
+    good as data here, since no solutions are needed. Roll-outs are trained on single windows from a pool of the
+    model's own end states, as in training.
+
+    Args:
+        data: whose trajectories ``rows`` are used.
+    """
+
+    def __init__(self, model: Surrogate, data: Trajectories, rows: np.ndarray, seed: int):
+        self.model, self.data, self.rows = model, data, rows
+        self.pool: ReplayPool | None = None
+        self.ends: tuple[Tensor, Tensor] | None = None
+        if model.num_windows > 1:
+            bound = max(abs(value) for value in model.problem.state_range)
+            rng = np.random.default_rng([seed, 2**30])
+            self.pool = ReplayPool(self.draw, POOL, model.num_windows, bound, RESTART, rng)
+
+    def draw(self, count: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, np.ndarray]]:
+        """Initial values at the nodes (count, *space), in the moving frame if there is one, and parameters (count,)."""
+        one, two = rng.choice(self.rows, count), rng.choice(self.rows, count)
+        share = np.where(rng.uniform(size=count) < MIXED, rng.uniform(size=count), 0.0)
+        u0 = self.data.u0
+        along = share.reshape(-1, *[1] * (u0.ndim - 1))
+        mixed = torch.as_tensor((1 - along) * u0[one] + along * u0[two], device=self.model.device)
+        parameters = {}
+        for key, value in self.data.parameters.items():
+            if self.model.problem.parameters[key].is_logarithmic:
+                parameters[key] = np.exp((1 - share) * np.log(value[one]) + share * np.log(value[two]))
+            else:
+                parameters[key] = (1 - share) * value[one] + share * value[two]
+        state = self.model.at_nodes(mixed, self.data.points)
+        moving = self.model.problem.moving_frame(state)
+        if moving is not None:
+            state = state - moving[1].reshape(-1, *[1] * (state.dim() - 1))
+        return state, parameters
+
+    def loss(self, batch: int, rng: np.random.Generator) -> Tensor:
+        """Mean norm of the residual's rows of a batch, or of its logarithm where there is one window."""
+        model = self.model
+        if self.pool is None:
+            state, parameters = self.draw(batch, rng)
+            field = model.constrained(state, model.tensors(parameters), gradient="envelope", stride=1)
+            return residual_loss(field, "log")[0]
+        places, state, parameters = self.pool.take(min(batch, POOL), rng)
+        field = model.constrained(state, model.tensors(parameters), gradient="envelope", stride=1)
+        self.ends = places, field.u[:, -1].double()
+        return residual_loss(field, "mean")[0].log()
+
+    def commit(self, rng: np.random.Generator) -> None:
+        """Puts the end states of the last loss into the pool, when its step was taken."""
+        if self.pool is not None and self.ends is not None:
+            self.pool.put(*self.ends, rng)
+            self.ends = None
+
+
+class Data:
+    """The mean relative L2 distance from given solutions, with exact gradients through the solves.
+
+    Of a roll-out of which whole fields are known, some time is drawn, and the windows from there to the next known
+    time or a whole window; scattered or noisy solutions are compared along the whole roll-out.
+    """
+
+    def __init__(self, model: Surrogate, data: Trajectories, rows: np.ndarray, noise: float):
+        self.model, self.data, self.rows = model, data, rows
+        t = data.t
+        self.starts = np.array([0])
+        if data.u is not None and model.num_windows > 1 and noise <= _QUIET:
+            self.starts = np.arange(len(t) - 1) if len(t) > 1 and t[0] == 0 else np.array([0])
+
+    def loss(self, batch: int, rng: np.random.Generator) -> Tensor:
+        """The logarithm of the mean distance of a batch."""
+        rows = rng.choice(self.rows, size=min(batch, len(self.rows)), replace=False)
+        start = int(rng.choice(self.starts))
+        if len(self.starts) > 1:
+            errors = self._from(rows, start)
+        else:
+            errors = torch.cat([self._whole(targets) for targets in pieces(self.data, rows)])
+        mean = errors.mean()
+        return mean.clamp(min=torch.finfo(mean.dtype).eps).log()  # exact data have no logarithm
+
+    def _whole(self, targets: Targets) -> Tensor:
+        model, data, rows = self.model, self.data, targets.rows
+        u0 = torch.as_tensor(data.u0[rows], device=model.device)
+        last = model.rollout.count(targets.times)
+        windows = model.windows(model.at_nodes(u0, data.points), model.tensors(data.own(rows)), last)
+        return targets.error(torch.cat([model.read(own, targets.times, targets.points) for own in windows], dim=1))
+
+    def _from(self, rows: np.ndarray, start: int) -> Tensor:
+        model, data = self.model, self.data
+        times = data.t[start + 1 :] - data.t[start]
+        times = times[: max(1, int((times <= model.rollout.length * (1 + 1e-9)).sum()))]
+        state = data.u0 if start == 0 else data.u[:, start]
+        initial = model.at_nodes(torch.as_tensor(state[rows], device=model.device), data.points)
+        windows = model.windows(initial, model.tensors(data.own(rows)), model.rollout.count(times))
+        u = torch.cat([model.read(own, times, data.points) for own in windows], dim=1)
+        truth = torch.as_tensor(data.u[rows][:, start + 1 : start + 1 + len(times)], device=model.device)
+        return (u - truth).flatten(1).norm(dim=1) / truth.flatten(1).norm(dim=1)
+
+
+class Loss:
+    """The loss that is asked for: data, physics, or data + 0.1 · physics."""
+
+    def __init__(self, kind: str, model: Surrogate, data: Trajectories, rows: np.ndarray, noise: float, seed: int):
+        self.physics = None if kind == "data" else Physics(model, data, rows, seed)
+        self.data = None if kind == "physics" else Data(model, data, rows, noise)
+
+    def __call__(self, batch: int, rng: np.random.Generator) -> Tensor:
+        """Of a batch."""
+        parts = []
+        if self.data is not None:
+            parts.append(self.data.loss(batch, rng))
+        if self.physics is not None:
+            parts.append(self.physics.loss(batch, rng) * (1.0 if self.data is None else PHYSICS))
+        return torch.stack(parts).sum()
+
+    def commit(self, rng: np.random.Generator) -> None:
+        """After the step of the last loss."""
+        if self.physics is not None:
+            self.physics.commit(rng)
+
+    @property
+    def pool(self) -> ReplayPool | None:
+        """The replay pool of a roll-out, which belongs to a run's state."""
+        return None if self.physics is None else self.physics.pool
