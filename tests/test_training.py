@@ -14,7 +14,7 @@ from torch.testing import assert_close
 import pihc_zoo as pz
 from pihc_zoo.families import PeriodicGaussianProcess, SmoothFields
 from pihc_zoo.learning.draws import Purpose, Source
-from pihc_zoo.learning.objective import residual_loss
+from pihc_zoo.learning.loss import residual_loss
 from pihc_zoo.status import Status
 from pihc_zoo.surrogate import Surrogate
 from training import __main__ as command

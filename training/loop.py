@@ -13,7 +13,7 @@ import torch
 from pihc_zoo.evaluation import ReferenceSet
 from pihc_zoo.learning.draws import Purpose
 from pihc_zoo.learning.interruption import Signals
-from pihc_zoo.learning.objective import residual_sum
+from pihc_zoo.learning.loss import residual_sum
 from pihc_zoo.learning.step import check_finite, cosine_rate
 from pihc_zoo.progress import progress
 from pihc_zoo.surrogate import Surrogate

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..data import Trajectories
-from .objective import relative_l2
+from .loss import relative_l2
 
 _LARGEST = 2**23  # values of the tensor grid through scattered points that are evaluated at once
 _FEWEST = 8  # neighbours that tell noise from error

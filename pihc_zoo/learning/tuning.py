@@ -16,10 +16,10 @@ from . import checkpoint
 from .consistency import answer
 from .history import History, Measured
 from .interruption import uninterrupted
-from .losses import Loss
 from .settings import Settings
 from .start import head_of
 from .step import cosine_rate, take_step
+from .tuning_loss import Loss
 
 if TYPE_CHECKING:
     from ..surrogate import Surrogate
@@ -57,7 +57,7 @@ class Tuning:
     ):
         self.model, self.data, self.settings, self.watched = model, data, settings, watched
         self.history, self.folder, self.run = history, folder, run or {}
-        self.loss = Loss(settings.loss, model, data, used, history.noise, settings.seed)
+        self.loss = Loss(settings.loss, model, data, used, history.noise, settings.seed, settings.batch)
         parameters = list(model.network.parameters()) if settings.weights == "all" else head_of(model.network)
         chosen = {id(parameter) for parameter in parameters}
         for parameter in model.network.parameters():
@@ -126,12 +126,12 @@ class Tuning:
             self._review(fraction())  # where the run was interrupted in the middle of it
             for step in bar:
                 rng = np.random.default_rng([settings.seed, step])
-                total_loss = self.loss(settings.batch, rng)
+                total_loss = self.loss(rng, step)
                 warm = min(1.0, (step + 1) / (_WARMUP + 1))
                 rate = warm * cosine_rate(settings.learning_rate, fraction(), 1)
                 with uninterrupted():
                     take_step(total_loss, self.optimiser, rate, settings.clip)
-                    self.loss.commit(rng)
+                    self.loss.commit(step)
                     self.done, self.seconds = step + 1, before + time.monotonic() - begin
                 if self._review(fraction()):
                     now = percent(history.steps[-1][history.criterion], digits=3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ..data import Trajectories
-from .objective import residual_loss
+from .draws import KeyedDraws, Purpose
+from .loss import residual_loss
 from .replay import ReplayPool
 from .targets import Targets, pieces
 
@@ -22,6 +25,28 @@ POOL, RESTART = 64, 0.05  # trajectories of a roll-out's replay pool; probabilit
 _QUIET = 1e-3  # relative noise of data up to which their states may start a window
 
 
+@dataclass
+class Mixtures:
+    """A `draws.Source` of a user's fields and mixtures of two of them.
+
+    Attributes:
+        draw: count, rng ↦ initial values at the nodes and parameters (count,).
+        seed: of the run.
+    """
+
+    draw: Callable[[int, np.random.Generator], tuple[Tensor, dict[str, np.ndarray]]]
+    seed: int
+
+    def draws(self, step: int, places: Tensor, purpose: Purpose) -> KeyedDraws:
+        """Random numbers for some places (count,) of a step."""
+        return KeyedDraws(self.seed, step, places, purpose)
+
+    def __call__(self, step: int, places: Tensor, purpose: Purpose = Purpose.BATCH) -> tuple[Tensor, dict[str, Tensor]]:
+        """(count, *space) initial values and (count,) parameters."""
+        state, parameters = self.draw(len(places), np.random.default_rng([self.seed, step, int(purpose)]))
+        return state, {key: torch.as_tensor(value, device=state.device) for key, value in parameters.items()}
+
+
 class Physics:
     """The data-free loss on initial conditions of the user's family and mixtures of two of them.
 
@@ -31,16 +56,18 @@ class Physics:
 
     Args:
         data: whose trajectories ``rows`` are used.
+        batch: trajectories a step.
     """
 
-    def __init__(self, model: Surrogate, data: Trajectories, rows: np.ndarray, seed: int):
+    def __init__(self, model: Surrogate, data: Trajectories, rows: np.ndarray, seed: int, batch: int):
         self.model, self.data, self.rows = model, data, rows
         self.pool: ReplayPool | None = None
-        self.ends: tuple[Tensor, Tensor] | None = None
+        self.ends: Tensor | None = None
         if model.num_windows > 1:
             bound = max(abs(value) for value in model.problem.state_range)
-            rng = np.random.default_rng([seed, 2**30])
-            self.pool = ReplayPool(self.draw, POOL, model.num_windows, bound, RESTART, rng)
+            places = torch.arange(min(batch, POOL), device=model.device)
+            source = Mixtures(self.draw, seed)
+            self.pool = ReplayPool(source, places, len(places), POOL, model.num_windows, bound, RESTART)
 
     def draw(self, count: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, np.ndarray]]:
         """Initial values at the nodes (count, *space), in the moving frame if there is one, and parameters (count,)."""
@@ -61,22 +88,22 @@ class Physics:
             state = state - moving[1].reshape(-1, *[1] * (state.dim() - 1))
         return state, parameters
 
-    def loss(self, batch: int, rng: np.random.Generator) -> Tensor:
+    def loss(self, batch: int, rng: np.random.Generator, step: int) -> Tensor:
         """Mean norm of the residual's rows of a batch, or of its logarithm where there is one window."""
         model = self.model
         if self.pool is None:
             state, parameters = self.draw(batch, rng)
             field = model.constrained(state, model.tensors(parameters), gradient="envelope", stride=1)
             return residual_loss(field, "log")[0]
-        places, state, parameters = self.pool.take(min(batch, POOL), rng)
+        state, parameters = self.pool.take(step)
         field = model.constrained(state, model.tensors(parameters), gradient="envelope", stride=1)
-        self.ends = places, field.u[:, -1].double()
+        self.ends = field.u[:, -1].double()
         return residual_loss(field, "mean")[0].log()
 
-    def commit(self, rng: np.random.Generator) -> None:
+    def commit(self, step: int) -> None:
         """Puts the end states of the last loss into the pool, when its step was taken."""
         if self.pool is not None and self.ends is not None:
-            self.pool.put(*self.ends, rng)
+            self.pool.put(step, self.ends)
             self.ends = None
 
 
@@ -127,23 +154,26 @@ class Data:
 class Loss:
     """The loss that is asked for: data, physics, or data + 0.1 · physics."""
 
-    def __init__(self, kind: str, model: Surrogate, data: Trajectories, rows: np.ndarray, noise: float, seed: int):
-        self.physics = None if kind == "data" else Physics(model, data, rows, seed)
+    def __init__(
+        self, kind: str, model: Surrogate, data: Trajectories, rows: np.ndarray, noise: float, seed: int, batch: int
+    ):
+        self.batch = batch
+        self.physics = None if kind == "data" else Physics(model, data, rows, seed, batch)
         self.data = None if kind == "physics" else Data(model, data, rows, noise)
 
-    def __call__(self, batch: int, rng: np.random.Generator) -> Tensor:
+    def __call__(self, rng: np.random.Generator, step: int) -> Tensor:
         """Of a batch."""
         parts = []
         if self.data is not None:
-            parts.append(self.data.loss(batch, rng))
+            parts.append(self.data.loss(self.batch, rng))
         if self.physics is not None:
-            parts.append(self.physics.loss(batch, rng) * (1.0 if self.data is None else PHYSICS))
+            parts.append(self.physics.loss(self.batch, rng, step) * (1.0 if self.data is None else PHYSICS))
         return torch.stack(parts).sum()
 
-    def commit(self, rng: np.random.Generator) -> None:
+    def commit(self, step: int) -> None:
         """After the step of the last loss."""
         if self.physics is not None:
-            self.physics.commit(rng)
+            self.physics.commit(step)
 
     @property
     def pool(self) -> ReplayPool | None:
