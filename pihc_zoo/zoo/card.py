@@ -11,11 +11,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..prediction.request import LONGEST_ROLL_OUT
 from ..problems import problem_of
-from ..text import NONE, number, percent, shown_unit, unit_of
+from ..text import number, percent, shown_unit, unit_of
+from .card_problem import conditions, domain, input_shape, parameters
 from .card_rows import (
     ablation_verdict,
     drift_rows,
@@ -85,12 +84,12 @@ def render(
             files=files,
             problem=problem,
             metrics=metrics,
-            input_shape=_input_shape(problem),
-            conditions=_conditions(problem),
-            domain=_domain(problem),
+            input_shape=input_shape(problem),
+            conditions=conditions(problem),
+            domain=domain(problem),
             state_range=[number(value) for value in state_range],
             state_unit=shown_unit(problem.units["u"]),
-            parameters=_parameters(problem, config["problem"].get("inputs", ())),
+            parameters=parameters(problem, config["problem"].get("inputs", ())),
             architecture=_architecture(config),
             training=_training(metrics),
             tuned=tuned,
@@ -200,65 +199,6 @@ def _eval_results(problem: Any, metrics: dict[str, Any]) -> list:
         for family, row in (metrics.get("results") or {}).items()
         for key in ("mean", "max")
         if isinstance(row, dict) and row.get(key) is not None
-    ]
-
-
-def _conditions(problem: Any) -> str:
-    lines = []
-    for axis, walls in problem.walls(problem.defaults()).items():
-        nodes = problem.output_space[axis].closed_nodes
-        for wall, position in zip(walls, (nodes[0], nodes[-1]), strict=True):
-            at = "" if wall.at is None else f"({number(wall.at)})"
-            parts = [(wall.value, problem.field), (wall.slope, f"{problem.field}_{axis}{at}")]
-            terms = [
-                symbol if value == 1 else f"{number(value)} {symbol}" for value, symbol in parts if np.any(value != 0)
-            ]
-            lines.append(f"`{' + '.join(terms)} = {number(wall.target)}` at {axis} = {number(position)}")
-    walls = "; ".join(lines) if lines else "periodic"
-    return f"Boundary conditions (default parameters): {walls}. The initial condition is the input."
-
-
-def _smallest(problem: Any) -> int:
-    """Fewest points per axis of an input, of which any even number will do; 0 where there is one grid."""
-    axes = list(problem.output_space.values())
-    return max(axis.smallest for axis in axes) if all(axis.is_periodic for axis in axes) else 0
-
-
-def _input_shape(problem: Any) -> str:
-    axes, smallest = problem.output_space.values(), _smallest(problem)
-    sizes = ", ".join("n" if smallest else str(len(axis.nodes)) for axis in axes)
-    return f"(batch, {sizes})" + (f", n even and at least {smallest}" if smallest else "")
-
-
-def _ends(axis: Any) -> tuple[float, float]:
-    nodes = axis.closed_nodes
-    return (axis.start, axis.stop) if axis.is_periodic else (nodes[0], nodes[-1])
-
-
-def _domain(problem: Any) -> list[dict[str, Any]]:
-    rows = [
-        {
-            "name": name,
-            "range": " … ".join(map(number, _ends(axis))),
-            "unit": problem.units.get(name, NONE),
-            "points": "the input's points" if _smallest(problem) else f"{len(axis.nodes)} points",
-        }
-        for name, axis in problem.output_space.items()
-    ]
-    times = {"name": "t", "range": f"0 … {number(problem.duration)}", "unit": problem.units.get("t", NONE)}
-    return [*rows, {**times, "points": f"{len(problem.output_times)} points"}]
-
-
-def _parameters(problem: Any, inputs: Any) -> list[dict[str, str]]:
-    return [
-        {
-            "symbol": symbol,
-            "description": p.description,
-            "unit": p.unit,
-            "default": number(p.default),
-            "use": f"input, {number(p.low)} … {number(p.high)}" if symbol in inputs else "fixed at the default",
-        }
-        for symbol, p in problem.parameters.items()
     ]
 
 
