@@ -39,7 +39,7 @@ from .console import Parser, guarded, integer
 
 TRAINED_ON, TESTED_ON, TESTED_ON_PERIODIC, SEED = 16, 16, 8, 11
 STEPS, STEPS_ROLL_OUT = 300, 100  # of each tuning: the same whatever else the machine does
-RECORD = Path(__file__).with_name("finetuning.json")
+RECORD, README = Path(__file__).with_name("finetuning.json"), Path(__file__).parents[1] / "README.md"
 _BEGIN, _END = "<!-- fine-tuning: python -m training.finetuning_benchmark --readme -->", "<!-- end of fine-tuning -->"
 
 
@@ -238,17 +238,16 @@ def _cells(row: Row, found: dict[str, Any]) -> list[str]:
     ]
 
 
-def write_readme(record: dict[str, Any], path: Path = Path("README.md")) -> None:
-    """Puts the table between its marks.
+def rewritten(text: str, record: dict[str, Any]) -> str:
+    """README's text with the table between its marks.
 
     Raises:
         ValueError: the marks are not there.
     """
-    text = path.read_text(encoding="utf-8")
     if _BEGIN not in text or _END not in text:
-        raise ValueError(f"{str(path)!r} lacks the marks {_BEGIN!r} and {_END!r}; add them where the table belongs")
+        raise ValueError(f"README lacks the marks {_BEGIN!r} and {_END!r}; add them where the table belongs")
     head, rest = text.split(_BEGIN)
-    write_text(path, f"{head}{_BEGIN}\n{table(record)}\n{_END}{rest.split(_END)[1]}")
+    return f"{head}{_BEGIN}\n{table(record)}\n{_END}{rest.split(_END)[1]}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -266,7 +265,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     record = json.loads(options.to.read_text(encoding="utf-8")) if options.to.is_file() else {"rows": {}}
     if options.readme:
-        return write_readme(record)
+        return write_text(README, rewritten(README.read_text(encoding="utf-8"), record))
     torch.set_num_threads(options.threads)
     for row in ROWS:
         if (options.only or "") not in row.key or (row.key in record["rows"] and not options.again):
