@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 import training_cases as cases
 from numpy.testing import assert_allclose
 from processes import Job
@@ -52,6 +53,18 @@ def test_several_processes_do_what_one_does(alone, together):
             own = one["coefficients"][:, places]
             assert_allclose(arrays["coefficients"], own, rtol=rtol, atol=rtol * abs(own).max(), err_msg=case)
         assert_allclose(ranks[0]["final"], one["final"], rtol=rtol, atol=rtol * abs(one["final"]).max(), err_msg=case)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("mesh", ["data=2", "expert=2"])
+def test_two_gpus_do_what_one_cpu_does(alone, tmp_path, mesh):
+    codes, said = Job(tmp_path, 2, cases.main, tmp_path, mesh, "cuda").end()
+    assert set(codes) == {0} and not said
+    for number, case in enumerate(cases.CASES):
+        if cases.serves(case, Mesh.parse(mesh, 2)):
+            final, one = np.load(tmp_path / f"{number}-0.npz")["final"], alone[case]["final"]
+            assert_allclose(final, one, rtol=1e-5, atol=1e-6 * abs(one).max(), err_msg=case)
 
 
 def test_the_cases_are_what_they_say(alone):

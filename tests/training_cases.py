@@ -102,7 +102,7 @@ def recorded(case: str, folder: Path, processes: Processes | None = None) -> dic
 
     def kept(*arguments, **options):
         field = constrained(*arguments, **options)
-        steps["coefficients"].append(field.coefficients.detach().numpy().copy())
+        steps["coefficients"].append(field.coefficients.detach().cpu().numpy().copy())
         return field
 
     def noted(own, *arguments):
@@ -112,7 +112,7 @@ def recorded(case: str, folder: Path, processes: Processes | None = None) -> dic
         steps["unsolved"].append(unsolved - before[1])
         before[:] = loss, unsolved
         weights = torch.cat([p.detach().flatten() for p in own.model.network.parameters()])
-        steps["weights"].append(weights.numpy().copy())
+        steps["weights"].append(weights.cpu().numpy().copy())
         for name, count in traffic.bytes.items():
             steps[name].append(count)
             traffic.bytes[name] = 0
@@ -130,9 +130,9 @@ def recorded(case: str, folder: Path, processes: Processes | None = None) -> dic
     coefficients = steps.pop("coefficients")
     arrays = {key: np.stack(values) for key, values in steps.items()}
     per_step = [np.concatenate(coefficients[i : i + parts]) for i in range(0, len(coefficients), parts)]
-    arrays |= {"coefficients": np.stack(per_step), "places": own.places.numpy()}
+    arrays |= {"coefficients": np.stack(per_step), "places": own.places.cpu().numpy()}
     final = [value.flatten() for value in own.model.network.state_dict().values()]
-    return arrays | {"final": torch.cat(final).detach().numpy()}
+    return arrays | {"final": torch.cat(final).detach().cpu().numpy()}
 
 
 def serves(case: str, mesh: Mesh) -> bool:
@@ -142,12 +142,12 @@ def serves(case: str, mesh: Mesh) -> bool:
     return mesh.expert == 1 or not is_joint
 
 
-def main(folder: Path, mesh_text: str) -> None:
+def main(folder: Path, mesh_text: str, device: str = "cpu") -> None:
     """What each of several processes does: all cases that the mesh serves, in NUMBER-RANK.npz."""
     torch.set_num_threads(1)
     place = Place.of_environment()
     mesh = Mesh.parse(mesh_text, place.world)
-    processes = Processes(place, mesh, timeout=60)
+    processes = Processes(place, mesh, device, timeout=60)
     processes.connect()
     for number, case in enumerate(CASES):
         if serves(case, mesh):
