@@ -22,11 +22,15 @@ if TYPE_CHECKING:
     from .problems.base import Problem
 
 PointwiseResidual = Callable[[Tensor], Tensor]
+_EQUATION = 2  # the dimension of a system's equations in its residual
 Parts = list[tuple[Tensor, Sequence[Tensor | None]]]  # each part of ρ and its partials by feature
 
 
 class ProblemResidual:
     """A problem's residual of stacked features, as pointwise *parts*.
+
+    Features of a system (subproblem, feature, time, 1, *space) give the residuals of its equations one beside the
+    other, (subproblem, time, equation, *space).
 
     Plainly there is one part, ρ. Where the problem has a `storage` m and the time axis differentiates it, there are
     two, ρ without its time term and m − m(u₀): `RowMap.assemble` makes ρ of them, which is not pointwise in time.
@@ -35,46 +39,81 @@ class ProblemResidual:
         problem: names the features and gives ρ and m.
         c: parameters, broadcasting against (subproblem, *points).
         initial: m(u₀), broadcasting likewise; None for the plain form.
+        at: coordinates that the residual depends on, broadcasting likewise.
     """
 
-    def __init__(self, problem: Problem, c: dict[str, Tensor], initial: Tensor | None = None):
+    def __init__(
+        self,
+        problem: Problem,
+        c: dict[str, Tensor],
+        initial: Tensor | None = None,
+        at: dict[str, Tensor] | None = None,
+    ):
         self.problem, self.names, self.c, self.initial = problem, list(problem.features), c, initial
+        self.at = at or {}
         self.is_rate = ["t" in feature.orders for feature in problem.features.values()]
 
     def __call__(self, features: Tensor) -> Tensor:
         """ρ of the features, its time term by the feature u_t."""
-        return self.problem.residual({name: features[:, i] for i, name in enumerate(self.names)}, self.c)
+        fields = {name: features[:, i] for i, name in enumerate(self.names)}
+        return self._joined(self.problem.residual(fields, self.c, self.at), features)
+
+    def _joined(self, residual: Any, features: Tensor) -> Tensor:
+        """The equations of a system one beside the other."""
+        if not self.problem.is_system:
+            return residual
+        shape = features[:, 0].shape
+        return torch.cat([torch.as_tensor(own).to(features).expand(shape) for own in residual], dim=_EQUATION)
 
     def take(self, indices: Tensor) -> ProblemResidual:
         """That of some subproblems."""
-        c = {key: value if value.shape[0] == 1 else value[indices] for key, value in self.c.items()}
-        return ProblemResidual(self.problem, c, None if self.initial is None else self.initial[indices])
+        c, at = (
+            {key: value if value.shape[0] == 1 else value[indices] for key, value in part.items()}
+            for part in (self.c, self.at)
+        )
+        return ProblemResidual(self.problem, c, None if self.initial is None else self.initial[indices], at)
 
     def parts(self, features: Tensor) -> list[Tensor]:
         """The parts (subproblem, *points), differentiable."""
         if self.initial is None:
             return [self(features)]
         fields = {name: features[:, i] for i, name in enumerate(self.names) if not self.is_rate[i]}
-        return [self.problem.at_rest(fields, self.c), self.problem.storage(fields, self.c) - self.initial]
+        return [self.problem.at_rest(fields, self.c, self.at), self.problem.storage(fields, self.c) - self.initial]
 
     def partials(self, features: Tensor) -> list[tuple[Tensor, list[Tensor | None]]]:
         """Each part and its partials by feature, by dual numbers; None where it does not depend on the feature."""
-        c = {key: Dual(value) for key, value in self.c.items()}
+        c, at = ({key: Dual(value) for key, value in part.items()} for part in (self.c, self.at))
         fields = {
             name: Dual(features[:, i], {i: 1.0})
             for i, name in enumerate(self.names)
             if self.initial is None or not self.is_rate[i]
         }
         if self.initial is None:
-            duals = [self.problem.residual(fields, c)]
+            if self.problem.is_system:
+                return [self._joined_partials(self.problem.residual(fields, c, at), features)]
+            duals = [self.problem.residual(fields, c, at)]
         else:
-            duals = [self.problem.at_rest(fields, c), self.problem.storage(fields, c) - Dual(self.initial)]
+            duals = [self.problem.at_rest(fields, c, at), self.problem.storage(fields, c) - Dual(self.initial)]
         number = features.new_ones([1] * (features.dim() - 1))
 
         def tensor(partial: Any) -> Tensor | None:
             return partial if partial is None or isinstance(partial, Tensor) else number * partial
 
         return [(dual.value, [tensor(dual.partials.get(i)) for i in range(len(self.names))]) for dual in duals]
+
+    def _joined_partials(self, duals: Sequence[Any], features: Tensor) -> tuple[Tensor, list[Tensor | None]]:
+        """Values and partials of a system's equations, one beside the other."""
+        shape = features[:, 0].shape
+        duals = [own if isinstance(own, Dual) else Dual(own) for own in duals]
+
+        def joined(values: Sequence[Any]) -> Tensor:
+            return torch.cat([torch.as_tensor(own).to(features).expand(shape) for own in values], dim=_EQUATION)
+
+        known = [any(i in own.partials for own in duals) for i in range(len(self.names))]
+        partials = [
+            joined([own.partials.get(i, 0.0) for own in duals]) if known[i] else None for i in range(len(self.names))
+        ]
+        return joined([own.value for own in duals]), partials
 
     @staticmethod
     def tangent(partials: Sequence[Tensor | None], features: Tensor) -> Tensor:
@@ -112,6 +151,7 @@ class CollocationObjective:
         self.residual, self.lift = residual, lift
         self.basis = DenseFeatures(basis) if isinstance(basis, Tensor) else basis
         self.row_map, self.ridge = row_map, ridge
+        self._is_system = isinstance(residual, ProblemResidual) and residual.problem.is_system
 
     def take(self, indices: Tensor) -> CollocationObjective:
         """The objectives of some subproblems."""
@@ -190,10 +230,10 @@ class CollocationObjective:
     def hessian(self, w: Tensor) -> Tensor:
         """(subproblem, basis, basis) exact ∇²Φ: the normal matrix plus residual · curvature."""
         features = self.features(w).detach()
-        parts = partials_of_parts(self.residual, features)
-        jacobian = self._jacobian([first.unbind(1) for _, first, _ in parts]).to(w.dtype)
-        pulled = self._pull(self._map([value for value, _, _ in parts]))
-        weighted = sum(second * q[:, None, None] for (_, _, second), q in zip(parts, pulled, strict=False))
+        parts = self._value_and_partials(w)
+        jacobian = self._jacobian([partials for _, partials in parts]).to(w.dtype)
+        pulled = self._pull(self._map([value for value, _ in parts]))
+        weighted = curvatures(self._parts, features, pulled)
         basis = self.basis.dense()
         curved = torch.einsum("pjk...,pbk...->pbj...", weighted, basis)
         curvature = (curved.flatten(2) @ basis.flatten(2).transpose(1, 2)).to(w.dtype)
@@ -213,38 +253,33 @@ class CollocationObjective:
             parts, towards = self._parts(features), self.basis.combine(direction)
             tangents = []
             for part in parts:
-                (partials,) = torch.autograd.grad(part.sum(), features, create_graph=True)
-                tangents.append((partials * towards).sum(dim=1))
+                equations = part.unbind(_EQUATION) if self._is_system else [part]
+                own = [torch.autograd.grad(one.sum(), features, create_graph=True)[0] for one in equations]
+                towards_own = [(partials * towards).sum(dim=1) for partials in own]
+                tangents.append(torch.cat(towards_own, dim=_EQUATION) if self._is_system else towards_own[0])
             product = (self._map(parts) * self._map(tangents)).flatten(1).sum(dim=1)
         return product + self.ridge * (w * direction).sum(dim=1)
 
 
-def partials_of_parts(residual: PointwiseResidual, features: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Each part of ρ with its first and second partials, see `pointwise_partials`."""
-    if not isinstance(residual, ProblemResidual):
-        return [pointwise_partials(residual, features, order=2)]
-    count = 1 if residual.initial is None else 2
-    return [pointwise_partials(lambda f, i=i: residual.parts(f)[i], features, order=2) for i in range(count)]
+def curvatures(parts: Callable[[Tensor], list[Tensor]], features: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """(subproblem, feature, feature, *points) second partials Σ q ∂²ρ/∂f∂f of the parts ρ, weighted by q."""
+    with torch.enable_grad():
+        features = features.detach().requires_grad_()
+        total = sum((part * q.detach()).sum() for part, q in zip(parts(features), weights, strict=False))
+        (first,) = torch.autograd.grad(total, features, create_graph=True)
+        rows = []
+        for j in range(features.shape[1]):
+            row = None
+            if first.requires_grad:
+                (row,) = torch.autograd.grad(first[:, j].sum(), features, retain_graph=True, allow_unused=True)
+            rows.append(torch.zeros_like(features) if row is None else row)
+    return torch.stack(rows, dim=1).detach()
 
 
-def pointwise_partials(residual: PointwiseResidual, features: Tensor, order: int = 1) -> tuple[Tensor, ...]:
-    """ρ and its partials at every point, from backward passes of Σρ.
-
-    Returns:
-        ρ (subproblem, *points); ∂ρ/∂f (subproblem, feature, *points); for order 2 also
-        ∂²ρ/∂f∂f (subproblem, feature, feature, *points).
-    """
+def pointwise_partials(residual: PointwiseResidual, features: Tensor) -> tuple[Tensor, Tensor]:
+    """ρ (subproblem, *points) and its partials ∂ρ/∂f (subproblem, feature, *points), from a backward pass of Σρ."""
     with torch.enable_grad():
         features = features.detach().requires_grad_()
         value = residual(features)
-        (first,) = torch.autograd.grad(value.sum(), features, create_graph=order > 1)
-        if order == 1:
-            return value.detach(), first.detach()
-        second = []
-        for j in range(features.shape[1]):
-            if first.requires_grad:
-                (row,) = torch.autograd.grad(first[:, j].sum(), features, retain_graph=True, allow_unused=True)
-            else:
-                row = None
-            second.append(torch.zeros_like(features) if row is None else row)
-    return value.detach(), first.detach(), torch.stack(second, dim=1).detach()
+        (first,) = torch.autograd.grad(value.sum(), features)
+    return value.detach(), first

@@ -12,7 +12,7 @@ import pihc_zoo as pz
 from pihc_zoo.families import Family
 from pihc_zoo.grid import UniformAxis
 from pihc_zoo.networks import BasisNetwork
-from pihc_zoo.problems import Derivative, Parameter, Problem, WallCondition
+from pihc_zoo.problems import Derivative, Parameter, Problem, Variable, WallCondition
 
 CONFIG = {
     "format": "pihc_zoo",
@@ -38,15 +38,15 @@ class Heat(Problem):
     name = "heat-1d"
     title = "Heat, 1-D"
     equation = r"u_t = \\kappa\\,u_{xx}"
-    units = {"u": "K", "x": "m", "t": "s"}
-    features = {"u": Derivative({}), "u_t": Derivative({"t": 1}), "u_xx": Derivative({"x": 2})}
+    fields = {"u": Variable(-1.0, 1.0, "K", "temperature")}
+    units = {"x": "m", "t": "s"}
+    features = {"u": Derivative("u"), "u_t": Derivative("u", t=1), "u_xx": Derivative("u", x=2)}
     parameters = {"kappa": Parameter(0.05, 0.02, 0.1, "m²/s", "diffusivity")}
     duration = 1.0
-    state_range = (-1.0, 1.0)
     output_space = {"x": UniformAxis(64, 0.0, 1.0)}
     output_times = np.linspace(0.0, 1.0, 11)
 
-    def residual(self, f, c):
+    def residual(self, f, c, at):
         return f["u_t"] - c["kappa"] * f["u_xx"]
 
     def walls(self, c):

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from pihc_zoo.discretisation import Discretisation, Field, Readout
 from pihc_zoo.grid import FourierAxis, GradedAxis, Grid, RadauAxis
 from pihc_zoo.parameters import Parameters
-from pihc_zoo.problems.base import Derivative, Parameter, Problem, WallCondition
+from pihc_zoo.problems.base import Derivative, Parameter, Problem, Variable, WallCondition
 
 
 class Flow(Problem):
@@ -18,18 +18,18 @@ class Flow(Problem):
 
     name = title = "flow"
     equation = ""
-    units = {}
+    fields = {"u": Variable(-1.0, 1.0)}
     features = {
-        "u": Derivative({}),
-        "u_t": Derivative({"t": 1}),
-        "u_x": Derivative({"x": 1}),
-        "u_xx": Derivative({"x": 2}),
-        "u_yy": Derivative({"y": 2}),
-        "u_xy": Derivative({"x": 1, "y": 1}),
+        "u": Derivative("u"),
+        "u_t": Derivative("u", t=1),
+        "u_x": Derivative("u", x=1),
+        "u_xx": Derivative("u", x=2),
+        "u_yy": Derivative("u", y=2),
+        "u_xy": Derivative("u", x=1, y=1),
     }
     parameters = {"D": Parameter(0.1, 0.01, 1.0, "1", "diffusivity"), "a": Parameter(1.0, 0.0, 2.0, "1", "speed")}
 
-    def residual(self, f, c):
+    def residual(self, f, c, at):
         return f["u_t"] + c["a"] * f["u_x"] - c["D"] * (f["u_xx"] + f["u_yy"])
 
     def linearised(self, c):
@@ -151,7 +151,7 @@ def test_an_operator_that_cannot_hold_a_term_says_which():
     from pihc_zoo.discretisation import linear_operator
 
     class Column(Flow):
-        features = {"u_t": Derivative({"t": 1}), "u_y": Derivative({"y": 1}), "u_yy": Derivative({"y": 2})}
+        features = {"u_t": Derivative("u", t=1), "u_y": Derivative("u", y=1), "u_yy": Derivative("u", y=2)}
 
         def linearised(self, c):
             return {"u_t": 1.0, "u_y": c["a"], "u_yy": -c["D"]}

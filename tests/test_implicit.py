@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from pihc_zoo.basis import DenseBasis
 from pihc_zoo.decomposition import Disjoint
 from pihc_zoo.discretisation.diagonalised import Inverse, TimeBlocks
-from pihc_zoo.objective import CollocationObjective, pointwise_partials
+from pihc_zoo.objective import CollocationObjective, curvatures, pointwise_partials
 from pihc_zoo.residual_map import RowMap
 from pihc_zoo.solvers.implicit import implicit_coefficients
 from pihc_zoo.solvers.levenberg_marquardt import LevenbergMarquardt
@@ -60,17 +60,21 @@ def build(row_map):
 
 def test_pointwise_partials_are_those_of_the_residual(random):
     f = random(2, 2, 3)
-    value, first, second = pointwise_partials(lambda f: f[:, 0] ** 3 * f[:, 1], f, order=2)
+    value, first = pointwise_partials(lambda f: f[:, 0] ** 3 * f[:, 1], f)
+    weights = random(2, 3)
+    second = curvatures(lambda f: [f[:, 0] ** 3 * f[:, 1]], f, [weights])
     a, b = f[:, 0], f[:, 1]
     assert_close(value, a**3 * b)
     assert_close(first, torch.stack([3 * a**2 * b, a**3], dim=1))
     mixed = 3 * a**2
     rows = [torch.stack([6 * a * b, mixed], 1), torch.stack([mixed, torch.zeros_like(a)], 1)]
-    assert_close(second, torch.stack(rows, dim=1))
+    assert_close(second, torch.stack(rows, dim=1) * weights[:, None, None])
 
 
 def test_a_linear_residual_has_no_curvature(random):
-    _, first, second = pointwise_partials(lambda f: 2 * f[:, 0] - f[:, 1], random(2, 2, 3), order=2)
+    f = random(2, 2, 3)
+    _, first = pointwise_partials(lambda f: 2 * f[:, 0] - f[:, 1], f)
+    second = curvatures(lambda f: [2 * f[:, 0] - f[:, 1]], f, [random(2, 3)])
     assert_close(first[:, 0], torch.full((2, 3), 2.0, dtype=torch.float64))
     assert not second.any()
 

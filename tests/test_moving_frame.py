@@ -75,7 +75,7 @@ def test_the_equation_is_the_same_in_the_moving_frame():
     f = dict(zip(Burgers.features, torch.randn(4, 50, dtype=torch.float64), strict=True))
     seen = {**f, "u": f["u"] + 0.7, "u_t": f["u_t"] - 0.7 * f["u_x"]}
     c = Burgers().as_tensors({})
-    torch.testing.assert_close(Burgers().residual(seen, c), Burgers().residual(f, c), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(Burgers().residual(seen, c, {}), Burgers().residual(f, c, {}), rtol=1e-12, atol=1e-12)
 
 
 def test_a_frame_moves_each_trajectory_at_its_own_speed():

@@ -11,7 +11,7 @@ from pihc_zoo.discretisation import Discretisation, Field, Readout
 from pihc_zoo.grid import FourierAxis, GradedAxis, Grid, RadauAxis, UniformAxis
 from pihc_zoo.nodal import NodalSolver
 from pihc_zoo.problems import Burgers, DiffusionSorption
-from pihc_zoo.problems.base import Derivative, Parameter, Problem, WallCondition
+from pihc_zoo.problems.base import Derivative, Parameter, Problem, Variable, WallCondition
 from pihc_zoo.reference import MethodOfLines
 from pihc_zoo.solvers.block_tridiagonal import solve_block_tridiagonal
 
@@ -67,15 +67,15 @@ class Heat(Problem):
     """u_t = D u_xx, u = e^(−D k² t) cos kx + x/2: a slope at the left wall, a mixed condition at the right one."""
 
     name, title, equation = "heat", "Heat", "u_t = D u_xx"
-    units = {"u": "dimensionless", "x": "dimensionless", "t": "dimensionless"}
-    features = {"u_t": Derivative({"t": 1}), "u_xx": Derivative({"x": 2})}
+    fields = {"u": Variable(-5.0, 5.0)}
+    units = {"x": "dimensionless", "t": "dimensionless"}
+    features = {"u_t": Derivative("u", t=1), "u_xx": Derivative("u", x=2)}
     parameters = {"D": Parameter(0.1, 0.05, 0.2, "dimensionless", "diffusivity")}
     duration = 1.0
-    state_range = (-5.0, 5.0)
     output_space = {"x": UniformAxis(64, 0.0, 1.0)}
     output_times = np.linspace(0.0, 1.0, 11)
 
-    def residual(self, f, c):
+    def residual(self, f, c, at):
         return f["u_t"] - c["D"] * f["u_xx"]
 
     def walls(self, c):
@@ -233,7 +233,7 @@ def test_other_grids_and_mixed_derivatives_are_refused():
         NodalSolver(burgers)
 
     class Mixed(Heat):
-        features = {**Heat.features, "u_tx": Derivative({"t": 1, "x": 1})}
+        features = {**Heat.features, "u_tx": Derivative("u", t=1, x=1)}
 
     grid = Grid(RadauAxis(1.0, 1, 2), {"x": GradedAxis(12, 0.0, 1.0)})
     with pytest.raises(ValueError, match="'u_tx': the time derivative is of first order, of the field itself"):

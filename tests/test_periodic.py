@@ -12,25 +12,26 @@ from pihc_zoo.discretisation import Discretisation, Field, SemiDiscrete, SpaceFe
 from pihc_zoo.grid import FourierAxis, GradedAxis, Grid, RadauAxis
 from pihc_zoo.parameters import column
 from pihc_zoo.problems import NavierStokes2D
-from pihc_zoo.problems.base import Derivative, Parameter, Problem
+from pihc_zoo.problems.base import Derivative, Parameter, Problem, Variable
 from pihc_zoo.solvers.runge_kutta import integrating_factor_step
 
 
 class Burgers(Problem):
     """u_t + u u_x = ν u_xx."""
 
+    fields = {"u": Variable(-2.0, 2.0)}
     features = {
-        "u": Derivative({}),
-        "u_t": Derivative({"t": 1}),
-        "u_x": Derivative({"x": 1}),
-        "u_xx": Derivative({"x": 2}),
+        "u": Derivative("u"),
+        "u_t": Derivative("u", t=1),
+        "u_x": Derivative("u", x=1),
+        "u_xx": Derivative("u", x=2),
     }
     parameters = {"nu": Parameter(0.02, 0.001, 0.1, "dimensionless", "viscosity")}
     duration = 1.0
     output_space = {"x": FourierAxis(32)}
     output_times = np.linspace(0, 1, 3)
 
-    def residual(self, f, c):
+    def residual(self, f, c, at):
         return f["u_t"] + f["u"] * f["u_x"] - c["nu"] * f["u_xx"]
 
     def linearised(self, c):
@@ -187,7 +188,7 @@ def test_symbols_are_the_features_of_single_modes(problem):
             expected = features.at_collocation(features.symbol(feature) * modes)
             assert_close(features(modes)[name], expected, rtol=0, atol=1e-11 * float(expected.abs().max()))
     with pytest.raises(ValueError, match="even derivatives"):
-        features.symbol(Derivative({"x": 1}))
+        features.symbol(Derivative("u", x=1))
 
 
 def test_the_velocity_of_navier_stokes_has_no_divergence():
@@ -263,7 +264,7 @@ def test_the_semi_discrete_rate_is_minus_the_residual_at_rest(problem):
     fields = semi.features(modes)
     rest = dict.fromkeys(semi.rates, torch.zeros((), dtype=torch.float64))
     own = {key: value.reshape(-1, *[1] * len(semi.features.names)) for key, value in c.items()}
-    residual = semi.features.project(problem.residual({**fields, **rest}, own))
+    residual = semi.features.project(problem.residual({**fields, **rest}, own, {}))
     assert_close(semi.rate(modes, c), -residual, rtol=1e-11, atol=1e-9)
     assert semi.skip == {"laplacian" if "laplacian" in problem.features else "u_xx"}
 

@@ -134,7 +134,7 @@ def manufactured_error(grid):
     problem = DiffusionSorption()
     c = problem.as_tensors({})
     exact = {name: torch.as_tensor(value) for name, value in Manufactured(problem, grid).features().items()}
-    source = problem.residual(exact, c)
+    source = problem.residual(exact, c, {})
     operator = Discretisation(problem, grid)
     inverse = linear_operator(problem, operator).inverse(c)
     scale = torch.as_tensor(grid.time.row_scale)[:, None]
@@ -143,7 +143,7 @@ def manufactured_error(grid):
     for _ in range(200):
         f = operator(Field(u[None, None], closures, initial))[0, 0]
         step = inverse.apply(
-            ((problem.residual(dict(zip(problem.features, f, strict=True)), c) - source) * scale)[None, None]
+            ((problem.residual(dict(zip(problem.features, f, strict=True)), c, {}) - source) * scale)[None, None]
         )[0, 0]
         u = u - step
         if step.abs().max() < 1e-13:
@@ -184,7 +184,7 @@ def test_the_residual_of_the_true_solution_falls_with_the_grid(u0):
         initial = torch.as_tensor(0.15 + 0.1 * np.cos(3 * x) * np.exp(-x))
         f = operator(Field(u[None, None], operator.walls(c), initial[None, None]))[:, 0]
         rows = InverseLinearised(operator)(c, 1)
-        residual = problem.residual({name: f[:, i] for i, name in enumerate(problem.features)}, c)
+        residual = problem.residual({name: f[:, i] for i, name in enumerate(problem.features)}, c, {})
         norms.append(float(rows.apply(residual[:, None]).norm()))
     assert norms[0] > 4 * norms[1] > 16 * norms[2], norms
 

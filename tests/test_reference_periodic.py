@@ -13,7 +13,7 @@ from pihc_zoo.discretisation import SemiDiscrete
 from pihc_zoo.families import PeriodicGaussianProcess, RandomWaves
 from pihc_zoo.grid import FourierAxis
 from pihc_zoo.problems import DiffusionSorption, NavierStokes2D
-from pihc_zoo.problems.base import Derivative, Parameter, Problem
+from pihc_zoo.problems.base import Derivative, Parameter, Problem, Variable
 from pihc_zoo.reference import baselines, fast_solver, reference_solver, truth_solver
 from pihc_zoo.reference.fourier import FourierSemiDiscrete
 from pihc_zoo.reference.pseudo_spectral import PseudoSpectral
@@ -24,18 +24,19 @@ TIMES = np.linspace(0.0, 1.0, 5)
 class Burgers(Problem):
     """u_t + u u_x = ν u_xx on the periodic unit interval."""
 
+    fields = {"u": Variable(-2.0, 2.0)}
     features = {
-        "u": Derivative({}),
-        "u_t": Derivative({"t": 1}),
-        "u_x": Derivative({"x": 1}),
-        "u_xx": Derivative({"x": 2}),
+        "u": Derivative("u"),
+        "u_t": Derivative("u", t=1),
+        "u_x": Derivative("u", x=1),
+        "u_xx": Derivative("u", x=2),
     }
     parameters = {"nu": Parameter(0.02, 0.001, 0.1, "dimensionless", "viscosity")}
     duration = 1.0
     output_space = {"x": FourierAxis(64)}
     output_times = TIMES
 
-    def residual(self, f, c):
+    def residual(self, f, c, at):
         return f["u_t"] + f["u"] * f["u_x"] - c["nu"] * f["u_xx"]
 
     def linearised(self, c):
@@ -45,7 +46,7 @@ class Burgers(Problem):
 class Transport(Burgers):
     """u_t + u_x = ν u_xx: linear, with an odd derivative."""
 
-    def residual(self, f, c):
+    def residual(self, f, c, at):
         return f["u_t"] + f["u_x"] - c["nu"] * f["u_xx"]
 
     def linearised(self, c):

@@ -203,7 +203,7 @@ def kind(title, /, *bases, **declared):
             "Linear must take the arguments grid, num_inputs, num_basis; it lacks grid",
         ),
         (lambda: pz.register_problem(int), "subclass of pihc_zoo.problems.Problem"),
-        (lambda: pz.register_problem(kind("Bare", Problem, name="bare")), "Bare lacks title, equation, units"),
+        (lambda: pz.register_problem(kind("Bare", Problem, name="bare")), "Bare lacks title, equation, fields, units"),
         (lambda: pz.register_problem(kind("Mine", DiffusionSorption, name="own", units={"u": "m"})), "no unit of t, x"),
     ],
 )

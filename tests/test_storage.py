@@ -53,7 +53,7 @@ def stored(request):
 
     def evaluate(u):
         fields = {name: torch.zeros_like(u) for name in problem.features} | {"u": u}
-        slope = problem.residual({**fields, rate: torch.ones_like(u)}, c) - problem.residual(fields, c)
+        slope = problem.residual({**fields, rate: torch.ones_like(u)}, c, {}) - problem.residual(fields, c, {})
         return problem.storage({"u": u}, c), slope
 
     return evaluate

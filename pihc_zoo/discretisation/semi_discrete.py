@@ -41,7 +41,7 @@ class SemiDiscrete(nn.Module):
         fields = dict.fromkeys(self.problem.features, self.features.squares.new_ones(1, 2))
         duals = {key: Dual(value, {0: 1.0} if key == name else None) for key, value in fields.items()}
         own = {key: Dual(value) for key, value in c.against(1).items()}
-        return self.problem.residual(duals, own).partials.get(0, 0.0)
+        return self.problem.residual(duals, own, {}).partials.get(0, 0.0)
 
     def symbol(self, c: Parameters) -> Tensor:
         """(batch or 1, *modes) σ / a_t."""
@@ -67,7 +67,7 @@ class SemiDiscrete(nn.Module):
 
         def nonlinear(modes: Tensor) -> Tensor:
             fields = self.features(modes, skip=self.skip)
-            residual = self.problem.residual({**fields, **absent}, own)
+            residual = self.problem.residual({**fields, **absent}, own, {})
             for name in self.linear:
                 if name not in self.skip:
                     residual = residual - coefficients[name] * fields[name]

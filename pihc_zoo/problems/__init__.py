@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from .. import config as configuration
 from ..registration import register
 from ..text import nearest
-from .base import Derivative, Parameter, Problem, WallCondition
+from .base import Derivative, Parameter, Problem, Variable, WallCondition
 from .burgers import Burgers
 from .constants import with_constants
 from .diffusion_sorption import DiffusionSorption
@@ -17,7 +17,7 @@ from .navier_stokes import NavierStokes2D
 PROBLEMS: dict[str, type[Problem]] = {cls.name: cls for cls in (DiffusionSorption, NavierStokes2D, Burgers)}
 
 _Class = TypeVar("_Class", bound=type[Problem])
-_DECLARED = ("title", "equation", "units", "features", "parameters", "duration", "state_range", "output_space")
+_DECLARED = ("title", "equation", "fields", "units", "features", "parameters", "duration", "output_space")
 _DECLARED += ("output_times",)
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "NavierStokes2D",
     "Parameter",
     "Problem",
+    "Variable",
     "WallCondition",
     "list_problems",
     "problem_of",

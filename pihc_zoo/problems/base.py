@@ -53,15 +53,36 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Variable:
+    """A field that a problem solves for.
+
+    Attributes:
+        low, high: range of its values.
+        unit: physical unit, or "dimensionless".
+        description: one line.
+    """
+
+    low: float
+    high: float
+    unit: str = "dimensionless"
+    description: str = ""
+
+
+@dataclass(frozen=True, init=False)
 class Derivative:
-    """A linear feature ∂^orders Δ^laplacian u: a mixed derivative, orders by axis name ({} is u itself).
+    """A linear feature ∂^orders Δ^laplacian of a field: ``Derivative("u", x=1, t=1)`` is u_xt, ``Derivative("u")`` u.
 
     A negative power of the Laplacian Δ (over all space axes) is its inverse on fields of zero mean,
     a non-local feature; periodic axes only.
     """
 
+    field: str
     orders: dict[str, int]
     laplacian: int = 0
+
+    def __init__(self, field: str, *, laplacian: int = 0, **orders: int):
+        for name, value in {"field": field, "orders": orders, "laplacian": laplacian}.items():
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True)
@@ -80,32 +101,59 @@ class WallCondition:
 
 
 class Problem:
-    """Base of all problems; see `pihc_zoo.problems.diffusion_sorption` for a complete one."""
+    """Base of all problems; see `pihc_zoo.problems.diffusion_sorption` for a complete one.
+
+    A problem of several ``fields`` is a system: its residual is a tuple, one equation per field in their order, and so
+    is what `linearised` returns; `walls` gives conditions by axis and field.
+    """
 
     name: ClassVar[str]
     title: ClassVar[str]
     equation: ClassVar[str]
-    field: ClassVar[str] = "u"
-    units: ClassVar[dict[str, str]]
+    fields: ClassVar[dict[str, Variable]]
+    units: ClassVar[dict[str, str]]  # of the coordinates; those of the fields are added
     features: ClassVar[dict[str, Derivative]]
     diagnostics: ClassVar[dict[str, tuple[float, Derivative]]] = {}  # further outputs: factor × feature
     parameters: dict[str, Parameter]  # of the class; an instance may have other ranges, see `problems.constants`
     duration: ClassVar[float]
-    state_range: ClassVar[tuple[float, float]]
     output_space: ClassVar[dict[str, Axis]]
     output_times: ClassVar[np.ndarray]
     default_axis: ClassVar[str] = "x"
+    coordinates: ClassVar[tuple[str, ...]] = ()  # names of axes, "t" among them, that the residual itself depends on
     conserves_mean: ClassVar[bool] = False  # the space average is constant in time
     can_continue: ClassVar[bool] = False  # whether an end state may start again: autonomous, no layers at t = 0
 
-    def residual(self, f: dict[str, Any], c: dict[str, Any]) -> Any:
-        """Pointwise residual of the features ``f`` under the parameters ``c``."""
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "fields" in vars(cls):
+            cls.units = {**units_of(cls.fields), **getattr(cls, "units", {})}
+
+    @property
+    def field(self) -> str:
+        """Name of the first field."""
+        return next(iter(self.fields))
+
+    @property
+    def is_system(self) -> bool:
+        """Whether there are several fields."""
+        return len(self.fields) > 1
+
+    @property
+    def state_range(self) -> tuple[float, float]:
+        """Lowest and highest value of any field."""
+        return min(own.low for own in self.fields.values()), max(own.high for own in self.fields.values())
+
+    def residual(self, f: dict[str, Any], c: dict[str, Any], at: dict[str, Any]) -> Any:
+        """Pointwise residual of the features ``f`` under the parameters ``c``.
+
+        ``at`` holds the coordinates of the points that `coordinates` names.
+        """
         raise NotImplementedError
 
-    def at_rest(self, f: dict[str, Any], c: dict[str, Any]) -> Any:
+    def at_rest(self, f: dict[str, Any], c: dict[str, Any], at: dict[str, Any]) -> Any:
         """The residual where nothing changes in time; ``f`` without time derivatives."""
         still = {name: 0.0 for name, feature in self.features.items() if "t" in feature.orders}
-        return self.residual({**f, **still}, c)
+        return self.residual({**f, **still}, c, at)
 
     def storage(self, f: dict[str, Any], c: dict[str, Any]) -> Any:
         """m, pointwise in the fields ``f`` (no derivatives), where the residual's time term is ∂m/∂t; else None.
@@ -161,3 +209,9 @@ class Problem:
     def defaults(self) -> dict[str, float]:
         """Every parameter's default value."""
         return {key: parameter.default for key, parameter in self.parameters.items()}
+
+
+def units_of(fields: dict[str, Variable]) -> dict[str, str]:
+    """Units by field, those of the first one as "u" too: an answer's values are called so."""
+    first = next(iter(fields.values()))
+    return {"u": first.unit, **{name: own.unit for name, own in fields.items()}}

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..grid import FourierAxis
-from .base import Derivative, Parameter, Problem
+from .base import Derivative, Parameter, Problem, Variable
 
 
 class Burgers(Problem):
@@ -28,12 +28,13 @@ class Burgers(Problem):
     name = "burgers-1d"
     title = "Viscous Burgers, 1-D"
     equation = r"u_t + u\,u_x = \nu\,u_{xx}"
-    units = {"u": "dimensionless", "x": "dimensionless", "t": "dimensionless"}
+    fields = {"u": Variable(-2.5, 2.5, description="velocity")}
+    units = {"x": "dimensionless", "t": "dimensionless"}
     features = {
-        "u": Derivative({}),
-        "u_t": Derivative({"t": 1}),
-        "u_x": Derivative({"x": 1}),
-        "u_xx": Derivative({"x": 2}),
+        "u": Derivative("u"),
+        "u_t": Derivative("u", t=1),
+        "u_x": Derivative("u", x=1),
+        "u_xx": Derivative("u", x=2),
     }
     parameters = {
         "nu": Parameter(1e-2, 1e-3, 1e-1, "dimensionless", "viscosity", is_logarithmic=True, physical=(0.0, np.inf)),
@@ -41,11 +42,10 @@ class Burgers(Problem):
     duration = 2.0
     conserves_mean = True
     can_continue = True
-    state_range = (-2.5, 2.5)
     output_space = {"x": FourierAxis(256)}
     output_times = np.linspace(0.0, 2.0, 101)
 
-    def residual(self, f, c):
+    def residual(self, f, c, at):
         return f["u_t"] + f["u"] * f["u_x"] - c["nu"] * f["u_xx"]
 
     def moving_frame(self, u0):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..grid import UniformAxis
-from .base import Derivative, Parameter, Problem, WallCondition
+from .base import Derivative, Parameter, Problem, Variable, WallCondition
 
 _CELL = 1 / 1024
 _SHIFT = 1e-6  # of u in the power, PDEBench's
@@ -33,8 +33,9 @@ class DiffusionSorption(Problem):
     name = "diffusion-sorption"
     title = "Diffusion–sorption, 1-D"
     equation = r"R(u)\,u_t = D\,u_{xx},\quad R(u) = 1 + \frac{1-\phi}{\phi}\rho_s k_f n_f (u+10^{-6})^{n_f-1}"
-    units = {"u": "dimensionless", "x": "m", "t": "s"}
-    features = {"u": Derivative({}), "u_t": Derivative({"t": 1}), "u_xx": Derivative({"x": 2})}
+    fields = {"u": Variable(0.0, 1.0, description="concentration of the solute")}
+    units = {"x": "m", "t": "s"}
+    features = {"u": Derivative("u"), "u_t": Derivative("u", t=1), "u_xx": Derivative("u", x=2)}
     parameters = {
         "D": Parameter(5e-4, 2e-4, 1e-3, "m²/s", "effective diffusion coefficient", True, (0.0, np.inf)),
         "phi": Parameter(0.29, 0.2, 0.5, "dimensionless", "porosity", physical=(0.0, 1.0)),
@@ -45,7 +46,6 @@ class DiffusionSorption(Problem):
         "rho_s": Parameter(2880.0, 2880.0, 2880.0, "kg/m³", "bulk density (fixed)", physical=(0.0, np.inf)),
     }
     duration = 500.0
-    state_range = (0.0, 1.0)
     output_space = {"x": UniformAxis(1024, 0.0, 1.0, stencil=3)}
     output_times = np.linspace(0.0, 500.0, 101)
 
@@ -63,10 +63,10 @@ class DiffusionSorption(Problem):
         slope = c["n_f"] * shift ** (c["n_f"] - 1)  # R − 1 of u < 0
         return f["u"] + sorption * (sorbed + slope * (f["u"] - positive))
 
-    def residual(self, f, c):
+    def residual(self, f, c, at):
         return self.retardation_factor(f["u"], c) * f["u_t"] - c["D"] * f["u_xx"]
 
-    def at_rest(self, f, c):
+    def at_rest(self, f, c, at):
         return -c["D"] * f["u_xx"]  # without R(u) · 0
 
     def walls(self, c):

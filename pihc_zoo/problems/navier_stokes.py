@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..grid import FourierAxis
-from .base import Derivative, Parameter, Problem
+from .base import Derivative, Parameter, Problem, Variable
 
 _LARGEST_MEAN = 1e-6  # of the root mean square
 
@@ -30,20 +30,20 @@ class NavierStokes2D(Problem):
     name = "navier-stokes-2d"
     title = "Navier–Stokes, 2-D, vorticity"
     equation = r"w_t + \mathbf{u}\cdot\nabla w = \nu\,\Delta w,\quad \mathbf{u} = (-\psi_y, \psi_x),\ \Delta\psi = w"
-    field = "w"
-    units = {"u": "dimensionless", "x": "dimensionless", "y": "dimensionless", "t": "dimensionless"}
+    fields = {"w": Variable(-6.0, 6.0, description="vorticity")}
+    units = {"x": "dimensionless", "y": "dimensionless", "t": "dimensionless"}
     features = {
-        "w_t": Derivative({"t": 1}),
-        "w_x": Derivative({"x": 1}),
-        "w_y": Derivative({"y": 1}),
-        "psi_x": Derivative({"x": 1}, laplacian=-1),
-        "psi_y": Derivative({"y": 1}, laplacian=-1),
-        "laplacian": Derivative({}, laplacian=1),
+        "w_t": Derivative("w", t=1),
+        "w_x": Derivative("w", x=1),
+        "w_y": Derivative("w", y=1),
+        "psi_x": Derivative("w", x=1, laplacian=-1),
+        "psi_y": Derivative("w", y=1, laplacian=-1),
+        "laplacian": Derivative("w", laplacian=1),
     }
     diagnostics = {
-        "velocity_x": (-1.0, Derivative({"y": 1}, laplacian=-1)),
-        "velocity_y": (1.0, Derivative({"x": 1}, laplacian=-1)),
-        "stream_function": (1.0, Derivative({}, laplacian=-1)),
+        "velocity_x": (-1.0, Derivative("w", y=1, laplacian=-1)),
+        "velocity_y": (1.0, Derivative("w", x=1, laplacian=-1)),
+        "stream_function": (1.0, Derivative("w", laplacian=-1)),
     }
     parameters = {
         "nu": Parameter(
@@ -53,11 +53,10 @@ class NavierStokes2D(Problem):
     duration = 5.0
     conserves_mean = True
     can_continue = True
-    state_range = (-6.0, 6.0)
     output_space = {"x": FourierAxis(64), "y": FourierAxis(64)}
     output_times = np.linspace(0.0, 5.0, 64)
 
-    def residual(self, f, c):
+    def residual(self, f, c, at):
         advection = f["psi_x"] * f["w_y"] - f["psi_y"] * f["w_x"]
         return f["w_t"] + advection - c["nu"] * f["laplacian"]
 

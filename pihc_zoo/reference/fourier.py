@@ -119,7 +119,7 @@ class FourierSemiDiscrete(SemiDiscrete):
             fields = {name: field.detach().requires_grad_() for name, field in fields.items()}
             some = next(iter(fields.values()))
             absent = torch.zeros((), dtype=some.dtype, device=some.device)
-            residual = self.problem.residual({**fields, **dict.fromkeys((*self.rates, *self.skip), absent)}, own)
+            residual = self.problem.residual({**fields, **dict.fromkeys((*self.rates, *self.skip), absent)}, own, {})
             if not residual.requires_grad:
                 return some.new_zeros(len(modes))
             partials = torch.autograd.grad(residual.sum(), list(fields.values()), allow_unused=True)

@@ -81,12 +81,13 @@ class MethodOfLines:
         plain = [name for name, feature in problem.features.items() if not feature.orders]
         (rate,) = [name for name, feature in problem.features.items() if "t" in feature.orders]
 
-        def derivative(u: np.ndarray, _: float) -> np.ndarray:
+        def derivative(u: np.ndarray, t: float) -> np.ndarray:
+            at = {self.axis_name: nodes, "t": t}
             walls = slopes @ u + offset
             closed = np.concatenate([walls[:1], u, walls[1:]])
             f = {name: matrix @ closed for name, matrix in self.matrices.items()} | {name: u for name in plain}
-            at_rest = problem.residual({**f, rate: np.zeros_like(u)}, c)
-            return -at_rest / (problem.residual({**f, rate: np.ones_like(u)}, c) - at_rest)
+            at_rest = problem.residual({**f, rate: np.zeros_like(u)}, c, at)
+            return -at_rest / (problem.residual({**f, rate: np.ones_like(u)}, c, at) - at_rest)
 
         times = problem.output_times if times is None else np.asarray(times, dtype=np.float64)
         asked = np.unique(np.concatenate([[0.0], times]))

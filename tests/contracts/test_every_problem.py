@@ -98,7 +98,7 @@ def test_the_residual_is_finite_over_the_state_range(problem, random):
     for name, feature in problem.features.items():
         if is_unknown(feature):
             f[name][:2] = torch.tensor(problem.state_range, dtype=torch.float64)
-    assert torch.isfinite(problem.residual(f, problem.as_tensors({}))).all()
+    assert torch.isfinite(problem.residual(f, problem.as_tensors({}), {})).all()
 
 
 def test_the_residual_is_pointwise(problem, random):
@@ -106,16 +106,16 @@ def test_the_residual_is_pointwise(problem, random):
     c = problem.as_tensors({})
     f = drawn(problem, random, 50)
     order = torch.randperm(50, generator=torch.Generator().manual_seed(0))
-    permuted = problem.residual({name: value[order] for name, value in f.items()}, c)
-    assert_close(permuted, problem.residual(f, c)[order], rtol=0, atol=0)
-    alone = problem.residual({name: value[7:8] for name, value in f.items()}, c)
-    assert_close(alone, problem.residual(f, c)[7:8], rtol=1e-14, atol=0)
+    permuted = problem.residual({name: value[order] for name, value in f.items()}, c, {})
+    assert_close(permuted, problem.residual(f, c, {})[order], rtol=0, atol=0)
+    alone = problem.residual({name: value[7:8] for name, value in f.items()}, c, {})
+    assert_close(alone, problem.residual(f, c, {})[7:8], rtol=1e-14, atol=0)
 
 
 def test_numpy_and_torch_give_the_same_residual(problem, random):
     f = drawn(problem, random, 50)
-    theirs = problem.residual({name: value.numpy() for name, value in f.items()}, problem.defaults())
-    assert_allclose(theirs, problem.residual(f, problem.as_tensors({})).numpy(), rtol=1e-13, atol=1e-16)
+    theirs = problem.residual({name: value.numpy() for name, value in f.items()}, problem.defaults(), {})
+    assert_allclose(theirs, problem.residual(f, problem.as_tensors({}), {}).numpy(), rtol=1e-13, atol=1e-16)
 
 
 def test_the_residual_depends_on_every_feature_and_free_parameter(problem, random):
@@ -123,7 +123,7 @@ def test_the_residual_depends_on_every_feature_and_free_parameter(problem, rando
     free = [key for key, parameter in problem.parameters.items() if parameter.low < parameter.high]
     c = problem.as_tensors({})
     c |= {key: c[key].clone().requires_grad_() for key in free}
-    gradients = torch.autograd.grad(problem.residual(f, c).square().sum(), [*f.values(), *(c[key] for key in free)])
+    gradients = torch.autograd.grad(problem.residual(f, c, {}).square().sum(), [*f.values(), *(c[key] for key in free)])
     assert all(gradient.abs().max() > 0 for gradient in gradients)
 
 
@@ -134,9 +134,9 @@ def test_dual_numbers_give_the_partials_of_automatic_differentiation(problem, ra
     f[names[0]][0, :10] *= -1
     features = torch.stack([f[name] for name in names], dim=1)
     value, partials = pointwise_partials(
-        lambda stacked: problem.residual({name: stacked[:, i] for i, name in enumerate(names)}, c), features
+        lambda stacked: problem.residual({name: stacked[:, i] for i, name in enumerate(names)}, c, {}), features
     )
-    dual = problem.residual({name: Dual(f[name], {i: 1.0}) for i, name in enumerate(names)}, c)
+    dual = problem.residual({name: Dual(f[name], {i: 1.0}) for i, name in enumerate(names)}, c, {})
     assert_close(dual.value, value, rtol=1e-13, atol=1e-15)
     for i in range(len(names)):
         assert_close(dual.partials.get(i, 0.0) * torch.ones_like(value), partials[:, i], rtol=1e-12, atol=1e-14)
@@ -215,7 +215,7 @@ def test_problems_that_continue_start_anew_at_any_time(problem):
 def test_methods_leave_their_arguments_alone(problem, random):
     f, c = drawn(problem, random, 5), problem.as_tensors({})
     before = copy.deepcopy((f, c))
-    problem.residual(f, c), problem.linearised(c), problem.walls(c)
+    problem.residual(f, c, {}), problem.linearised(c), problem.walls(c)
     assert_close((f, c), before, rtol=0, atol=0)
 
 
