@@ -134,7 +134,7 @@ def finetune(
     if tuning.is_finished and folder is not None and (folder / "config.json").exists():
         result = Finetuned(load_folder(folder, type(model), model.device, model.dtype), tuning.history)
         result.model.name, result.model.history = _name(model, tuning.history), tuning.history
-        object.__setattr__(result.model, "folder", folder)
+        result.model.folder = folder
     else:
         tuning.advance(quiet)
         tuned = tuning.model if tuning.history.is_improved else given

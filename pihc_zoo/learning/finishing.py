@@ -20,4 +20,4 @@ def write_finished(result: Finetuned, folder: Path) -> None:
     if importlib.util.find_spec("matplotlib"):
         result.plot(folder / TUNING_PLOT)
     export(result.model, folder)
-    object.__setattr__(result.model, "folder", folder)  # figures and plot belong to these weights
+    result.model.folder = folder  # figures and plot belong to these weights
