@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
-import tomllib
 from pathlib import Path
 
 import torch
 
-from pihc_zoo.cli.arguments import add_imports
+from pihc_zoo.cli.arguments import add_imports, setting
 from pihc_zoo.evaluation import reference_set
 from pihc_zoo.plotting.training import plot_training
 from pihc_zoo.registration import import_packages
@@ -38,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         place = Place.of_environment()
         mesh = Mesh.parse(options.mesh, place.world)
         import_packages(options.imports)
-        recipe = recipes.load(options.recipe, dict(_override(text) for text in options.set))
+        recipe = recipes.load(options.recipe, dict(setting(text) for text in options.set))
         if options.threads:
             torch.set_num_threads(options.threads)
         processes = Processes(place, mesh, options.device, options.backend, options.timeout)
@@ -126,16 +125,6 @@ def _finish(model, output: Path) -> None:
     print(f"model written to {output / 'model'}; evaluate it with: pihc evaluate {output / 'model'}")
     if importlib.util.find_spec("matplotlib"):
         plot_training(output / LOG, output / "training.png")
-
-
-def _override(text: str):
-    key, separator, value = text.partition("=")
-    if not separator or not key:
-        raise ValueError(f"--set expects KEY=VALUE, got {text!r}")
-    try:
-        return key, tomllib.loads(f"v = {value}")["v"]
-    except tomllib.TOMLDecodeError:
-        return key, value
 
 
 if __name__ == "__main__":

@@ -22,9 +22,10 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pihc_zoo.cli.arguments import setting
+
 from . import loop
 from . import recipe as recipes
-from .__main__ import _override
 from .console import Parser, guarded, integer
 from .distributed import Processes
 from .mesh import Mesh, Place
@@ -148,7 +149,7 @@ def _run(options: argparse.Namespace) -> None:
         return
     print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
     for name in options.recipes:
-        overrides = {**dict(_override(text) for text in options.set), "training.steps": options.steps + SKIPPED + 2}
+        overrides = {**dict(setting(text) for text in options.set), "training.steps": options.steps + SKIPPED + 2}
         overrides["training.validate_every"] = overrides["training.steps"]
         batch, first = recipes.load(name, overrides).training.batch, None
         for text in options.meshes:

@@ -96,8 +96,19 @@ def expert_counts(text: str) -> int | dict[str, int]:
     return {axis.strip(): positive(count.strip()) for axis, _, count in pairs}
 
 
-def assignment(text: str) -> tuple[str, float]:
+def number_or_text(text: str) -> float | str:
+    """A number, or what is none as it is, such as a path."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def assignment(text: str, option: str = "--set", example: str = "D=3e-4") -> tuple[str, float]:
     """NAME=NUMBER.
+
+    Args:
+        option, example: for the message.
 
     Raises:
         ValueError: something else.
@@ -106,4 +117,21 @@ def assignment(text: str) -> tuple[str, float]:
     with contextlib.suppress(ValueError):
         if key and separator:
             return key.strip(), float(value)
-    raise ValueError(f"--set expects NAME=NUMBER, for example D=3e-4; got {text!r}")
+    raise ValueError(f"{option} expects NAME=NUMBER, for example {example}; got {text!r}")
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """KEY=VALUE of ``--set``, with a value of TOML, or a word.
+
+    Raises:
+        ValueError: another form.
+    """
+    import tomllib
+
+    key, separator, value = text.partition("=")
+    if not separator or not key.strip():
+        raise ValueError(f"--set expects KEY=VALUE, got {text!r}")
+    try:
+        return key.strip(), tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value

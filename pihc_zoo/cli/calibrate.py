@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 from pathlib import Path
 from typing import Any
 
 from ..files import check_writable
-from .arguments import add_device, load_model, number, positive, seed
+from .arguments import add_device, assignment, load_model, number, number_or_text, positive, seed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="name, folder or Hub id of a model that takes the unknowns as inputs")
     parser.add_argument("data", nargs="+", metavar="DATA", help="CSV files of measurements, one per experiment")
     parser.add_argument(
-        "--u0", nargs="+", metavar="U0",
+        "--u0", nargs="+", metavar="U0", type=number_or_text,
         help="initial condition: a number, or an NPZ file with u0 (and x); one, or one per experiment",
     )  # fmt: skip
     parser.add_argument(
@@ -62,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     from ..calibration.calibrate import calibrate
     from ..calibration.measurements import read_csv
 
-    known = dict(_assignment(text) for text in options.known)
+    known = dict(assignment(text, "--known", "phi=0.3") for text in options.known)
     experiments: list[dict[str, Any]] = []
     for path in options.data:
         columns: dict[str, Any] = dict(read_csv(path))
@@ -119,31 +118,21 @@ def _check_outputs(options: argparse.Namespace) -> None:
             raise ValueError(f"--{name.replace('_', '-')} needs --sample DRAWS")
 
 
-def _assignment(text: str) -> tuple[str, float]:
-    key, separator, value = text.partition("=")
-    with contextlib.suppress(ValueError):
-        if key and separator:
-            return key.strip(), float(value)
-    raise ValueError(f"--known expects NAME=NUMBER, for example phi=0.3; got {text!r}")
-
-
-def _add_initial(experiments: list[dict[str, Any]], given: list[str]) -> None:
+def _add_initial(experiments: list[dict[str, Any]], given: list[float | str]) -> None:
     """The initial conditions of the experiments, one for all or one each."""
     if not given:
         return
     if len(given) not in (1, len(experiments)):
         raise ValueError(f"--u0 has {len(given)} values for {len(experiments)} experiments; give one, or one each")
-    for columns, text in zip(experiments, given * (len(experiments) if len(given) == 1 else 1), strict=True):
-        try:
-            columns["u0"] = float(text)
+    for columns, u0 in zip(experiments, given * (len(experiments) if len(given) == 1 else 1), strict=True):
+        if isinstance(u0, float):
+            columns["u0"] = u0
             continue
-        except ValueError:
-            pass
         from ..data import read_arrays
 
-        arrays = read_arrays(text)
+        arrays = read_arrays(u0)
         if "u0" not in arrays:
-            raise ValueError(f"{text!r} has no array u0 (it has: {', '.join(sorted(arrays)) or 'none'})")
+            raise ValueError(f"{u0!r} has no array u0 (it has: {', '.join(sorted(arrays)) or 'none'})")
         columns["u0"] = arrays["u0"]
         if "x" in arrays:
             columns["input_x"] = arrays["x"]

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .arguments import add_device, load_model, number, positive, seed
+from .arguments import add_device, load_model, number, number_or_text, positive, seed, setting
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="changed setting of the tuned model, such as network.num_basis=8; may be repeated",
     )
-    parser.add_argument("--u0", help="initial condition of data without one: a number, or an NPZ file with u0")
+    parser.add_argument(
+        "--u0", type=number_or_text, help="initial condition of data without one: a number, or an NPZ file with u0"
+    )
     parser.add_argument("--count", type=positive, help="trajectories to read, the first ones (default all)")
     parser.add_argument("--steps", type=positive, default=300)
     parser.add_argument("--batch", type=positive, default=8)
@@ -85,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
                 weights=options.weights,
                 parameters=parameters,
                 overrides=overrides,
-                u0=_initial(options.u0),
+                u0=options.u0,
                 count=options.count,
                 steps=options.steps,
                 batch=options.batch,
@@ -121,30 +123,3 @@ def constant(text: str) -> tuple[str, Any]:
     if not name.strip() or not 1 <= len(values) <= 3:
         raise ValueError(f"--parameter expects NAME=VALUE, NAME=LOW:HIGH or NAME=LOW:DEFAULT:HIGH, got {text!r}")
     return name.strip(), values[0] if len(values) == 1 else tuple(values)
-
-
-def setting(text: str) -> tuple[str, Any]:
-    """KEY=VALUE with a value of TOML, or a word.
-
-    Raises:
-        ValueError: another form.
-    """
-    import tomllib
-
-    key, separator, value = text.partition("=")
-    if not separator or not key.strip():
-        raise ValueError(f"--set expects KEY=VALUE, got {text!r}")
-    try:
-        return key.strip(), tomllib.loads(f"v = {value}")["v"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), value
-
-
-def _initial(text: str | None) -> Any:
-    """A number, or a path."""
-    if text is None:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return text
