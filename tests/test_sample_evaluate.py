@@ -135,7 +135,7 @@ def test_families_of_ones_own_and_recorded_ones_are_measured(folder, tmp_path):
     [
         ({"families": ["constant"]}, "did you mean 'constants'"),
         ({"count": 0}, "count must be an integer of at least 1"),
-        ({"model": object()}, "models of the torch backend, got object"),
+        ({"model": object()}, "a surrogate of .* with the torch backend, got object"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(folder, arguments, message):

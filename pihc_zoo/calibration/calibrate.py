@@ -6,11 +6,11 @@ import time
 from typing import Any
 
 import numpy as np
-import torch
 from scipy import stats
 
 from ..prediction.request import check_parameters
 from ..text import number, percent
+from ..zoo.loading import check_surrogate
 from .correction import estimated_error, shift_of
 from .correction import polish as polished
 from .fit import Fit
@@ -72,10 +72,7 @@ def calibrate(
         ValueError: what is missing, misnamed, outside its range, contradictory or too little.
     """
     begin = time.perf_counter()
-    if not isinstance(model, torch.nn.Module):
-        raise ValueError(
-            f"expected a surrogate of pz.from_pretrained with the torch backend, got {type(model).__name__}"
-        )
+    check_surrogate(model)
     known = dict(known or {})
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level}; 0.9 gives 90 % intervals")

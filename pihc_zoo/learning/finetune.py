@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from ..data import Trajectories, check_solutions, read_trajectories
 from ..prediction.initial_values import check_values
 from ..prediction.request import check_request
 from ..problems.constants import constants_of
+from ..zoo.loading import check_surrogate
 from ..zoo.storage import load_folder
 from . import checkpoint
 from .consistency import answer, contradiction
@@ -104,10 +104,7 @@ def finetune(
         RuntimeWarning: the data contradict the equation, and by how much.
     """
     settings = Settings(loss, weights, steps, batch, learning_rate, clip, validation, patience, minutes, seed)
-    if not isinstance(model, torch.nn.Module):
-        raise ValueError(
-            f"expected a surrogate of pz.from_pretrained with the torch backend, got {type(model).__name__}"
-        )
+    check_surrogate(model)
     constants = constants_of(parameters or {}, model.problem.parameters, model.parameter_inputs)
     given = with_constants(model, constants)
     trajectories = _checked(given, data, loss, u0, count)

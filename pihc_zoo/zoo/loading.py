@@ -99,6 +99,16 @@ def from_pretrained(
     return named(OnnxSurrogate(folder), folder, name, verify)
 
 
+def check_surrogate(model: Any) -> None:
+    """Raises ValueError for what is no surrogate of the torch backend, such as a name or an ONNX model."""
+    from ..surrogate import Surrogate
+
+    if not isinstance(model, Surrogate):
+        raise ValueError(
+            f"expected a surrogate of pz.from_pretrained with the torch backend, got {type(model).__name__}"
+        )
+
+
 def model_info(name: str, **options: Any) -> dict[str, Any]:
     """Configuration and measured metrics of a model, without loading its weights.
 

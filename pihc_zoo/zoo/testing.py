@@ -14,7 +14,7 @@ from ..problems import problem_of
 from ..sampling import Described, Model, default_families, draw, family_of
 from .folder import ONNX_FILE, read_config, read_metrics
 from .hub import find_folder
-from .loading import from_pretrained
+from .loading import check_surrogate, from_pretrained
 
 if TYPE_CHECKING:
     from ..surrogate import Surrogate
@@ -87,13 +87,11 @@ def evaluate(
         ValueError: no such model or family, or a model of another backend than torch.
     """
     from .. import evaluation
-    from ..surrogate import Surrogate
 
     _check_integer(count, "count", 1)
     _check_integer(seed, "seed", 0)
     loaded = from_pretrained(model) if isinstance(model, str | os.PathLike) else model
-    if not isinstance(loaded, Surrogate):
-        raise ValueError(f"evaluate measures models of the torch backend, got {type(loaded).__name__}; give its name")
+    check_surrogate(loaded)
     if not isinstance(families, dict):
         families = families_of(loaded, families)
     path = None if cache is None else Path(cache)
