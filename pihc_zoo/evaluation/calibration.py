@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from ..arrays import to_numpy
 from ..estimate import DefectEstimator
 from ..surrogate import Surrogate
+from ..zoo.storage import rebuilt
 
 FALSE_ALARMS = 0.01  # share of in-family trajectories above a threshold, per set
 LEAST = {"threshold": 1.2e-3, "unresolved": 2e-3}
@@ -33,12 +33,7 @@ class Known(Protocol):
 
 def with_trust(model: Surrogate, trust: dict[str, Any]) -> Surrogate:
     """The same weights under other settings of the trust report."""
-    with torch.random.fork_rng(devices=[]):
-        changed = type(model).from_config({**model.config, "trust": dict(trust)})
-    changed.to(model.device).with_network_dtype(model.dtype)
-    changed.network.load_state_dict(model.network.state_dict(), strict=True)
-    changed.name, changed.history = model.name, model.history
-    return changed.eval()
+    return rebuilt(model, {**model.config, "trust": dict(trust)})
 
 
 def calibrated(

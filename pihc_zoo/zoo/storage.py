@@ -193,14 +193,46 @@ def finished(model: _Model, device: str | torch.device, dtype: torch.dtype | Non
     return (model if dtype is None else model.with_network_dtype(dtype)).eval()
 
 
-def load_network(model: Surrogate, state: dict[str, torch.Tensor], source: str) -> None:
-    """Loads network weights strictly.
+def rebuilt(model: _Model, config: dict[str, Any]) -> _Model:
+    """The model under another configuration, its weights carried over, its name and history kept.
+
+    More basis functions are filled with fresh weights behind the given ones.
 
     Raises:
-        ValueError: missing or extra keys, or other shapes.
+        ConfigError: unknown or missing settings.
+        ValueError: weights that do not fit.
     """
-    _check_shapes(model.network, state, source)
-    model.network.load_state_dict(state, strict=True)
+    config = {key: value for key, value in config.items() if key not in ("weights_sha256", "digests")}
+    changed = finished(untrained(config, type(model)), model.device, model.dtype)
+    changed.network.load_state_dict(_carried(model.network.state_dict(), changed.network.state_dict()))
+    changed.name, changed.history = model.name, model.history
+    return changed
+
+
+def _carried(given: dict[str, torch.Tensor], fresh: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """``fresh`` tensors with the ``given`` ones as their leading rows.
+
+    Raises:
+        ValueError: tensors that are missing, or differ by more than a number of leading rows.
+    """
+    if given.keys() != fresh.keys():
+        name = min(given.keys() ^ fresh.keys())
+        raise ValueError(f"the weights cannot be carried over to the changed settings: {name!r} is in one of both only")
+    state = {}
+    for key, value in given.items():
+        target = fresh[key].clone()
+        if value.dim() and (value.shape[1:] != target.shape[1:] or len(value) > len(target)):
+            raise ValueError(
+                f"the weights cannot be carried over to the changed settings: {key!r} has the shape "
+                f"{tuple(value.shape)}, expected {tuple(target.shape)}; basis functions may be added, other sizes of "
+                "a network stay"
+            )
+        if value.dim():
+            target[: len(value)] = value
+        else:
+            target.copy_(value)
+        state[key] = target
+    return state
 
 
 def _check_settings(
