@@ -32,7 +32,7 @@ from pihc_zoo.families import sample_parameters as draw_parameters
 from pihc_zoo.files import save_npz, write_text
 from pihc_zoo.learning.start import with_constants, with_settings
 from pihc_zoo.problems.constants import constants_of
-from pihc_zoo.reference import is_periodic, truth_solver
+from pihc_zoo.reference import in_passes, is_periodic, truth_solver
 from pihc_zoo.text import percent
 
 from .console import Parser, guarded, integer
@@ -127,13 +127,8 @@ def drawn(row: Row, given: Any) -> tuple[np.ndarray, dict[str, np.ndarray], np.n
         stored = dict(np.load(cache, allow_pickle=False))
         if np.array_equal(stored["u0"], u0):
             return u0, parameters, stored["u"]
-    own = [{key: value[i : i + 8] for key, value in parameters.items()} for i in range(0, count, 8)]
-    if is_periodic(problem):
-        solve = truth_solver(problem, rtol=1e-5)
-        u = np.concatenate([solve(u0[8 * i : 8 * i + 8], part) for i, part in enumerate(own)])
-    else:
-        solve = truth_solver(problem)
-        u = np.stack([solve(u0[i], {key: float(v[i]) for key, v in parameters.items()}) for i in range(count)])
+    solve = truth_solver(problem, **({"rtol": 1e-5} if is_periodic(problem) else {}))
+    u = np.concatenate(list(in_passes(solve, u0, parameters)))
     cache.parent.mkdir(parents=True, exist_ok=True)
     save_npz(cache, {"u0": u0, "u": u}, compress=False)
     return u0, parameters, u

@@ -23,7 +23,7 @@ import pihc_zoo as pz
 from pihc_zoo.evaluation import relative_error
 from pihc_zoo.files import write_text
 from pihc_zoo.progress import progress
-from pihc_zoo.reference import MethodOfLines, truth_solver
+from pihc_zoo.reference import MethodOfLines, in_passes, truth_solver
 from pihc_zoo.text import percent
 from pihc_zoo.zoo.folder import METRICS_FILE, read_metrics, record
 from pihc_zoo.zoo.registry import WEIGHTS
@@ -215,12 +215,8 @@ def _truth(problem: Any, u0: np.ndarray, parameters: dict[str, np.ndarray], requ
     """(batch, time, *points) the classical solution; NaN where the solver gives up."""
     times = np.asarray(request.get("times", problem.output_times), dtype=np.float64)
     if kinds_of(problem.output_space) is PERIODIC:
-        parts = []
         solve = truth_solver(problem, tail=TAIL, rtol=RTOL, least_nodes=LEAST_NODES)
-        for first in range(0, len(u0), 8):
-            rows = slice(first, first + 8)
-            parts.append(solve(u0[rows], {key: value[rows] for key, value in parameters.items()}, times=times))
-        return np.concatenate(parts)
+        return np.concatenate(list(in_passes(solve, u0, parameters, times=times)))
     solve = MethodOfLines(problem, rtol=1e-8, atol=1e-9)
     x = request.get("x")
     shape = (len(times), len(solve.axis.nodes) if x is None else len(x))

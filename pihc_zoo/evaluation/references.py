@@ -14,7 +14,7 @@ from ..arrays import to_numpy
 from ..families import Family
 from ..files import atomic_path, save_npz
 from ..progress import progress
-from ..reference import TRUTH_NODES, truth_solver
+from ..reference import TRUTH_NODES, in_passes, truth_solver
 from ..sampling import draw
 
 LEAST_SCALE = 1e-2  # of a trajectory's root mean square: what has decayed below is not divided by
@@ -143,18 +143,13 @@ def reference_set(
     if _holds(stored, u0, parameters):
         return ReferenceSet(u0, parameters, stored["u"])
     solve = truth_solver(problem)
-    size = solve.pass_size
-    is_large = u0.size * len(problem.output_times) > _LARGE
-    parts, firsts = [], range(0, count, size)
-    for first in progress(firsts, "references", total=len(firsts), quiet=quiet, leave=False):
-        rows = slice(first, first + size)
-        parts.append(solve(u0[rows], {key: value[rows] for key, value in parameters.items()}))
-        if is_large:
-            parts[-1] = parts[-1].astype(np.float32)
-    u = np.concatenate(parts)
+    dtype = np.float32 if u0.size * len(problem.output_times) > _LARGE else np.float64
+    total = -(-count // solve.pass_size)
+    parts = progress(in_passes(solve, u0, parameters), "references", total=total, quiet=quiet, leave=False)
+    u = np.concatenate([part.astype(dtype, copy=False) for part in parts])
     if cache is not None:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        if is_large:
+        if dtype is np.float32:
             with atomic_path(cache) as temporary, open(temporary, "wb") as file:
                 np.savez(file, **drawn, u=u)
         else:

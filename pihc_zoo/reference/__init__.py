@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from .baselines import Baseline, baselines
 from .method_of_lines import MethodOfLines
@@ -52,6 +55,19 @@ def reference_solver(problem):
     return MethodOfLines(problem, rtol=1e-8, atol=1e-8)
 
 
+def in_passes(solve: Any, u0: np.ndarray, parameters: dict[str, np.ndarray], **options: Any) -> Iterator[np.ndarray]:
+    """Solutions (rows, time, *space) of u0 (batch, *space), as many rows at a time as the solver takes at once.
+
+    Args:
+        solve: a solver of this package.
+        parameters: (batch,) values by symbol.
+        options: of its call.
+    """
+    for first in range(0, len(u0), solve.pass_size):
+        rows = slice(first, first + solve.pass_size)
+        yield solve(u0[rows], {key: value[rows] for key, value in parameters.items()}, **options)
+
+
 def fast_solver(problem, **settings: Any):
     """The fastest batched solver, u0 (batch, *space) ↦ (batch, time, *space); imports torch.
 
@@ -70,4 +86,13 @@ def fast_solver(problem, **settings: Any):
     return PseudoSpectral(problem, **{"dtype": torch.float32, **settings})
 
 
-__all__ = ["Baseline", "MethodOfLines", "baselines", "fast_solver", "is_periodic", "reference_solver", "truth_solver"]
+__all__ = [
+    "Baseline",
+    "MethodOfLines",
+    "baselines",
+    "fast_solver",
+    "in_passes",
+    "is_periodic",
+    "reference_solver",
+    "truth_solver",
+]
