@@ -145,17 +145,3 @@ def test_a_correction_has_zero_targets_and_starts_at_zero(channel):
     closed = channel.closed(correction)
     assert closed[:, 0].abs().max() == 0 and closed[:, 1:, :, 0].abs().max() < 1e-14
     assert not torch.allclose(channel.closed(other)[:, 1:, :, 0], closed[:, 1:, :, 0])
-
-
-def test_an_operator_that_cannot_hold_a_term_says_which():
-    from pihc_zoo.discretisation import linear_operator
-
-    class Column(Flow):
-        features = {"u_t": Derivative("u", t=1), "u_y": Derivative("u", y=1), "u_yy": Derivative("u", y=2)}
-
-        def linearised(self, c):
-            return {"u_t": 1.0, "u_y": c["a"], "u_yy": -c["D"]}
-
-    own = Discretisation(Column(), Grid(RadauAxis(1.0, 1, 3), {"y": GradedAxis(12, 0.0, 1.0)}))
-    with pytest.raises(ValueError, match="holds one time and one space derivative, not u_t, u_y, u_yy"):
-        linear_operator(Column(), own)

@@ -10,7 +10,8 @@ from torch.testing import assert_close
 
 from pihc_zoo.decomposition import Disjoint, Overlapping
 from pihc_zoo.discretisation import Discretisation, Field, linear_operator
-from pihc_zoo.discretisation.diagonalised import TimeBlocks
+from pihc_zoo.discretisation.diagonalised import DiagonalisedOperator, TimeBlocks
+from pihc_zoo.discretisation.modal import ModalOperator
 from pihc_zoo.grid import GradedAxis, Grid, RadauAxis
 from pihc_zoo.grid.stencils import fornberg_weights, stencil_matrix
 from pihc_zoo.networks.transforms import cosine_modes
@@ -221,16 +222,12 @@ def test_the_inverse_is_differentiable_in_the_parameters(problem, linearised, ra
     assert torch.autograd.gradcheck(value, D, eps=1e-9, atol=1e-4, rtol=1e-5)
 
 
-def test_two_space_axes_are_refused(problem):
-    grid = Grid(RadauAxis(500.0, 2, 3), {"x": GradedAxis(8, 0.0, 1.0), "y": GradedAxis(8, 0.0, 1.0)})
-    with pytest.raises(ValueError, match="one space axis, not 2"):
-        linear_operator(problem, Discretisation(problem, grid))
-
-
-def test_a_grid_with_oscillating_modes_is_refused(problem):
+def test_a_grid_with_oscillating_modes_takes_them_in_pairs(problem):
     grid = Grid(RadauAxis(500.0, 2, 3), {"x": GradedAxis(24, 0.0, 1.0, grading=2.0, stencil=5)})
+    own = linear_operator(problem, Discretisation(problem, grid))
+    assert isinstance(own, ModalOperator) and own.is_paired == [True]
     with pytest.raises(ValueError, match="complex eigenvalues on this grid; choose"):
-        linear_operator(problem, Discretisation(problem, grid))
+        DiagonalisedOperator(problem, Discretisation(problem, grid))
 
 
 # ------------------------------------------------------------------ small dense systems

@@ -6,6 +6,8 @@ its derivatives follow at the collocation points, where products of features are
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -105,17 +107,22 @@ class WalledAxis(SpaceAxis):
     """A bounded axis: derivatives by stencils on nodal values and walls, whose values are eliminated.
 
     Args:
-        conditions: at its two walls, at default parameters.
+        conditions: at its two walls, of each field, at default parameters.
+
+    Raises:
+        ValueError: fields whose slopes are taken at different places.
     """
 
-    def __init__(self, axis: Axis, orders: set[int], conditions: tuple[WallCondition, WallCondition] | None):
+    def __init__(self, axis: Axis, orders: set[int], conditions: Sequence[tuple[WallCondition, WallCondition]] = ()):
         super().__init__(axis, orders)
         for order in sorted(orders - {0}):
             self._register(f"derivative_{order}", axis.differentiation(order))
         ends = axis.closed_nodes[0], axis.closed_nodes[-1]
-        for side, wall, condition in zip("lr", ends, conditions or (), strict=False):
-            at = wall if condition.at is None else condition.at
-            self._register(f"slope_{side}", axis.differentiation(1, [at])[0])
+        for side, wall, own in zip("lr", ends, zip(*conditions, strict=True), strict=False):
+            places = {wall if condition.at is None else condition.at for condition in own}
+            if len(places) > 1:
+                raise ValueError(f"slopes of all fields are taken at one place beside a wall, not at {sorted(places)}")
+            self._register(f"slope_{side}", axis.differentiation(1, list(places))[0])
 
     def closure(self, conditions: tuple[WallCondition, WallCondition]) -> Closure:
         """Solves, for the two wall values a, value·a_side + slope·(d · [a_left, nodes, a_right]) = target."""
@@ -169,7 +176,7 @@ class WalledAxis(SpaceAxis):
 
 
 def space_axis(
-    axis: Axis, orders: set[int], conditions: tuple[WallCondition, WallCondition] | None = None
+    axis: Axis, orders: set[int], conditions: Sequence[tuple[WallCondition, WallCondition]] = ()
 ) -> SpaceAxis:
     """The operator of an axis, by its kind."""
     return SpectralAxis(axis, orders) if axis.is_periodic else WalledAxis(axis, orders, conditions)

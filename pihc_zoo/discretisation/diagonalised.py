@@ -24,6 +24,10 @@ from .discretisation import Discretisation
 from .subdomains import Subdomains
 
 
+class ComplexEigenvaluesError(ValueError):
+    """An operator that has no real modes."""
+
+
 @dataclass
 class TimeBlocks:
     """Inverses of block lower triangular time matrices, each element fed by the one before it.
@@ -200,7 +204,7 @@ class DiagonalisedOperator(nn.Module):
                 blocks = torch.stack([matrix[i][:, i] for i in indices])
                 values, vectors = torch.linalg.eig(blocks)
                 if values.imag.abs().max() > 1e-8 * values.abs().max():
-                    raise ValueError(
+                    raise ComplexEigenvaluesError(
                         "the space operator has complex eigenvalues on this grid; choose a lower stencil or more nodes"
                     )
                 system = values.real, vectors.real, torch.linalg.inv(vectors.real)

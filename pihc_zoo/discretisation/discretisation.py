@@ -28,10 +28,18 @@ class Discretisation(nn.Module):
         self.problem, self.grid = problem, grid
         self.space = SpaceFeatures(problem, grid.space)
         self.space_names = list(grid.space)
+        self.num_inner = len(grid.space) + problem.is_system  # dimensions of a field after time
         for name, feature in problem.features.items():
             if "t" in feature.orders and (feature.orders != {"t": 1} or feature.laplacian):
                 raise ValueError(f"feature {name!r}: the time derivative is of first order, of the field itself")
         self.is_rate = tuple("t" in feature.orders for feature in problem.features.values())
+        for i, (name, axis) in enumerate(grid.axes.items()):
+            if name in problem.coordinates:
+                shape = [1] * (2 + self.num_inner)
+                place = 1 if name == "t" else i - len(grid.axes)
+                shape[place] = len(axis.collocation_points)
+                points = torch.as_tensor(axis.collocation_points.copy()).reshape(shape)
+                self.register_buffer(f"at_{name}", points, persistent=False)
         self.register_buffer("rate_matrix", torch.as_tensor(grid.time.differentiation(1)), persistent=False)
         self.projection = None if grid.collocation_shape == grid.shape else Projection(self.space)
 
@@ -48,29 +56,36 @@ class Discretisation(nn.Module):
         """Values at collocation points (..., *collocation) ↦ their resolved part at nodes (..., *space)."""
         return values if self.projection is None else self.projection.apply(values)
 
+    def at(self, start: float = 0.0) -> dict[str, Tensor]:
+        """Coordinates of collocation points that the residual depends on, (1, time, *collocation) or broadcasting so.
+
+        Args:
+            start: time at which the grid's begins.
+        """
+        at = {name: getattr(self, f"at_{name}") for name in self.problem.coordinates}
+        if "t" in at:
+            at["t"] = at["t"] + start
+        return at
+
     def closed(self, field: Field) -> Tensor:
         """(batch, *columns, closed time, *closed space) values with those at the start and at the walls."""
-        u = self.started(field.u, field.initial)
-        for dim, axis in self.space.dims():
-            closure = field.walls[self.space_names[dim]]
-            u = u if closure is None else axis.close(u, dim, closure)
-        return u
+        return self.space.close(self.started(field.u, field.initial), field.walls)
 
     def started(self, u: Tensor, initial: Tensor | None) -> Tensor:
         """Puts initial values (..., *space), zero when None, before the first time of u (..., time, *space)."""
-        dim = -1 - len(self.space_names)
+        dim = -1 - self.num_inner
         if initial is None:
             initial = torch.zeros_like(u.select(dim, 0))
         return torch.cat([initial.unsqueeze(dim), u], dim=dim)
 
     def rate(self, u: Tensor, initial: Tensor | None = None) -> Tensor:
         """(..., time, *space) time derivative at the nodes of u, which starts from ``initial``, zero when None."""
-        matrix, num_space = self.rate_matrix, len(self.space_names)
+        matrix, num_inner = self.rate_matrix, self.num_inner
         if initial is None:
             matrix = matrix[:, 1:]
         else:
             u = self.started(u, initial)
-        return (matrix @ u.flatten(-num_space)).unflatten(-1, u.shape[-num_space:])
+        return (matrix @ u.flatten(-num_inner)).unflatten(-1, u.shape[-num_inner:])
 
     def forward(self, field: Field, has_rates: bool = True, stride: int = 1) -> Tensor:
         """Features (batch, *columns, feature, time, *collocation), in the order of ``problem.features``.
@@ -89,9 +104,16 @@ class Discretisation(nn.Module):
         if any(self.is_rate):
             some = next(iter(fields.values())) if fields else None
             own = self.space.at_collocation(rates, stride=stride) if has_rates else torch.zeros_like(some)
-            rates_by_name = [name for name, flag in zip(self.problem.features, self.is_rate, strict=True) if flag]
-            fields |= dict.fromkeys(rates_by_name, own)
-        return torch.stack([fields[name] for name in self.problem.features], dim=-2 - len(self.space_names))
+            fields |= self.rates_by_name(own)
+        return torch.stack([fields[name] for name in self.problem.features], dim=-2 - self.num_inner)
+
+    def rates_by_name(self, rates: Tensor) -> dict[str, Tensor]:
+        """The time derivatives among the features, of rates (..., *collocation) of all components."""
+        names = [name for name, flag in zip(self.problem.features, self.is_rate, strict=True) if flag]
+        if not self.problem.is_system:
+            return dict.fromkeys(names, rates)
+        components, dim = list(self.problem.fields), self.space.component_dim
+        return {name: rates.narrow(dim, components.index(self.problem.features[name].field), 1) for name in names}
 
     def _rates(self, field: Field, modes: Tensor) -> Tensor:
         """Coefficients of u_t."""

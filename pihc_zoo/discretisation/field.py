@@ -7,6 +7,7 @@ values follow from the wall conditions, which are linear in the field.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
@@ -33,20 +34,42 @@ class Closure:
 
 @dataclass
 class Walls:
-    """Closures by axis; periodic axes have none."""
+    """Closures by axis; periodic axes have none.
+
+    Attributes:
+        closures: of a field's only component, or of its first.
+        others: those of further components.
+    """
 
     closures: dict[str, Closure] = field(default_factory=dict)
+    others: tuple[dict[str, Closure], ...] = ()
+
+    @classmethod
+    def of_system(cls, closures: Sequence[dict[str, Closure]]) -> Walls:
+        """Those of a system, one mapping per component."""
+        return cls(closures[0], tuple(closures[1:]))
 
     def __getitem__(self, name: str) -> Closure | None:
         return self.closures.get(name)
 
+    def of(self, component: int) -> Walls:
+        """Those of one component of a system."""
+        if not component or not self.others:
+            return Walls(self.closures)
+        return Walls(self.others[component - 1])
+
+    def _changed(self, change: Callable[[Closure], Closure]) -> Walls:
+        return Walls.of_system(
+            [{name: change(own) for name, own in part.items()} for part in (self.closures, *self.others)]
+        )
+
     def take(self, indices: Tensor) -> Walls:
         """Those of some trajectories."""
-        return Walls({name: closure.take(indices) for name, closure in self.closures.items()})
+        return self._changed(lambda own: own.take(indices))
 
     def homogeneous(self) -> Walls:
         """The walls of a correction."""
-        return Walls({name: closure.homogeneous() for name, closure in self.closures.items()})
+        return self._changed(Closure.homogeneous)
 
 
 @dataclass
@@ -54,7 +77,7 @@ class Field:
     """A field on a grid, with what closes it.
 
     Attributes:
-        u: (batch, *columns, time, *space) values at the nodes.
+        u: (batch, *columns, time, *space) values at the nodes; those of a system (…, time, component, *space).
         walls: of the grid, for the parameters at hand; homogeneous ones for a correction.
         initial: (batch, *columns, *space) initial values; None for a correction: it vanishes initially.
         rate: u_t at the nodes, like u, where it is known better than from the nodes.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .axes import along
 from .discretisation import Discretisation
-from .field import Field
+from .field import Field, Walls
 
 
 class Readout(nn.Module):
@@ -46,13 +46,19 @@ class Readout(nn.Module):
         u = own.started(field.u, field.initial)
         if shift:
             return self._shifted(u, shift)
-        for name in own.space_names:
-            dim, closure = own.space_names.index(name) - len(own.space_names), field.walls[name]
-            u = u if closure is None else own.space.axes[name].close(u, dim, closure)
-            u = along(u, getattr(self, f"to_{name}"), dim)
+        u = own.space.by_component(u, field.walls, self._at_points)
         flat = u.flatten(2)  # (batch, closed time, points)
         parts = [self.to_times[rows, nodes] @ flat[:, nodes] for rows, nodes in self.runs]
         return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).unflatten(2, u.shape[2:])
+
+    def _at_points(self, u: Tensor, walls: Walls) -> Tensor:
+        """(..., *space) ↦ (..., *points)."""
+        own = self.discretisation.space
+        for i, name in enumerate(own.names):
+            dim, closure = i - len(own.names), walls[name]
+            u = u if closure is None else own.axes[name].close(u, dim, closure)
+            u = along(u, getattr(self, f"to_{name}"), dim)
+        return u
 
     def _shifted(self, closed: Tensor, shift: dict[str, Tensor]) -> Tensor:
         """Through the modes of periodic axes: cos k(x − s) and sin k(x − s) by those of x."""

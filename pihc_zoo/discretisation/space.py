@@ -1,7 +1,11 @@
-"""Space features of fields at collocation points, composed axis by axis."""
+"""Space features of fields at collocation points, composed axis by axis.
+
+The fields of a system are the components of one tensor, in the dimension before space.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +13,7 @@ from torch import Tensor, nn
 
 from ..grid import Axis
 from ..parameters import Parameters
-from ..problems.base import Derivative, Problem
+from ..problems.base import Derivative, Problem, WallCondition
 from .axes import SpaceAxis, space_axis
 from .field import Walls
 
@@ -28,17 +32,28 @@ class SpaceFeatures(nn.Module):
     def __init__(self, problem: Problem, space: dict[str, Axis]):
         super().__init__()
         self.problem, self.space, self.names = problem, dict(space), list(space)
+        self.is_system, self.component_dim = problem.is_system, -1 - len(space)
+        self.of_field = [
+            {name: own for name, own in problem.features.items() if own.field == field and "t" not in own.orders}
+            for field in problem.fields
+        ]
         self.is_spectral = all(axis.is_periodic for axis in space.values())
         for key, feature in problem.features.items():
+            if feature.field not in problem.fields:
+                known = ", ".join(problem.fields)
+                raise ValueError(f"feature {key!r} is of the field {feature.field!r}; the problem has {known}")
             if feature.laplacian and not self.is_spectral:
                 raise ValueError(f"feature {key!r} takes a power of the Laplacian, which needs periodic axes")
             for name in feature.orders:
                 if name != "t" and name not in space:
                     raise ValueError(f"feature needs axis {name!r}; the grid has {self.names}")
-        walls = problem.walls(problem.as_tensors({}))
+        walls = self.conditions(problem.as_tensors({}))
         orders = {name: {feature.orders.get(name, 0) for feature in problem.features.values()} for name in space}
         self.axes = nn.ModuleDict(
-            {name: space_axis(axis, orders[name], walls.get(name)) for name, axis in space.items()}
+            {
+                name: space_axis(axis, orders[name], [own[name] for own in walls if name in own])
+                for name, axis in space.items()
+            }
         )
         for i, (name, axis) in enumerate(self.axes.items()):
             before = [own for own in list(self.axes.values())[:i] if own.axis.is_periodic]
@@ -60,18 +75,40 @@ class SpaceFeatures(nn.Module):
             one = one[..., None] * own
         return one.reshape(*one.shape, *[1] * (len(self.axes) - count))
 
-    @property
-    def ones(self) -> dict[str, Tensor]:
-        """By walled axis: see `SpaceAxis.derivative`."""
-        return {name.removeprefix("one_"): one for name, one in self._buffers.items() if name.startswith("one_")}
-
     def dims(self) -> list[tuple[int, SpaceAxis]]:
         """Dimension and operator of each axis, the last one first."""
         return [(dim, self.axes[self.names[dim]]) for dim in range(-1, -len(self.names) - 1, -1)]
 
+    def conditions(self, c: Parameters) -> list[dict[str, tuple[WallCondition, WallCondition]]]:
+        """The wall conditions of each field, by axis."""
+        walls = self.problem.walls(c)
+        if not self.is_system:
+            return [walls]
+        return [{name: by_field[field] for name, by_field in walls.items()} for field in self.problem.fields]
+
     def walls(self, c: Parameters) -> Walls:
         """Wall elimination for the parameters ``c``, tensors of shape () or (batch,)."""
-        return Walls({name: self.axes[name].closure(pair) for name, pair in self.problem.walls(c).items()})
+        return Walls.of_system(
+            [{name: self.axes[name].closure(pair) for name, pair in own.items()} for own in self.conditions(c)]
+        )
+
+    def by_component(self, u: Tensor, walls: Walls, change: Callable[[Tensor, Walls], Tensor]) -> Tensor:
+        """A field changed component by component, each with its walls."""
+        if not self.is_system:
+            return change(u, walls)
+        parts = [change(own, walls.of(i)) for i, own in enumerate(u.unbind(self.component_dim))]
+        return torch.stack(parts, dim=self.component_dim)
+
+    def close(self, u: Tensor, walls: Walls) -> Tensor:
+        """Adds wall values (..., *space) ↦ (..., *closed space)."""
+
+        def closed(own: Tensor, own_walls: Walls) -> Tensor:
+            for dim, axis in self.dims():
+                closure = own_walls[self.names[dim]]
+                own = own if closure is None else axis.close(own, dim, closure)
+            return own
+
+        return self.by_component(u, walls, closed)
 
     def to_coefficients(self, u: Tensor) -> Tensor:
         """Values at nodes (..., *space) ↦ coefficients."""
@@ -85,10 +122,10 @@ class SpaceFeatures(nn.Module):
             coefficients = axis.to_nodes(coefficients, dim)
         return coefficients
 
-    def at_collocation(self, coefficients: Tensor, walls: Walls | None = None, stride: int = 1) -> Tensor:
+    def at_collocation(self, coefficients: Tensor, stride: int = 1) -> Tensor:
         """Coefficients ↦ values at every ``stride``-th collocation point along each axis."""
         for dim, axis in self.dims():
-            coefficients = axis.derivative(coefficients, 0, dim, walls and walls[self.names[dim]], stride)
+            coefficients = axis.derivative(coefficients, 0, dim, None, stride)
         return coefficients
 
     def project(self, values: Tensor) -> Tensor:
@@ -137,9 +174,28 @@ class SpaceFeatures(nn.Module):
             coefficients: (..., *coefficients).
             walls: of the field.
             stride: at every so many points along each axis.
+
+        Returns:
+            (..., *collocation), of a system (..., 1, *collocation).
         """
-        features = self.problem.features
-        wanted = {name: own for name, own in features.items() if "t" not in own.orders and name not in skip}
+        if not self.is_system:
+            return self._features_of(coefficients, walls, self.of_field[0], skip, stride)
+        found = {}
+        for i, own in enumerate(coefficients.unbind(self.component_dim)):
+            features = self._features_of(own, walls and walls.of(i), self.of_field[i], skip, stride)
+            found |= {name: value.unsqueeze(self.component_dim) for name, value in features.items()}
+        return found
+
+    def _features_of(
+        self,
+        coefficients: Tensor,
+        walls: Walls | None,
+        features: dict[str, Derivative],
+        skip: frozenset[str],
+        stride: int,
+    ) -> dict[str, Tensor]:
+        """Those of one component (..., *coefficients)."""
+        wanted = {name: own for name, own in features.items() if name not in skip}
         groups: dict[tuple[int, ...], dict[str, int]] = {}  # orders → feature → power of the Laplacian
         for name, feature in wanted.items():
             orders = tuple(feature.orders.get(axis, 0) for axis in self.names)
@@ -155,7 +211,9 @@ class SpaceFeatures(nn.Module):
             closure = walls and walls[name]
             if closure is not None and any(orders[1:]):  # targets are constant along walls
                 closure = closure.homogeneous()
-            return self.axes[name].derivative(field, orders[0], -len(orders), closure, stride, self.ones.get(name))
+            return self.axes[name].derivative(
+                field, orders[0], -len(orders), closure, stride, self._buffers.get(f"one_{name}")
+            )
 
         def transform(orders: tuple[int, ...]) -> Tensor:
             """The last len(orders) axes, shared between features."""

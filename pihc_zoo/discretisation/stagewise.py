@@ -1,0 +1,188 @@
+"""A of a problem with one bounded axis, walls at the actual parameters, and its inverse.
+
+A = M ∂_t + L with any constant-coefficient terms in L, odd derivatives and couplings of fields included. Time is
+diagonalised: an element's stages have D = V Λ V⁻¹, and each eigenvalue λ leaves (λ M + L)⁻¹, dense in space. Space is
+not: the eigenvectors of advection are too ill-conditioned to be used. An element is fed by the one before it through
+its last stage.
+
+Source: E. Hairer, G. Wanner, "Solving Ordinary Differential Equations II" (1996), IV.8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..parameters import Parameters, column
+from ..problems.base import Problem
+from ..solvers.dense import solve
+from .constants import constants
+from .discretisation import Discretisation
+from .subdomains import Subdomains
+from .terms import linear_terms, tiled
+
+_LATEST = 8  # inverses that are kept
+
+
+@dataclass
+class StagewiseInverse:
+    """A⁻¹ diag(row scale) of a batch of subproblems, applied to (subproblem, column, time, [field], x).
+
+    Attributes:
+        operator: its matrices in time.
+        resolvents: (subproblem or 1, element, eigenvalue, 2·n, n) real parts of (λM + L)⁻¹ above imaginary ones.
+        mass: (subproblem or 1, n, n) M; n counts the nodes of all fields.
+    """
+
+    operator: StagewiseOperator
+    resolvents: Tensor
+    mass: Tensor
+
+    def _through(self, k: int, rows: Tensor, into: Tensor, out_of: Tensor, is_transposed: bool) -> Tensor:
+        """Σ over eigenvalues of Re(out · (λM + L)⁻¹ · into) for an element's rows (subproblem, stage, n, column)."""
+        n = rows.shape[2]
+        own = self.resolvents[:, k]  # (…, eigenvalue, 2n, n)
+        if is_transposed:  # a real linear map: the transpose of Re(v G u) is Re(uᵀ Gᵀ vᵀ)
+            real, imaginary = own.split(n, dim=-2)
+            own = torch.cat([real.transpose(-1, -2), -imaginary.transpose(-1, -2)], dim=-2)
+        parts = (into @ rows.flatten(2)).unflatten(2, rows.shape[2:])  # real above imaginary: (…, 2·eigenvalue, n, col)
+        pairs = torch.cat(parts.chunk(2, dim=1), dim=-1)  # (…, eigenvalue, n, 2·column)
+        (rr, ri), (ir, ii) = (half.chunk(2, dim=-1) for half in (own @ pairs).split(n, dim=-2))
+        both = torch.cat([rr - ii, ri + ir], dim=1)  # real and imaginary parts
+        return (out_of @ both.flatten(2)).unflatten(2, rows.shape[2:])
+
+    def apply(self, rows: Tensor) -> Tensor:
+        """A⁻¹ rows."""
+        own, time = self.operator, self.operator.stages
+        f = rows.flatten(3).permute(0, 2, 3, 1) / own.row_scale.reshape(-1, 1, 1)  # (subproblem, time, n, column)
+        solved: list[Tensor] = []
+        for k in range(f.shape[1] // time):
+            part = f[:, k * time : (k + 1) * time]
+            if k:
+                fed = self.mass @ solved[-1][:, -1]
+                part = part - own.time_inflow[k].reshape(-1, 1, 1) * fed[:, None]
+            solved.append(self._through(k, part, own.analysis[k], own.synthesis[k], False))
+        return torch.cat(solved, dim=1).permute(0, 3, 1, 2).reshape(rows.shape)
+
+    def transpose(self, rows: Tensor) -> Tensor:
+        """A⁻ᵀ rows."""
+        own, time = self.operator, self.operator.stages
+        r = rows.flatten(3).permute(0, 2, 3, 1)
+        solved: list[Tensor] = []
+        carried = None
+        for k in range(r.shape[1] // time - 1, -1, -1):
+            part = r[:, k * time : (k + 1) * time]
+            if carried is not None:
+                part = torch.cat([part[:, :-1], part[:, -1:] + carried[:, None]], dim=1)
+            solved.append(self._through(k, part, own.synthesis[k].T, own.analysis[k].T, True))
+            fed = (own.time_inflow[k].reshape(-1, 1, 1) * solved[-1]).sum(dim=1)
+            carried = -(self.mass.transpose(-1, -2) @ fed)
+        whole = torch.cat(solved[::-1], dim=1) / own.row_scale.reshape(-1, 1, 1)
+        return whole.permute(0, 3, 1, 2).reshape(rows.shape)
+
+    def take(self, indices: Tensor) -> StagewiseInverse:
+        """That of some subproblems."""
+        parts = (part if part.shape[0] == 1 else part[indices] for part in (self.resolvents, self.mass))
+        return StagewiseInverse(self.operator, *parts)
+
+
+class StagewiseOperator(nn.Module):
+    """A of a problem on a grid with one space axis, bounded; see above.
+
+    Raises:
+        ValueError: another kind of grid, or a term that is not a derivative along its axis.
+    """
+
+    def __init__(self, problem: Problem, discretisation: Discretisation):
+        super().__init__()
+        self.problem, self.discretisation = problem, discretisation
+        grid = discretisation.grid
+        if len(grid.space) != 1 or any(axis.is_periodic for axis in grid.space.values()):
+            raise ValueError(f"A takes such terms on one bounded axis, not on {', '.join(grid.space)}")
+        (self.axis_name,) = grid.space
+        for terms in linear_terms(problem, problem.as_tensors({})):
+            for name in terms:
+                orders = problem.features[name].orders
+                if "t" in orders and len(orders) > 1:
+                    raise ValueError(f"A takes time derivatives of fields themselves, not {name!r}")
+        time = grid.time
+        self.register_buffer("row_scale", torch.as_tensor(time.row_scale), persistent=False)
+        self.stages = time.block_size
+        self._diagonalise(discretisation.rate_matrix)
+        self._inverses: dict = {}
+
+    def _diagonalise(self, rates: Tensor) -> None:
+        """Eigensystems of the elements' time matrices; of conjugate pairs one is kept, twice."""
+        stages = self.stages
+        values, into, out_of, inflow = [], [], [], []
+        for first in range(0, len(rates), stages):
+            own, vectors = torch.linalg.eig(rates[first : first + stages, first + 1 : first + stages + 1])
+            inverse = torch.linalg.inv(vectors)
+            size = own.abs().max()
+            is_kept = own.imag > -1e-12 * size
+            twice = torch.where(own.imag > 1e-12 * size, 2.0, 1.0)[is_kept]
+            vectors, inverse = vectors[:, is_kept] * twice, inverse[is_kept]
+            values.append(own[is_kept])
+            into.append(torch.cat([inverse.real, inverse.imag]))
+            out_of.append(torch.cat([vectors.real, -vectors.imag], dim=1))
+            inflow.append(rates[first : first + stages, first] if first else torch.zeros_like(rates[:stages, 0]))
+        if len({len(own) for own in values}) > 1:
+            raise ValueError("elements of the time axis differ in kind; take equal stages")
+        self.register_buffer("spectrum", torch.view_as_real(torch.stack(values)).contiguous(), persistent=False)
+        self.register_buffer("analysis", torch.stack(into), persistent=False)  # (element, 2·eigenvalue, stage)
+        self.register_buffer("synthesis", torch.stack(out_of), persistent=False)  # (element, stage, 2·eigenvalue)
+        self.register_buffer("time_inflow", torch.stack(inflow), persistent=False)  # (element, stage)
+
+    def _assembled(self, c: Parameters) -> tuple[Tensor, Tensor]:
+        """M and L, (batch or 1, n, n)."""
+        fields, axis = list(self.problem.fields), self.discretisation.space.axes[self.axis_name]
+        walls, like = self.discretisation.walls(c), self.row_scale
+        n = len(axis.axis.nodes)
+        identity = torch.eye(n, dtype=like.dtype, device=like.device)[None]
+        rates: dict[tuple[int, int], Tensor] = {}
+        space: dict[tuple[int, int], Tensor] = {}
+        for e, terms in enumerate(linear_terms(self.problem, c)):
+            for name, value in terms.items():
+                feature = self.problem.features[name]
+                component = fields.index(feature.field)
+                order = feature.orders.get(self.axis_name, 0)
+                matrix = axis.eliminated(order, walls.of(component)[self.axis_name])[0] if order else identity
+                own, target = column(value, 2, like) * matrix, rates if "t" in feature.orders else space
+                place = e, component
+                target[place] = target[place] + own if place in target else own
+        zero = torch.zeros(1, n, n, dtype=like.dtype, device=like.device)
+        return tiled(rates, zero, len(fields)), tiled(space, zero, len(fields))
+
+    def _resolvents(self, mass: Tensor, stiffness: Tensor) -> Tensor:
+        """(batch or 1, element, eigenvalue, 2n, n) of (λM + L)⁻¹."""
+        real, imaginary = self.spectrum[..., 0, None, None], self.spectrum[..., 1, None, None]
+        mass, stiffness = mass[:, None, None], stiffness[:, None, None]
+        a, b = real * mass + stiffness, imaginary * mass
+        if torch.compiler.is_exporting():  # which has no complex numbers
+            n = a.shape[-1]
+            whole = torch.cat([torch.cat([a, -b.expand_as(a)], dim=-1), torch.cat([b.expand_as(a), a], dim=-1)], dim=-2)
+            right = torch.eye(2 * n, dtype=a.dtype, device=a.device)[:, :n].expand(*a.shape[:-2], 2 * n, n)
+            return solve(whole, right)
+        inverse = torch.linalg.inv(torch.complex(a, b.expand_as(a)))
+        return torch.cat([inverse.real, inverse.imag], dim=-2)
+
+    def inverse(self, c: Parameters, batch: int = 1, subdomains: Subdomains | None = None) -> StagewiseInverse:
+        """A⁻¹ for the parameters ``c`` (shape () or (batch,)).
+
+        It expects rows already multiplied by the grid's ``row_scale``.
+        """
+        if subdomains is not None:
+            raise ValueError("independent experts take a pointwise residual map here: quadrature_weights")
+        if c.fixed is None:
+            mass, stiffness = self._assembled(c)
+            return StagewiseInverse(self, self._resolvents(mass, stiffness), mass)
+        key = c.fixed, self.row_scale.device
+        if key not in self._inverses:
+            while len(self._inverses) >= _LATEST:
+                self._inverses.pop(next(iter(self._inverses)))
+            with constants():
+                mass, stiffness = self._assembled(c)
+                self._inverses[key] = self._resolvents(mass, stiffness), mass
+        return StagewiseInverse(self, *self._inverses[key])
