@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import pihc_zoo as pz
-from pihc_zoo.calibration.measurements import read_csv
 from pihc_zoo.cli import main
 
 NAME = "diffusion-sorption.parametric"
@@ -87,41 +86,16 @@ def test_a_model_that_takes_the_unknown_is_named(good):
 # ---------------------------------------------------------------------- files and the command
 
 
-def write(path, data, separator=",", names=None):
+def write(path, data):
     keys = [key for key in ("x", "t", "u", "sigma") if key in data]
     rows = np.stack([np.broadcast_to(data[key], (len(X),)) for key in keys], axis=1)
     lines = [
         "# a comment",
-        separator.join(names or keys),
-        *(separator.join(map(repr, map(float, row))) for row in rows),
+        ",".join(keys),
+        *(",".join(map(repr, map(float, row))) for row in rows),
     ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return str(path)
-
-
-@pytest.mark.parametrize("separator", [",", ";", "\t"])
-def test_separators(tmp_path, good, separator):
-    columns = read_csv(write(tmp_path / "a.csv", good, separator))
-    assert list(columns) == ["x", "t", "u", "sigma"]
-    np.testing.assert_array_equal(columns["u"], good["u"])
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "has no measurements"),
-        ("x,t,u\n", "has no measurements"),
-        ("1,2,3\n4,5,6\n", "begins with numbers"),
-        ("x,t,u\n0.1,1\n", "line 2: 2 cells for 3 columns"),
-        ("x,t,u\n0.1,1,\n", "line 2: u must be a number, got nothing"),
-        ("x,t,u\n0.1,1,abc\n", "line 2: u must be a number, got 'abc'"),
-    ],
-)
-def test_files_that_are_refused(tmp_path, text, message):
-    path = tmp_path / "bad.csv"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=message):
-        read_csv(path)
 
 
 def run(*arguments):

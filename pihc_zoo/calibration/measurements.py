@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..data.table import read_table
 from ..prediction.initial_values import check_values
 from ..prediction.request import by_axis, check_field, real_array
 from ..text import nearest, unit_of
@@ -68,51 +68,10 @@ def read_experiments(data: Any, problem: Any, is_u0_known: bool, u0: Any = None)
     return experiments
 
 
-def read_csv(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Columns of numbers by their names in the first line; separated by commas, semicolons or tabs.
-
-    Raises:
-        ValueError: no such file, no header, or a cell that is no number.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"no such file {str(path)!r}; expected a CSV file with the columns x, t, u")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise ValueError(f"{str(path)!r} is not a text file; expected CSV with the columns x, t, u") from None
-    lines = [(i, line) for i, line in enumerate(lines, start=1) if line.strip() and not line.lstrip().startswith("#")]
-    if len(lines) < 2:
-        raise ValueError(f"{str(path)!r} has no measurements; expected a line of names (x,t,u) and lines of numbers")
-    separator = max(",;\t", key=lines[0][1].count)
-    header, *rows = [(i, next(csv.reader([line], delimiter=separator))) for i, line in lines]
-    names = [name.strip() for name in header[1]]
-    if all(_is_number(name) for name in names):
-        raise ValueError(f"{str(path)!r} begins with numbers; expected a first line with the names x{separator}t…")
-    values = np.empty((len(rows), len(names)))
-    for row, (number, cells) in zip(values, rows, strict=True):
-        if len(cells) != len(names):
-            raise ValueError(f"{str(path)!r}, line {number}: {len(cells)} cells for {len(names)} columns")
-        for j, cell in enumerate(cells):
-            if not _is_number(cell):
-                what = repr(cell.strip()) if cell.strip() else "nothing"
-                raise ValueError(f"{str(path)!r}, line {number}: {names[j]} must be a number, got {what}")
-            row[j] = float(cell)
-    return {name: values[:, j] for j, name in enumerate(names)}
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _experiment(part: Any, problem: Any, is_u0_known: bool, u0: Any, index: int | None) -> Experiment:
     label, name = "" if index is None else f"experiment {index}: ", str(index or 0)
     if isinstance(part, str | os.PathLike):
-        label, name, part = f"{os.fspath(part)}: ", Path(part).stem, read_csv(part)
+        label, name, part = f"{os.fspath(part)}: ", Path(part).stem, read_table(part)
     if not isinstance(part, dict):
         raise ValueError(f"{label}measurements must be a mapping or a path, got {type(part).__name__}")
     try:

@@ -59,12 +59,12 @@ def run(options: argparse.Namespace) -> int:
     """Fits, prints the outcome and writes what is asked for; nothing is written where the fit fails."""
     _check_outputs(options)
     from ..calibration.calibrate import calibrate
-    from ..calibration.measurements import read_csv
+    from ..data.table import read_table
 
     known = dict(assignment(text, "--known", "phi=0.3") for text in options.known)
     experiments: list[dict[str, Any]] = []
     for path in options.data:
-        columns: dict[str, Any] = dict(read_csv(path))
+        columns: dict[str, Any] = dict(read_table(path))
         if options.sigma is not None:
             if "sigma" in columns:
                 raise ValueError(f"{path} has a column sigma, so --sigma {options.sigma:g} is not needed; leave it out")

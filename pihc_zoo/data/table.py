@@ -18,17 +18,22 @@ def is_table(source: Any) -> bool:
     return isinstance(source, str | os.PathLike) and Path(source).suffix.lower() in _SUFFIXES
 
 
-def read_table(path: Path) -> dict[str, np.ndarray]:
-    """The columns of a table by their names, (m,) each.
+def read_table(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """The columns of a table by their names, (m,) each; separated by commas, semicolons or tabs, # begins a comment.
 
     Raises:
-        ValueError: no header, rows of another length, or values that are not numbers, with their line.
+        ValueError: no such file, no header, rows of another length, or values that are not numbers, with their line.
     """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no such file {str(path)!r}; expected a CSV table with the columns x, t, u")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{str(path)!r} cannot be read as text ({error}); expected a CSV table") from None
-    numbered = [(i, line) for i, line in enumerate(lines, start=1) if line.strip() and not line.startswith("#")]
+    numbered = [
+        (i, line) for i, line in enumerate(lines, start=1) if line.strip() and not line.lstrip().startswith("#")
+    ]
     if not numbered:
         raise ValueError(f"{str(path)!r} is empty; expected a header such as x,t,u and a line per point")
     header = numbered[0][1]
@@ -47,7 +52,8 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
         wrong = [name for name, value in zip(names, values, strict=True) if not _is_number(value)]
         if wrong:
             value = values[names.index(wrong[0])].strip()
-            raise ValueError(f"{str(path)!r}, line {number}: {wrong[0]} is {value!r}, not a finite number; remove it")
+            what = f"{value!r}, not a finite number" if value else "empty"
+            raise ValueError(f"{str(path)!r}, line {number}: {wrong[0]} is {what}; remove the line")
         rows.append([float(value) for value in values])
     if not rows:
         raise ValueError(f"{str(path)!r} has a header and no points; add a line per point")
