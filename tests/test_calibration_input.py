@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
+import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -147,3 +151,48 @@ def test_command_errors_are_one_line_and_code_2(tmp_path, good, capsys, monkeypa
     err = capsys.readouterr().err
     assert code == 2 and message in err and err.count("\n") == 1 and err.startswith("error: ")
     assert sorted(own.name for own in tmp_path.iterdir()) == ["data.csv"]  # nothing half-written
+
+
+OTHER = {
+    "two axes": (NAME, lambda d: {**d, "y": X}, "unknown column 'y' in the measurements; known: x, t, u"),
+    "one axis": ("navier-stokes-2d.viscous", lambda d: d, "no column 'y' in the measurements"),
+    "hours": (NAME, lambda d: {**d, "t": 3600 * T}, "t must lie in [0, 500] s, got 360000"),
+    "centimetres": (NAME, lambda d: {**d, "x": 100 * X}, "x must lie in [0, 1] m, got 20"),
+    "waves": (NAME, lambda d: {**d, "u": np.sin(2 * np.pi * X)}, "u must lie in the problem's range of states [0, 1]"),
+}
+
+
+@pytest.mark.parametrize("case", OTHER)
+def test_measurements_of_another_problem_are_one_line_and_code_2(tmp_path, good, capsys, case):
+    name, change, message = OTHER[case]
+    data = change(good)
+    keys = [key for key in ("x", "y", "t", "u", "sigma") if key in data]
+    path = tmp_path / "other.csv"
+    np.savetxt(path, np.stack([data[key] for key in keys], axis=1), delimiter=",", header=",".join(keys), comments="")
+    unknown = "D" if name == NAME else "nu"
+    assert run(name, path, "--u0", 0.02, "--unknown", unknown, "--output", tmp_path / "fit.json") == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1 and message in err
+    assert [own.name for own in tmp_path.iterdir()] == ["other.csv"]
+
+
+@pytest.mark.parametrize("where", ["fitting", "drawing", "writing"])
+def test_an_interrupt_is_one_line_and_code_130_and_nothing_is_half_written(tmp_path, good, capsys, monkeypatch, where):
+    pytest.importorskip("emcee")
+    owner, function = {
+        "fitting": (importlib.import_module("pihc_zoo.calibration.calibrate"), "descend"),
+        "drawing": (importlib.import_module("pihc_zoo.calibration.posterior"), "sample_posterior"),
+        "writing": (Path, "write_text"),
+    }[where]
+    path, real = write(tmp_path / "data.csv", good), getattr(owner, function)
+
+    def interrupted(*arguments, **options):
+        answer = real(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGINT)
+        return answer
+
+    monkeypatch.setattr(owner, function, interrupted)
+    given = ("--u0", 0.02, "--unknown", "D", "--known", "phi=0.3", "n_f=0.8", "--sample", 20, "--quiet")
+    assert run(NAME, path, *given, "--output", tmp_path / "fit.json", "--draws", tmp_path / "draws.npz") == 130
+    assert capsys.readouterr().err == "interrupted\n"
+    assert [own.name for own in tmp_path.iterdir()] == ["data.csv"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..files import atomic_path
+from ..files import write_text
 from ..text import number, percent
 from .correction import initial_of, parameters_of
 
@@ -159,11 +159,8 @@ class Fit:
 
     def save(self, path: str | os.PathLike) -> Path:
         """Writes `to_dict` as JSON, atomically."""
-        path = Path(path)
-        with atomic_path(path) as temporary:
-            text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-            temporary.write_text(text + "\n", encoding="utf-8")
-        return path
+        write_text(path, json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        return Path(path)
 
     # ------------------------------------------------------------------ figures and posterior
 
