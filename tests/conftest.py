@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -147,8 +148,28 @@ def fields(native_x):
     )
 
 
+@pytest.fixture
+def interrupted_after(monkeypatch):
+    """``with interrupted_after(module, steps)``: the module's ``take_step`` is interrupted after so many steps."""
+
+    @contextmanager
+    def interrupted(module, steps):
+        take_step, left = module.take_step, iter(range(steps))
+
+        def counted(*arguments):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return take_step(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "take_step", counted)
+            yield
+
+    return interrupted
+
+
 @pytest.fixture(scope="session")
-def fields_with_solutions():
+def solved():
     """8 fields of values up to .5, on 64 points, and their solutions at 4 times."""
     x, times = (np.arange(64) + 0.5) / 64, [0.0, 50.0, 250.0, 500.0]
     rng = np.random.default_rng(5)
@@ -159,9 +180,8 @@ def fields_with_solutions():
 
 
 @pytest.fixture(scope="session")
-def scattered_points(fields_with_solutions):
-    """240 values of these solutions at points of theirs."""
-    solved = fields_with_solutions
+def points(solved):
+    """240 of these values, at their points."""
     rng = np.random.default_rng(6)
     row, place, time = rng.integers(0, 8, 240), rng.integers(0, 64, 240), rng.integers(1, 4, 240)
     columns = {"trajectory": row, "x": solved["x"][place], "t": solved["t"][time], "u": solved["u"][row, time, place]}

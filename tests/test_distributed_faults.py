@@ -17,6 +17,7 @@ from numpy.testing import assert_allclose
 from processes import Job, free_port
 
 from training import __main__ as command
+from training import loop
 from training.distributed import Processes
 from training.mesh import Mesh, Place
 
@@ -79,16 +80,8 @@ def test_sigterm_to_one_saves_ends_all_with_143_and_another_number_goes_on(strai
     assert_same(straight, tmp_path)
 
 
-def test_what_one_began_two_end(straight, tmp_path, monkeypatch):
-    from training import loop
-
-    def interrupted(own, step, *rest, real=loop.take_step):
-        if step == 3:
-            raise KeyboardInterrupt
-        return real(own, step, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "take_step", interrupted)
+def test_what_one_began_two_end(straight, tmp_path, interrupted_after):
+    with interrupted_after(loop, 3):
         assert alone(tmp_path) == 130
     codes, said = job(tmp_path).end()
     assert codes == [0, 0] and not said

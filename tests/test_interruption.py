@@ -126,28 +126,14 @@ def tuning(tiny_model, fields):
 module = importlib.import_module("pihc_zoo.learning.tuning")
 
 
-def interrupted_after(monkeypatch, steps):
-    step, count = module.take_step, iter(range(steps))
-
-    def counted(*arguments):
-        if next(count, None) is None:
-            raise KeyboardInterrupt
-        step(*arguments)
-
-    monkeypatch.setattr(module, "take_step", counted)
-
-
-def test_an_interrupted_fine_tuning_goes_on_where_it_was(tuning, tmp_path, monkeypatch):
+def test_an_interrupted_fine_tuning_goes_on_where_it_was(tuning, tmp_path, interrupted_after):
     model, data, settings = tuning
     straight = pz.finetune(model, data, tmp_path / "straight", **settings)
-    with monkeypatch.context() as patch:
-        interrupted_after(patch, 4)
-        with pytest.raises(KeyboardInterrupt) as interrupt:
-            pz.finetune(model, data, tmp_path / "broken", **settings)
+    with interrupted_after(module, 4), pytest.raises(KeyboardInterrupt) as interrupt:
+        pz.finetune(model, data, tmp_path / "broken", **settings)
     assert "after 4 of 6 steps" in interrupt.value.__notes__[0]
     assert not (tmp_path / "broken" / "config.json").exists()  # nothing that passes for a finished model
-    with monkeypatch.context() as patch:
-        interrupted_after(patch, 2)  # more would be repeated steps
+    with interrupted_after(module, 2):  # more would be repeated steps
         resumed = pz.finetune(model, data, tmp_path / "broken", **settings)
     assert straight.history.is_improved and resumed.history == straight.history
     for key, value in straight.model.network.state_dict().items():

@@ -71,30 +71,10 @@ def lines(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.fixture
-def interrupt(monkeypatch):
-    """``interrupt(after)``: training is interrupted after that many steps, once."""
-
-    def arm(after):
-        step, count = loop.take_step, iter(range(after))
-
-        def counted(*arguments):
-            if next(count, None) is None:
-                raise KeyboardInterrupt
-            step(*arguments)
-
-        monkeypatch.setattr(loop, "take_step", counted)
-
-    yield arm
-    monkeypatch.undo()
-
-
-def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(recipe, tmp_path, interrupt, monkeypatch):
+def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(recipe, tmp_path, interrupted_after):
     straight = loop.train(recipe(), tmp_path / "straight", None, quiet=True)
-    interrupt(5)  # between two lines of the log
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_after(loop, 5), pytest.raises(KeyboardInterrupt):  # between two lines of the log
         loop.train(recipe(), tmp_path / "broken", None, quiet=True)
-    monkeypatch.undo()
     torch.manual_seed(123)  # whatever state the process is in
     resumed = loop.train(recipe(), tmp_path / "broken", None, quiet=True)
     for key, value in weights(straight).items():
@@ -110,17 +90,13 @@ def checkpointed(folder):
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-def test_a_resumed_roll_out_equals_an_unbroken_one_bit_for_bit(
-    rollout_recipe, tmp_path, interrupt, monkeypatch, precision
-):
+def test_a_resumed_roll_out_equals_an_unbroken_one_bit_for_bit(rollout_recipe, tmp_path, interrupted_after, precision):
     """The pool of states, ages and parameters is part of the checkpoint; so is the scale of the inputs."""
     recipe = rollout_recipe(solver={"max_steps": 4, "precision": precision})
     loop.train(recipe, tmp_path / "straight", None, quiet=True)
-    interrupt(3)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_after(loop, 3), pytest.raises(KeyboardInterrupt):
         loop.train(recipe, tmp_path / "broken", None, quiet=True)
     middle = checkpointed(tmp_path / "broken")
-    monkeypatch.undo()
     torch.manual_seed(123)
     loop.train(recipe, tmp_path / "broken", None, quiet=True)
     first, second = checkpointed(tmp_path / "straight"), checkpointed(tmp_path / "broken")
@@ -390,11 +366,9 @@ def test_another_recipe_is_refused_before_references_are_made(recipe, tmp_path, 
     assert "is of another recipe" in capsys.readouterr().err
 
 
-def test_a_line_of_the_log_that_was_cut_is_dropped(recipe, tmp_path, interrupt, monkeypatch):
-    interrupt(4)
-    with pytest.raises(KeyboardInterrupt):
+def test_a_line_of_the_log_that_was_cut_is_dropped(recipe, tmp_path, interrupted_after):
+    with interrupted_after(loop, 4), pytest.raises(KeyboardInterrupt):
         loop.train(recipe(), tmp_path, None, quiet=True)
-    monkeypatch.undo()
     with open(tmp_path / "metrics.jsonl", "a", encoding="utf-8") as file:
         file.write('{"step": 4, "lo')
     loop.train(recipe(), tmp_path, None, quiet=True)

@@ -33,7 +33,7 @@ def test_parts_of_a_batch_one_after_the_other_are_the_batch(tmp_path, make):
         assert_close(weights(model), weights(models[0]), rtol=1e-9, atol=1e-11)
 
 
-def test_the_average_is_kept_validated_and_survives_an_interrupt(tmp_path, monkeypatch):
+def test_the_average_is_kept_validated_and_survives_an_interrupt(tmp_path, monkeypatch, interrupted_after):
     """θ̄ ← θ̄ + (1 − d)(θ − θ̄) with d = min(ema, (1 + k)/(10 + k)), by hand; resumed as unbroken."""
     recipe, seen = _bounded({"ema": 0.5, "steps": 4, "validate_every": 2}), []
 
@@ -50,8 +50,9 @@ def test_the_average_is_kept_validated_and_survives_an_interrupt(tmp_path, monke
         steps.append(weights(own.model).clone())
         return answer
 
-    monkeypatch.setattr(loop, "take_step", noted)
-    straight = weights(loop.advance(run, References(), quiet=True))
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "take_step", noted)
+        straight = weights(loop.advance(run, References(), quiet=True))
     average = steps[0]
     for k, theta in enumerate(steps[1:]):
         average = average + (1 - min(0.5, (1 + k) / (10 + k))) * (theta - average)
@@ -59,33 +60,17 @@ def test_the_average_is_kept_validated_and_survives_an_interrupt(tmp_path, monke
             assert_close(seen[k // 2], average, rtol=1e-12, atol=1e-14)
     assert_close(straight, average, rtol=1e-12, atol=1e-14)
 
-    def interrupted(own, step, *rest):
-        if step == 3:
-            raise KeyboardInterrupt
-        return take_step(own, step, *rest)
-
-    monkeypatch.setattr(loop, "take_step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_after(loop, 3), pytest.raises(KeyboardInterrupt):
         loop.advance(prepare(recipe, tmp_path / "broken"), quiet=True)
-    monkeypatch.setattr(loop, "take_step", take_step)
     assert torch.equal(weights(loop.advance(prepare(recipe, tmp_path / "broken"), quiet=True)), straight)
 
 
 @pytest.mark.parametrize("case", ["disjoint, pointwise rows", "roll-out, overlapping in two sweeps, replay pool"])
-def test_resumed_runs_of_independent_experts_equal_unbroken_ones_bit_for_bit(tmp_path, monkeypatch, case):
+def test_resumed_runs_of_independent_experts_equal_unbroken_ones_bit_for_bit(tmp_path, interrupted_after, case):
     make, parts = CASES[case]
     straight = weights(loop.advance(prepare(make(), tmp_path / "straight", parts=parts), quiet=True))
-    take_step = loop.take_step
-
-    def interrupted(own, step, *rest):
-        if step == 2:
-            raise KeyboardInterrupt
-        return take_step(own, step, *rest)
-
-    monkeypatch.setattr(loop, "take_step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_after(loop, 2), pytest.raises(KeyboardInterrupt):
         loop.advance(prepare(make(), tmp_path / "broken", parts=parts), quiet=True)
-    monkeypatch.setattr(loop, "take_step", take_step)
     assert torch.equal(weights(loop.advance(prepare(make(), tmp_path / "broken", parts=parts), quiet=True)), straight)
 
 

@@ -20,18 +20,7 @@ from pihc_zoo.reference import truth_solver
 from pihc_zoo.zoo.folder import read_config, read_metrics
 
 tuning_module = importlib.import_module("pihc_zoo.learning.tuning")
-TIMES = [0.0, 50.0, 250.0, 500.0]
 QUICK = {"steps": 12, "learning_rate": 5e-3, "quiet": True}
-
-
-@pytest.fixture
-def solved(fields_with_solutions):
-    return fields_with_solutions
-
-
-@pytest.fixture
-def points(scattered_points):
-    return scattered_points
 
 
 # ------------------------------------------------------------------ the result
@@ -59,7 +48,9 @@ def test_errors_are_those_of_predictions_on_the_held_out_part(tiny_model, solved
         (model, tuned.before, tuned.history.errors_before),
         (tuned.model, tuned.after, tuned.history.errors_after),
     ):
-        out = judged.predict(solved["u0"][held], x=solved["x"], times=TIMES[1:], input_x=solved["x"], polish=False)
+        out = judged.predict(
+            solved["u0"][held], x=solved["x"], times=solved["t"][1:], input_x=solved["x"], polish=False
+        )
         truth = solved["u"][held][:, 1:]
         own = [np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(out.u, truth, strict=True)]
         assert_allclose(errors, own, rtol=1e-5)
@@ -196,22 +187,15 @@ def test_a_roll_out_is_tuned_window_by_window_and_its_growth_measured(tiny_rollo
     assert 0.5 < np.median(out.estimated_error / errors) < 2.1
 
 
-def test_an_interrupted_roll_out_goes_on_where_it_was(tiny_rollout, vorticity, cheap_truth, tmp_path, monkeypatch):
+def test_an_interrupted_roll_out_goes_on_where_it_was(
+    tiny_rollout, vorticity, cheap_truth, tmp_path, interrupted_after
+):
     """Its replay pool is part of the state."""
     model, data = tiny_rollout(), {"u0": vorticity(4, 32)}
     settings = {"loss": "physics", "steps": 4, "learning_rate": 1e-2, "quiet": True}
     straight = finetune(model, data, tmp_path / "straight", **settings)
-    step, count = tuning_module.take_step, iter(range(2))
-
-    def broken(*arguments):
-        if next(count, None) is None:
-            raise KeyboardInterrupt
-        step(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(tuning_module, "take_step", broken)
-        with pytest.raises(KeyboardInterrupt):
-            finetune(model, data, tmp_path / "broken", **settings)
+    with interrupted_after(tuning_module, 2), pytest.raises(KeyboardInterrupt):
+        finetune(model, data, tmp_path / "broken", **settings)
     resumed = finetune(model, data, tmp_path / "broken", **settings)
     assert resumed.history == straight.history
     for key, value in straight.model.network.state_dict().items():

@@ -14,31 +14,18 @@ from pihc_zoo.learning.finetune import finetune
 from pihc_zoo.learning.targets import Targets, pieces
 from pihc_zoo.reference import MethodOfLines
 
-TIMES = [0.0, 50.0, 250.0, 500.0]
-QUICK = {"steps": 12, "learning_rate": 5e-3, "quiet": True}
-
-
-@pytest.fixture
-def solved(fields_with_solutions):
-    return fields_with_solutions
-
-
-@pytest.fixture
-def points(scattered_points):
-    return scattered_points
-
 
 def test_scattered_values_are_compared_where_they_are(tiny_model, solved, points):
     """The error at scattered points is that of a prediction at each of them alone."""
     model = tiny_model()
-    tuned = finetune(model, points, **QUICK)
+    tuned = finetune(model, points, steps=12, learning_rate=5e-3, quiet=True)
     assert tuned.history.criterion == "error" and tuned.after.error < tuned.before.error
     held = np.random.default_rng(0).permutation(8)[:2]
     errors = []
     for row in held:
-        out = model.predict(solved["u0"][row], x=solved["x"], times=TIMES[1:], input_x=solved["x"], polish=False)
+        out = model.predict(solved["u0"][row], x=solved["x"], times=solved["t"][1:], input_x=solved["x"], polish=False)
         own = points["trajectory"] == row
-        time = np.searchsorted(TIMES[1:], points["t"][own])
+        time = np.searchsorted(solved["t"][1:], points["t"][own])
         values = out.u[0, time, np.searchsorted(solved["x"], points["x"][own])]
         truth = points["u"][own]
         errors.append(np.linalg.norm(values - truth) / np.linalg.norm(truth))
@@ -81,8 +68,10 @@ def test_noise_is_measured_and_not_held_against_the_data(kind, solved, points):
 def test_points_of_another_equation_are_named(solved, points):
     model = pz.from_pretrained("diffusion-sorption.general")
     solve = MethodOfLines(model.problem)
-    u = np.stack([solve(own, {"D": 9e-4}, input_x=solved["x"], x=solved["x"], times=TIMES) for own in solved["u0"]])
-    other = {**points, "u": u[points["trajectory"], np.searchsorted(TIMES, points["t"]),
+    u = np.stack(
+        [solve(own, {"D": 9e-4}, input_x=solved["x"], x=solved["x"], times=solved["t"]) for own in solved["u0"]]
+    )
+    other = {**points, "u": u[points["trajectory"], np.searchsorted(solved["t"], points["t"]),
                               np.searchsorted(solved["x"], points["x"])]}  # fmt: skip
     with pytest.warns(RuntimeWarning, match="contradict the equation.*D = 0.0005"):
         assert finetune(model, other, steps=1, quiet=True).history.contradiction > 0.02
