@@ -19,10 +19,11 @@ from . import recipe as recipes
 from .console import Parser, guarded, integer, seconds
 from .distributed import BACKENDS, Processes
 from .log import LOG, Log
-from .loop import advance, prepare
+from .loop import advance
 from .mesh import Mesh, Place
 from .profile import Profile
 from .references import SharedReferences
+from .run import prepare
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -18,12 +18,11 @@ from pihc_zoo.learning.step import check_finite, cosine_rate
 from pihc_zoo.progress import progress
 from pihc_zoo.surrogate import Surrogate
 
-from .log import LOG, Log
+from .log import Log
 from .profile import Profile
 from .recipe import Recipe
-from .run import CHECKPOINT, INTERRUPTS, LEFT_OUT, SAVES, TERMINATIONS, TOTAL, USED, Run, prepare
+from .run import INTERRUPTS, LEFT_OUT, SAVES, TERMINATIONS, TOTAL, USED, Run, prepare
 
-__all__ = ["CHECKPOINT", "LOG", "Run", "advance", "prepare", "take_step", "train"]
 CHECKPOINT_SECONDS = 60.0
 _CALIBRATED = 64  # places at most that a network sees before its first step
 
