@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 from pihc_zoo.cli import export as command
-from pihc_zoo.cli.arguments import add_imports
+from pihc_zoo.cli.arguments import Parser, add_imports
 from pihc_zoo.registration import import_packages
 
 from . import cards
@@ -22,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
             for path in cards.write():
                 print(f"wrote {path}")
             return 0
-        parser = argparse.ArgumentParser(
+        parser = Parser(
             prog="python -m export",
             description="Write a complete model folder and push it to the Hub.",
             epilog="python -m export --cards regenerates model_cards/ and the shipped folders' README.md.",

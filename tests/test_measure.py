@@ -11,7 +11,7 @@ from pihc_zoo.families import Constants, PeriodicGaussianProcess
 from pihc_zoo.reference import truth_solver
 from pihc_zoo.zoo.folder import self_test
 from pihc_zoo.zoo.storage import save_folder
-from training import ablation, measure
+from training import ablation, calibration, honesty, inverse, measure
 from training.recipe import Recipe, Training, load
 
 
@@ -156,3 +156,20 @@ def test_measurements_that_cannot_be_kept_are_one_line(cheap_measurement, change
 def test_a_model_of_another_problem_is_not_measured(cheap_measurement, capsys):
     assert measure.main(["burgers-1d.viscous", *cheap_measurement[1:]]) == 2
     assert "is a model of diffusion-sorption" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "text"),
+    [
+        (honesty, ["nothing.of-the-kind"], "no shipped model 'nothing.of-the-kind'"),
+        (honesty, ["diffusion-sorption.general", "--reliable", "0"], "expected an integer of at least 1, got '0'"),
+        (honesty, ["diffusion-sorption.general", "--to", "nowhere"], "'nowhere' has no metrics.json"),
+        (calibration, ["--draws", "many"], "expected an integer of at least 1, got 'many'"),
+        (inverse, ["--model", "nothing.of-the-kind"], "no shipped model 'nothing.of-the-kind'"),
+        (inverse, ["--mod", "navier-stokes-2d.re1e4"], "unrecognized arguments: --mod"),
+    ],
+)
+def test_what_scripts_refuse_is_one_line(script, arguments, text, capsys):
+    assert script.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and text in error

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import torch
 
-from pihc_zoo.cli.arguments import add_imports, setting
+from pihc_zoo.cli.arguments import Parser, add_imports, setting
 from pihc_zoo.evaluation import reference_set
 from pihc_zoo.plotting.training import plot_training
 from pihc_zoo.registration import import_packages
 from pihc_zoo.zoo.storage import save_folder
 
 from . import recipe as recipes
-from .console import Parser, guarded, integer, seconds
+from .console import guarded, integer, seconds
 from .distributed import BACKENDS, Processes
 from .log import LOG, Log
 from .loop import advance

@@ -9,6 +9,7 @@ Seconds are CPU time of one thread, which other processes on the machine change 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,9 +20,12 @@ from scipy.optimize import least_squares
 import pihc_zoo as pz
 from pihc_zoo.calibration.correction import parameters_of
 from pihc_zoo.calibration.unknowns import starting_points
+from pihc_zoo.cli.arguments import Parser
 from pihc_zoo.evaluation.clocks import one_thread
 from pihc_zoo.problems import DiffusionSorption
 from pihc_zoo.reference import MethodOfLines, truth_solver
+
+from .console import guarded, integer
 
 MODEL, UNKNOWN, KNOWN = "diffusion-sorption.parametric", ["D", "n_f"], {"phi": 0.3}
 X, T = (part.ravel() for part in np.meshgrid([0.2, 0.4, 0.6, 0.8], [100.0, 200.0, 300.0, 400.0, 500.0]))
@@ -167,12 +171,16 @@ def other_physics(model: Any, draws: int) -> None:
             print(f"  L = {affinity:g}, sigma {name}: flagged {flagged} of {draws}, reduced chi² {chi2:.2f} (median)")
 
 
-def main() -> None:
-    """Runs all of it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--draws", type=int, default=120, help="fits per row of the table (default 120)")
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; errors are one line and exit code 2."""
+    parser = Parser(prog="python -m training.calibration", description=__doc__.splitlines()[0])
+    parser.add_argument("--draws", type=integer(1), default=120, help="fits per row of the table (default 120)")
     parser.add_argument("--model", default=MODEL)
-    options = parser.parse_args()
+    return guarded(lambda: _run(parser.parse_args(arguments)), "run the same command again")
+
+
+def _run(options: argparse.Namespace) -> None:
+    """Runs all of it."""
     model = pz.from_pretrained(options.model)
     solver = truth_solver(model.problem)
     with one_thread():
@@ -187,4 +195,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,13 +7,7 @@ import sys
 from collections.abc import Callable
 
 from pihc_zoo.learning.interruption import Terminated, terminable
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are ValueErrors."""
-
-    def error(self, message: str):
-        raise ValueError(f"{message}; see: {self.prog} --help")
+from pihc_zoo.text import one_line
 
 
 def integer(least: int) -> Callable[[str], int]:
@@ -54,7 +48,7 @@ def guarded(command: Callable[[], None], on_interrupt: str, speaks: Callable[[],
         with terminable():
             command()
     except (ValueError, FloatingPointError, OSError) as error:
-        say(f"error: {' '.join(str(error).split()) or type(error).__name__}")
+        say(f"error: {one_line(error) or type(error).__name__}")
         return 2
     except Terminated:
         say(f"terminated; {on_interrupt}")

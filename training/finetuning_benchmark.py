@@ -27,6 +27,7 @@ import torch
 
 import pihc_zoo as pz
 from pihc_zoo import evaluation
+from pihc_zoo.cli.arguments import Parser
 from pihc_zoo.families import BoundedFamily, Family, PeriodicGaussianProcess, RandomWaves, SmoothFields
 from pihc_zoo.families import sample_parameters as draw_parameters
 from pihc_zoo.files import save_npz, write_text
@@ -35,7 +36,7 @@ from pihc_zoo.problems.constants import constants_of
 from pihc_zoo.reference import in_passes, is_periodic, truth_solver
 from pihc_zoo.text import percent
 
-from .console import Parser, guarded, integer
+from .console import guarded, integer
 
 TRAINED_ON, TESTED_ON, TESTED_ON_PERIODIC, SEED = 16, 16, 8, 11
 STEPS, STEPS_ROLL_OUT = 300, 100  # of each tuning: the same whatever else the machine does

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 import pihc_zoo as pz
+from pihc_zoo.cli.arguments import Parser
 from pihc_zoo.evaluation import relative_error
 from pihc_zoo.files import write_text
 from pihc_zoo.progress import progress
@@ -28,6 +29,7 @@ from pihc_zoo.text import percent
 from pihc_zoo.zoo.folder import METRICS_FILE, read_metrics, record
 from pihc_zoo.zoo.registry import WEIGHTS
 
+from .console import guarded, integer
 from .kinds import BOUNDED, PERIODIC, kinds_of
 from .recipe import SHIPPED
 
@@ -254,33 +256,35 @@ def report(name: str, figures: dict[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; errors are one line and exit code 2."""
-    parser = argparse.ArgumentParser(prog="python -m training.honesty", description=__doc__.splitlines()[0])
+    return guarded(lambda: _run(_parser().parse_args(arguments)), "run the same command again")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="python -m training.honesty", description=__doc__.splitlines()[0])
     parser.add_argument("model", help="name, folder or Hub id")
-    parser.add_argument("--reliable", type=int, default=1000, help="how many answers called reliable (default 1000)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--reliable", type=integer(1), default=1000, help="how many answers called reliable (default 1000)"
+    )
+    parser.add_argument("--seed", type=integer(0), default=0)
     parser.add_argument("--to", help="model folder whose metrics.json takes the figures; 'shipped': the package's own")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
-    try:
-        if options.reliable < 1:
-            raise ValueError(f"--reliable must be at least 1, got {options.reliable}")
-        model = pz.from_pretrained(options.model)
-        target = WEIGHTS / options.model if options.to == SHIPPED else options.to and Path(options.to)
-        metrics = target and read_metrics(target)
-        if target and metrics is None:
-            raise ValueError(f"{str(target)!r} has no {METRICS_FILE}; measure the model first")
-        figures = search(model, options.reliable, options.seed, quiet=options.quiet).figures()
-        figures["seed"] = options.seed
-        print(report(options.model, figures))
-        if target:
-            text = json.dumps({**metrics, "honesty": figures}, indent=1, ensure_ascii=False, allow_nan=False)
-            write_text(target / METRICS_FILE, text + "\n")
-            record(target, METRICS_FILE)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    model = pz.from_pretrained(options.model)
+    target = WEIGHTS / options.model if options.to == SHIPPED else options.to and Path(options.to)
+    metrics = target and read_metrics(target)
+    if target and metrics is None:
+        raise ValueError(f"{str(target)!r} has no {METRICS_FILE}; measure the model first")
+    figures = search(model, options.reliable, options.seed, quiet=options.quiet).figures()
+    figures["seed"] = options.seed
+    print(report(options.model, figures))
+    if target:
+        text = json.dumps({**metrics, "honesty": figures}, indent=1, ensure_ascii=False, allow_nan=False)
+        write_text(target / METRICS_FILE, text + "\n")
+        record(target, METRICS_FILE)
 
 
 if __name__ == "__main__":

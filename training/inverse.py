@@ -9,6 +9,7 @@ size of the standardised error, and CPU seconds of one thread; the pseudo-spectr
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +20,14 @@ from torch import Tensor
 
 import pihc_zoo as pz
 from pihc_zoo.calibration.smooth_field import SmoothField, recover
+from pihc_zoo.cli.arguments import Parser
 from pihc_zoo.evaluation.clocks import one_thread
 from pihc_zoo.families import PeriodicGaussianProcess
 from pihc_zoo.reference import truth_solver
 from pihc_zoo.reference.fourier import FourierSemiDiscrete, resized
 from pihc_zoo.solvers.runge_kutta import integrating_factor_step
+
+from .console import guarded, integer
 
 SENSORS, TIMES, NOISE, LENGTH_SCALE = 64, np.linspace(0.625, 5.0, 8), 0.05, 0.8
 
@@ -67,13 +71,17 @@ class DifferentiableSpectral:
         return torch.cat(parts, dim=1).double()
 
 
-def main() -> None:
-    """Makes the data, recovers the field by every solver, prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; errors are one line and exit code 2."""
+    parser = Parser(prog="python -m training.inverse", description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="navier-stokes-2d.re1e4")
-    parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--seed", type=integer(0), default=5)
     parser.add_argument("--plot", type=Path)
-    options = parser.parse_args()
+    return guarded(lambda: _run(parser.parse_args(arguments)), "run the same command again")
+
+
+def _run(options: argparse.Namespace) -> None:
+    """Makes the data, recovers the field by every solver, prints a table."""
     model = pz.from_pretrained(options.model)
     problem, rng = model.problem, np.random.default_rng(options.seed)
     nodes = np.arange(32) / 32
@@ -109,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from pihc_zoo import evaluation
-from pihc_zoo.cli.arguments import add_imports
+from pihc_zoo.cli.arguments import Parser, add_imports
 from pihc_zoo.files import save_npz, write_text
 from pihc_zoo.learning.checkpoint import open_folder
 from pihc_zoo.reference import truth_solver
@@ -34,7 +34,7 @@ from pihc_zoo.zoo.storage import load_folder, save_folder
 from . import honesty
 from . import recipe as recipes
 from .ablation import ablation, settings
-from .console import Parser, guarded, integer
+from .console import guarded, integer
 from .experts import expert_table
 from .recipe import SHIPPED
 

@@ -142,9 +142,7 @@ class Meeting:
                     if beats != alive:
                         alive, since = beats, now
                     if now - since > self.timeout:
-                        raise PeerLostError(
-                            f"lost contact with the first process (no sign for {self.timeout:g} s); {_KEPT}"
-                        )
+                        raise self._silent("the first process")
                 time.sleep(_POLL)
             answer = json.loads(self._store.get(key))
         if "error" not in answer:

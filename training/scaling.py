@@ -22,11 +22,11 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pihc_zoo.cli.arguments import setting
+from pihc_zoo.cli.arguments import Parser, setting
 
 from . import loop
 from . import recipe as recipes
-from .console import Parser, guarded, integer
+from .console import guarded, integer
 from .distributed import Processes
 from .mesh import Mesh, Place
 from .run import prepare

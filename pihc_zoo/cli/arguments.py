@@ -13,6 +13,16 @@ _SHARE = 1 / 4  # of the memory that the fields of an answer may take; a predict
 _UNKNOWN = 8 * 2**30  # bytes, where the system does not say
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are ValueErrors, and that takes no abbreviations."""
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options, allow_abbrev=False)
+
+    def error(self, message: str):
+        raise ValueError(f"{message}; see: {self.prog} --help")
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """--device."""
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")

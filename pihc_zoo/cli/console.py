@@ -8,7 +8,6 @@ ASCII. A command is a module of this package with
 
 from __future__ import annotations
 
-import argparse
 import codecs
 import importlib
 import os
@@ -21,7 +20,7 @@ from typing import Any
 from .. import __version__
 from ..registration import import_packages
 from ..text import nearest, one_line
-from .arguments import add_imports
+from .arguments import Parser, add_imports
 from .printing import warn
 
 COMMANDS = {  # the name of the module: help
@@ -70,14 +69,6 @@ def _ascii(character: str) -> str:
     return unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode() or "?"
 
 
-class _Parser(argparse.ArgumentParser):
-    def __init__(self, *arguments: Any, **options: Any):
-        super().__init__(*arguments, **options, allow_abbrev=False)
-
-    def error(self, message: str):
-        raise ValueError(f"{message}; see: {self.prog} --help")
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
@@ -107,9 +98,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    parser = _Parser(prog="pihc", description="Pretrained, physics-constrained PDE surrogates.")
+    parser = Parser(prog="pihc", description="Pretrained, physics-constrained PDE surrogates.")
     parser.add_argument("--version", action="version", version=f"pihc_zoo {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     chosen = next((word for word in arguments if not word.startswith("-")), None)
     if chosen is not None and chosen not in COMMANDS:
         raise ValueError(f"no command {chosen!r}; {nearest(chosen, COMMANDS)}")
