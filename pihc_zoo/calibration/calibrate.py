@@ -108,6 +108,13 @@ class _Data:
         sigmas = [own.sigma if own.sigma is not None else np.ones(len(own)) for own in experiments]
         self.weights = 1 / np.concatenate(sigmas)
 
+    def judge(self, values: np.ndarray, z: np.ndarray, jacobian: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+        """(m,) weighted residuals of ``values`` at ``z``, their variance, and (p,) which unknowns may move there."""
+        residual = (values - self.target) * self.weights
+        dof = len(values) - len(z)
+        variance = 1.0 if self.has_sigma else max(float(residual @ residual) / dof, 1e-300)
+        return residual, variance, is_free(z, jacobian.T @ residual)
+
 
 def check_known(model: Any, known: dict[str, Any], count: int) -> dict[str, Any]:
     """Known parameters, checked: numbers or one per experiment."""
@@ -143,9 +150,7 @@ def _fit(readings, data: _Data, descents: list[Descent], level: float, method: s
     names = [own.name for own in unknowns]
     target, weights, count = data.target, data.weights, len(data.target)
     dof = count - len(names)
-    residual = (best.values - target) * weights
-    free = is_free(best.end, best.jacobian.T @ residual)
-    variance = 1.0 if data.has_sigma else max(float(residual @ residual) / dof, 1e-300)
+    residual, variance, free = data.judge(best.values, best.end, best.jacobian)
     covariance, errors = standard_errors(best.jacobian, variance, free)
     unbounded, _ = standard_errors(best.jacobian, variance, np.ones_like(free))
     quantile = stats.norm.ppf(0.5 + level / 2) if data.has_sigma else stats.t.ppf(0.5 + level / 2, dof)
@@ -170,9 +175,7 @@ def _fit(readings, data: _Data, descents: list[Descent], level: float, method: s
         z, values, num_classical = polished(readings, z, best.jacobian, target, weights, float(np.sqrt(variance)))
         surrogate = {own.name: float(own.value(best.end[k])) for k, own in enumerate(unknowns)}
         ends_z = np.clip(ends.z + (z - best.end)[:, None], -1, 1)
-        residual = (values - target) * weights
-        variance = 1.0 if data.has_sigma else max(float(residual @ residual) / dof, 1e-300)
-        free = is_free(z, best.jacobian.T @ residual)
+        residual, variance, free = data.judge(values, z, best.jacobian)
     sigma = np.sqrt(variance) / weights
     residual = (values - target) / sigma
     slopes = np.array([own.slope(z[k]) for k, own in enumerate(unknowns)])

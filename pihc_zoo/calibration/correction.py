@@ -99,17 +99,12 @@ def classical_values_of(
     u0: np.ndarray,
     points: dict[str, np.ndarray],
     parameters: dict[str, float],
-    picked: np.ndarray | None = None,
+    picked: np.ndarray | slice = slice(None),
     solver: Any = None,
 ) -> np.ndarray:
     """The classical solver's values at readings, all or the ``picked`` ones, from an initial condition."""
     solver = reference_solver(readings.model.problem) if solver is None else solver
-    mine = np.arange(len(readings.t)) if picked is None else np.flatnonzero(picked)
-    times, at = np.unique(readings.t[mine], return_inverse=True)
-    grid, places = {}, [at]
-    for name, values in readings.points.items():
-        grid[name], place = np.unique(values[mine], return_inverse=True)
-        places.append(place)
+    times, grid, places = readings.grid_of(picked)
     (axis, *others) = grid
     asked, given = (grid, points) if others else (grid[axis], points[axis])
     u = solver(u0, parameters, input_x=given, x=asked, times=times)

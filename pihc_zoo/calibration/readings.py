@@ -56,13 +56,17 @@ class Readings:
         chunks = []
         for first in range(0, len(later), size):
             own = later[first : first + size]
-            times, at = np.unique(self.t[own], return_inverse=True)
-            grid, places = {}, [at]
-            for key, values in self.points.items():
-                grid[key], place = np.unique(values[own], return_inverse=True)
-                places.append(place)
-            chunks.append((own, times, grid, places))
+            chunks.append((own, *self.grid_of(own)))
         return chunks
+
+    def grid_of(self, picked: np.ndarray | slice) -> tuple[np.ndarray, dict[str, np.ndarray], list[np.ndarray]]:
+        """Times and positions of the ``picked`` readings, each once, and where a reading stands: (time, *axes)."""
+        times, at = np.unique(self.t[picked], return_inverse=True)
+        grid, places = {}, [at]
+        for key, values in self.points.items():
+            grid[key], place = np.unique(values[picked], return_inverse=True)
+            places.append(place)
+        return times, grid, places
 
     def _initial(self) -> tuple[Tensor | None, np.ndarray]:
         """(E, *space) initial values at the nodes, and (m,) those at the readings' points."""
