@@ -18,8 +18,8 @@ from ..parameters import Parameters, column
 from ..solvers.runge_kutta import integrating_factor_step
 from .discretisation import Discretisation
 from .field import Field, Walls
+from .interleaved import InterleavedSemiDiscrete
 from .linear import LinearInverse, LinearOperator
-from .semi_discrete import SemiDiscrete
 
 _STENCIL = 9  # steps that a time node is read from: polynomials through many more amplify rounding
 
@@ -118,7 +118,7 @@ class IntegratedLift(Lift):
         space = {
             name: FourierAxis(2 * band + 2, axis.length, axis.start, dealiasing) for name, axis in grid.space.items()
         }
-        self.semi_discrete = SemiDiscrete(problem, space)
+        self.semi_discrete = InterleavedSemiDiscrete(problem, space)
         self.steps, self.step = steps, grid.time.stop / steps
         points = self.step * np.arange(steps + 1)
         to_nodes = stencil_matrix(points, grid.time.nodes, 0, _STENCIL)
@@ -151,17 +151,17 @@ class IntegratedLift(Lift):
         space = self.discretisation.space
         modes = space.to_coefficients(u0)
         low, own = self._low(modes), self.semi_discrete
-        symbol = own.symbol(c)
+        symbol, nonlinear = own.symbol(c), own.with_parameters(c)
         half = torch.exp(-symbol * (self.step / 2))
-        nonlinear = own.with_parameters(c)
-        values, tendencies = [low], []
+        values, tendencies = [own.features.interleaved(low).contiguous()], []
         for _ in range(self.steps):
             tendencies.append(nonlinear(values[-1]))
             values.append(integrating_factor_step(values[-1], nonlinear, half, self.step, tendencies[-1]))
         tendencies.append(nonlinear(values[-1]))
-        rates = [-(symbol * value + tendency) for value, tendency in zip(values, tendencies, strict=True)]
-        trajectories = torch.stack([*values, *rates], dim=1).unflatten(1, (2, -1)).flatten(3)
-        at_nodes = (self.to_nodes @ trajectories).unflatten(3, low.shape[1:])  # (batch, 2, time, *low)
+        states = torch.stack(values)  # (step, mode_0, batch, …)
+        both = torch.stack([states, torch.addcmul(torch.stack(tendencies), symbol, states).neg()])
+        at_nodes = (self.to_nodes @ both.flatten(2)).unflatten(2, states.shape[1:])
+        at_nodes = at_nodes.movedim(2 if low.dim() == 2 else 3, 0)  # (batch, 2, time, *low)
         rate, linear = self.linearised.symbol(c)
         decay = (linear / rate)[:, None]
         high = (modes * self.unresolved)[:, None] * torch.exp(-decay * self.nodes.reshape(-1, *[1] * (u0.dim() - 1)))

@@ -12,6 +12,7 @@ from ..grid import FourierAxis
 from ..parameters import Parameters, column
 from ..problems.base import Problem
 from ..solvers.dual import Dual
+from ..solvers.recorded import recorded
 from .space import SpaceFeatures
 
 
@@ -58,23 +59,32 @@ class SemiDiscrete(nn.Module):
         """`nonlinear` for parameters that stay the same, their shapes and coefficients made once."""
         if len(self.skip) + len(self.rates) == len(self.problem.features):  # a linear problem
             return torch.zeros_like
-        own = c.against(len(self.features.names))
+        own = self.against(c)
         coefficients = self.problem.linearised(own)
         rate = coefficients[self.rates[0]]
         is_one = not isinstance(rate, Tensor) and rate == 1
-        absent = dict.fromkeys((*self.rates, *self.skip), self.features.squares.new_zeros(()))
-        shape = tuple(len(axis.collocation_points) for axis in self.features.space.values())
+        remaining = [name for name in self.linear if name not in self.skip]
+
+        def formula(fields: dict, c: dict) -> Any:
+            residual = self.problem.residual(fields, c, {})
+            for name in remaining:
+                residual = residual - coefficients[name] * fields[name]
+            return residual if is_one else residual / rate
+
+        pointwise = recorded(formula, self.problem.features, (*self.rates, *self.skip), own)
 
         def nonlinear(modes: Tensor) -> Tensor:
-            fields = self.features(modes, skip=self.skip)
-            residual = self.problem.residual({**fields, **absent}, own, {})
-            for name in self.linear:
-                if name not in self.skip:
-                    residual = residual - coefficients[name] * fields[name]
-            residual = residual if is_one else residual / rate
-            return self.features.project(residual.expand(modes.shape[0], *shape))
+            values = pointwise(self.features(modes, skip=self.skip))
+            if not isinstance(values, Tensor):  # nothing is left of it
+                return torch.zeros_like(modes)
+            shape = self.features.point_shape(modes)
+            return self.features.project(values if values.shape == shape else values.expand(shape))
 
         return nonlinear
+
+    def against(self, c: Parameters) -> dict[str, Tensor]:
+        """The parameters, broadcasting against fields at collocation points."""
+        return c.against(len(self.features.names))
 
     def nonlinear(self, modes: Tensor, c: Parameters) -> Tensor:
         """(batch, *modes) ↦ n(u) = (ρ(u; u_t = 0) − linear part) / a_t on the same modes."""

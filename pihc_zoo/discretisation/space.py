@@ -134,6 +134,10 @@ class SpaceFeatures(nn.Module):
             values = axis.project(values, dim)
         return values
 
+    def point_shape(self, modes: Tensor) -> tuple[int, ...]:
+        """Shape of the values at collocation points of a field with ``modes`` (batch, *coefficients)."""
+        return (modes.shape[0], *(len(axis.collocation_points) for axis in self.space.values()))
+
     def symbol(self, feature: Derivative) -> Tensor:
         """(*modes) real multiplier of a feature with even orders only, such as Δ, on periodic axes.
 

@@ -48,6 +48,10 @@ class FourierFeatures(nn.Module):
         self.register_buffer("squares", squares, persistent=False)
         self._multipliers: dict[frozenset[str], tuple[list[str], Tensor]] = {}
 
+    def point_shape(self, modes: Tensor) -> tuple[int, ...]:
+        """Shape of the values at collocation points of a field with ``modes`` (batch, *spectrum)."""
+        return (modes.shape[0], *self.shape)
+
     def symbol(self, feature) -> Tensor:
         """(*spectrum) complex multiplier of a feature on the modes inside the band, in double precision.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 
@@ -26,8 +27,9 @@ def integrating_factor_step(
     """
     half_u = half * u
     k1 = nonlinear(u) if first is None else first
-    k2 = nonlinear(half_u - (step / 2) * (half * k1))
-    k3 = nonlinear(half_u - (step / 2) * k2)
-    full_u, half_k3 = half * half_u, half * k3
-    k4 = nonlinear(full_u - step * half_k3)
-    return full_u - (step / 6) * (half * (half * k1 + 2 * k2) + 2 * half_k3 + k4)
+    k2 = nonlinear(torch.addcmul(half_u, half, k1, value=-step / 2))
+    k3 = nonlinear(torch.sub(half_u, k2, alpha=step / 2))
+    full_u = half * half_u
+    k4 = nonlinear(torch.addcmul(full_u, half, k3, value=-step))
+    middle = torch.addcmul(k2 + k3, half, k1, value=0.5)
+    return torch.sub(full_u, torch.addcmul(k4, half, middle, value=2.0), alpha=step / 6)

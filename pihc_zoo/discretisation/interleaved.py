@@ -1,0 +1,120 @@
+"""The right-hand side of a problem on periodic axes in as few and as large matrix products as it takes.
+
+Of several axes the first one leads and the batch comes second, (mode_0, batch, mode_1, …): along the first axis and
+along the last one a transform is then one product of two matrices, without copies. A single axis stays last.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..grid import FourierAxis
+from ..parameters import Parameters
+from ..problems.base import Problem
+from .axes import along
+from .semi_discrete import SemiDiscrete
+from .space import SpaceFeatures
+
+
+class InterleavedFeatures(SpaceFeatures):
+    """Features of modes whose first axis leads, and back.
+
+    Args:
+        problem, space: as `SpaceFeatures`.
+        skip: features that are never formed, beside time derivatives.
+    """
+
+    def __init__(self, problem: Problem, space: dict[str, FourierAxis], skip: frozenset[str]):
+        super().__init__(problem, space)
+        wanted = {key: f for key, f in problem.features.items() if "t" not in f.orders and key not in skip}
+        powers = sorted({feature.laplacian for feature in wanted.values()})
+        orders = {key: tuple(feature.orders.get(name, 0) for name in self.names) for key, feature in wanted.items()}
+        self.paths = {key: (powers.index(feature.laplacian), orders[key]) for key, feature in wanted.items()}
+        if any(powers):
+            stacked = torch.stack([self.power(power) for power in powers])  # (power, *modes)
+            stacked = stacked.unsqueeze(1 if len(self.names) == 1 else 2)  # the batch's dimension
+            self.register_buffer("multipliers", stacked, persistent=False)
+        last = self.axes[self.names[-1]]
+        self.last_orders = sorted({own[-1] for own in orders.values()})
+        into = [getattr(last, f"synthesis_{order}").T for order in self.last_orders]
+        if len(self.names) == 1 and into:
+            into = [torch.cat(into, dim=1)]
+        for i, matrix in enumerate(into):
+            self.register_buffer(f"into_last_{i}", matrix.contiguous(), persistent=False)
+        self.register_buffer("out_of_last", last.projection.T.contiguous(), persistent=False)
+
+    def interleaved(self, fields: Tensor) -> Tensor:
+        """(batch, axis_0, axis_1, …) ↦ (axis_0, batch, axis_1, …), or back; a single axis stays."""
+        return fields if len(self.names) == 1 else fields.transpose(0, 1)
+
+    def point_shape(self, modes: Tensor) -> tuple[int, ...]:
+        first, *others = (len(axis.collocation_points) for axis in self.space.values())
+        return (first, modes.shape[1], *others) if others else (modes.shape[0], first)
+
+    def forward(self, coefficients, walls=None, skip=frozenset(), stride=1):
+        """(mode_0, batch, mode_1, …) ↦ features (point_0, batch, point_1, …) by name, those left out excepted."""
+        if not self.paths:
+            return {}
+        has_powers = "multipliers" in self._buffers
+        if len(self.names) == 1:
+            values = (coefficients * self.multipliers if has_powers else coefficients) @ self.into_last_0
+            count = len(self.space[self.names[0]].collocation_points)
+            by_order = dict(zip(self.last_orders, values.split(count, dim=-1), strict=True))
+            return {
+                key: by_order[order][power] if has_powers else by_order[order]
+                for key, (power, (order,)) in self.paths.items()
+            }
+        if has_powers:
+            coefficients = coefficients * self.multipliers  # (power, mode_0, batch, mode_1, …)
+        partial: dict[tuple[int, ...], Tensor] = {}
+
+        def transform(orders: tuple[int, ...]) -> Tensor:
+            """The last len(orders) axes, shared between features."""
+            if orders in partial:
+                return partial[orders]
+            if len(orders) == 1:
+                own = coefficients @ getattr(self, f"into_last_{self.last_orders.index(orders[0])}")
+            else:
+                before, axis = transform(orders[1:]), self.axes[self.names[-len(orders)]]
+                matrix = getattr(axis, f"synthesis_{orders[0]}")
+                if len(orders) == len(self.names):
+                    own = _along_first(before, matrix, int(has_powers))
+                else:
+                    own = along(before, matrix, -len(orders))
+            partial[orders] = own
+            return own
+
+        fields = {}
+        for key, (power, orders) in self.paths.items():
+            own = transform(orders)
+            fields[key] = own[power] if has_powers else own
+        return fields
+
+    def project(self, values):
+        """(point_0, batch, point_1, …) ↦ modes, laid out likewise."""
+        values = values @ self.out_of_last
+        if len(self.names) == 1:
+            return values
+        for i, name in enumerate(self.names[1:-1], start=1):
+            values = along(values, self.axes[name].projection, i - len(self.names))
+        return _along_first(values, self.axes[self.names[0]].projection, 0)
+
+
+def _along_first(fields: Tensor, matrix: Tensor, dim: int) -> Tensor:
+    """matrix (m, n) applied to dimension ``dim`` of contiguous fields, all later ones as one."""
+    return (matrix @ fields.flatten(dim + 1)).view(*fields.shape[:dim], len(matrix), *fields.shape[dim + 1 :])
+
+
+class InterleavedSemiDiscrete(SemiDiscrete):
+    """`SemiDiscrete` of modes laid out as (mode_0, batch, mode_1, …)."""
+
+    def __init__(self, problem: Problem, space: dict[str, FourierAxis]):
+        super().__init__(problem, space)
+        self.features = InterleavedFeatures(problem, space, self.skip)
+
+    def symbol(self, c: Parameters) -> Tensor:
+        return self.features.interleaved(super().symbol(c)).contiguous()
+
+    def against(self, c: Parameters) -> dict[str, Tensor]:
+        return c.against(max(1, len(self.features.names) - 1))
