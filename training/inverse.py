@@ -24,7 +24,8 @@ from pihc_zoo.cli.arguments import Parser
 from pihc_zoo.evaluation.clocks import one_thread
 from pihc_zoo.families import PeriodicGaussianProcess
 from pihc_zoo.reference import truth_solver
-from pihc_zoo.reference.fourier import FourierSemiDiscrete, resized
+from pihc_zoo.reference.fourier import resized
+from pihc_zoo.reference.semi_discrete import FourierSemiDiscrete
 from pihc_zoo.solvers.runge_kutta import integrating_factor_step
 
 from .console import guarded, integer
@@ -51,21 +52,21 @@ class DifferentiableSpectral:
         c = problem.as_tensors(parameters).to(dtype)
         self.nodes, self.dtype = nodes, dtype
         self.band = [axis.band for axis in space.values()]
-        self.formed, self.size, self.steps = self.model.with_parameters(c), float(TIMES[0]) / steps, steps
+        self.rates, self.size, self.steps = self.model.with_parameters(c), float(TIMES[0]) / steps, steps
         complex_type = self.model.features.modes_dtype
-        self.half = torch.exp(-self.model.symbol(c) * (self.size / 2)).to(complex_type)
+        self.half = torch.exp(-self.rates.symbol * (self.size / 2)).to(complex_type)
         own = [axis.interpolation(points[name]) for name, axis in space.items()]
         self.matrices = [torch.as_tensor(matrix, dtype=dtype) for matrix in own]
 
     def __call__(self, u0: Tensor) -> Tensor:
         """(rows, n, n) ↦ (rows, time · sensor)."""
         shape = (self.nodes,) * 2
-        modes = torch.fft.rfftn(u0.to(self.dtype), dim=(-2, -1), norm="forward")
+        modes = torch.fft.rfftn(u0.to(self.dtype), dim=(-2, -1), norm="forward")[:, None]
         modes = resized(modes, tuple(u0.shape[1:]), self.model.features.shape, self.band)
         parts = []
         for _ in TIMES:
             for _ in range(self.steps):
-                modes = integrating_factor_step(modes, self.formed, self.half, self.size)
+                modes = integrating_factor_step(modes, self.rates, self.half, self.size)
             values = self.model.features.to_values(resized(modes, self.model.features.shape, shape, self.band), shape)
             parts.append(torch.einsum("rxy,sx,sy->rs", values, *self.matrices))
         return torch.cat(parts, dim=1).double()

@@ -48,3 +48,10 @@ def hermite(u: Tensor, du: Tensor, v: Tensor, dv: Tensor, s: float) -> Tensor:
     """The cubic with values u, v and slopes du, dv (per step) at both ends of a step, at 0 < s < 1."""
     r = 1 - s
     return (1 + 2 * s) * r * r * u + s * r * r * du + s * s * (3 - 2 * s) * v - s * s * r * dv
+
+
+def rounded(count: float) -> int:
+    """The next number of steps of the form 2^k or 3 · 2^k, so that intervals of equal length share their step."""
+    least = max(1, int(np.ceil(count - 1e-9)))
+    power = 1 << max(0, least - 1).bit_length()
+    return 3 * power // 4 if power >= 4 and 3 * power // 4 >= least else power

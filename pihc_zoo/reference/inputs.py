@@ -1,0 +1,66 @@
+"""What callers of classical solvers give: initial values of one or several fields, numbers, coefficient fields."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..grid import Axis
+from ..text import nearest
+from .equations import coefficient_names
+
+
+def layout(problem, u0: Any) -> tuple[np.ndarray, bool]:
+    """u0 (batch, *space[, field]) or (*space[, field]) ↦ (batch, field, *space), and whether it is one trajectory.
+
+    Raises:
+        ValueError: another shape.
+    """
+    given = np.ascontiguousarray(u0, dtype=np.float64)
+    names = [*problem.output_space, *(["field"] if problem.is_system else [])]
+    is_single = given.ndim == len(names)
+    values = given[None] if is_single else given
+    if values.ndim != len(names) + 1:
+        raise ValueError(f"u0 must have the shape (batch, {', '.join(names)}), got {given.shape}")
+    if not problem.is_system:
+        return values[:, None], is_single
+    if values.shape[-1] != len(problem.fields):
+        raise ValueError(
+            f"the last axis of u0 must hold the {len(problem.fields)} fields {', '.join(problem.fields)}, "
+            f"got the shape {given.shape}"
+        )
+    return np.moveaxis(values, -1, 1), is_single
+
+
+def split_inputs(problem, parameters: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Numbers by symbol, and coefficient fields (batch or 1, *space) by name.
+
+    Raises:
+        ValueError: a name that is neither.
+    """
+    fields, names = {}, coefficient_names(problem)
+    for key in names:
+        if key not in parameters:
+            raise ValueError(f"the coefficient field {key!r} is missing; give its values over space")
+        own, num_axes = np.asarray(parameters[key], dtype=np.float64), len(problem.output_space)
+        if own.ndim not in (num_axes, num_axes + 1):
+            raise ValueError(f"{key!r} must have the shape ({', '.join(problem.output_space)}), got {own.shape}")
+        fields[key] = own if own.ndim > num_axes else own[None]
+    numbers = {key: value for key, value in parameters.items() if key not in names}
+    for key in numbers:
+        if key not in problem.parameters:
+            raise ValueError(f"no parameter {key!r}; {nearest(key, problem.parameters)}")
+    return numbers, fields
+
+
+def on_axes(space: dict[str, Axis], fields: dict[str, np.ndarray], native: dict[str, Axis] | None = None) -> dict:
+    """Coefficient fields (batch or 1, *space) on equally many points as the native axes ↦ at collocation points."""
+    found = {}
+    for name, values in fields.items():
+        for dim, (key, axis) in enumerate(space.items(), start=1):
+            own = (native or space)[key].sized(values.shape[dim])
+            matrix = own.resampling(own.nodes, axis.collocation_points)
+            values = np.moveaxis(np.moveaxis(values, dim, -1) @ matrix.T, -1, dim)
+        found[name] = values
+    return found
