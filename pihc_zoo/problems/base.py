@@ -121,6 +121,7 @@ class Problem:
     default_axis: ClassVar[str] = "x"
     coordinates: ClassVar[tuple[str, ...]] = ()  # names of axes, "t" among them, that the residual itself depends on
     conserves_mean: ClassVar[bool] = False  # the space average is constant in time
+    is_defined_on_cells: ClassVar[bool] = False  # its truth is the scheme on its output cells: a published generator's
     can_continue: ClassVar[bool] = False  # whether an end state may start again: autonomous, no layers at t = 0
 
     def __init_subclass__(cls, **options: Any) -> None:

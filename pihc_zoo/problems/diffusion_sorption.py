@@ -46,6 +46,7 @@ class DiffusionSorption(Problem):
         "rho_s": Parameter(2880.0, 2880.0, 2880.0, "kg/m³", "bulk density (fixed)", physical=(0.0, np.inf)),
     }
     duration = 500.0
+    is_defined_on_cells = True
     output_space = {"x": UniformAxis(1024, 0.0, 1.0, stencil=3)}
     output_times = np.linspace(0.0, 500.0, 101)
 

@@ -64,3 +64,14 @@ def on_axes(space: dict[str, Axis], fields: dict[str, np.ndarray], native: dict[
             values = np.moveaxis(np.moveaxis(values, dim, -1) @ matrix.T, -1, dim)
         found[name] = values
     return found
+
+
+def rows_of(problem, parameters: dict[str, Any] | None, count: int) -> list[dict[str, Any]]:
+    """The inputs of each of ``count`` trajectories: all numbers by symbol, coefficient fields (*space) by name."""
+    numbers, fields = split_inputs(problem, parameters or {})
+    own = {key: np.broadcast_to(np.asarray(value, dtype=np.float64), count) for key, value in numbers.items()}
+    return [
+        {**problem.defaults(), **{key: float(value[i]) for key, value in own.items()}}
+        | {key: value[i if len(value) > 1 else 0] for key, value in fields.items()}
+        for i in range(count)
+    ]
