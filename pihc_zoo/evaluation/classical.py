@@ -19,6 +19,8 @@ _NUM_SINGLE = 4  # trajectories on which a solver of single ones is measured
 _NUM_SCREENED = 4  # trajectories on which a setting must not be far off before it meets all
 _NUM_NEAREST = 6  # settings that meet all trajectories where none is accurate enough
 _NUM_CANDIDATES = 3  # accurate settings of a family that are timed
+_DEARER = 2.0  # times the estimated cost of an accurate setting: what is dearer is not tried
+_IMPROVED = 0.9  # of the error before: less is no improvement
 
 
 def _in_passes(solver, rows: ReferenceSet, size: int) -> np.ndarray:
@@ -34,8 +36,11 @@ def cheapest(
 ) -> dict[str, Any]:
     """The fastest setting of a family of solvers whose mean error is at most ``error``, none failing.
 
+    On every grid of the family, steps or tolerances are halved until the answer is as good or no longer improves, and
+    the last halving is taken back halfway where that does.
+
     Args:
-        family: from cheapest to most expensive; the first few that are accurate enough are timed, in
+        family: from the coarsest to the finest grid; the cheapest few that are accurate enough are timed, in
             all their numbers of trajectories a pass.
         batch: trajectories in all.
 
@@ -43,63 +48,92 @@ def cheapest(
         name, settings, error_mean, error_max, failed, batch (trajectories a pass); ``is_equal`` False
         where no setting is that accurate, and then the most accurate one.
     """
-    found: list[dict[str, Any]] = []
+    return _cheapest(family, references, error, batch, device)[1]
+
+
+def _cheapest(
+    family: list[Baseline], references: ReferenceSet, error: float, batch: int, device: Any
+) -> tuple[Baseline, dict[str, Any]]:
+    found: list[tuple[Baseline, dict[str, Any]]] = []
     equal: list[tuple[Baseline, dict[str, Any]]] = []
-    for baseline in family:
-        solver = baseline.build(device)
-        own = references.take(slice(0, _NUM_SINGLE)) if _is_single(baseline) else references
-        few = own.take(slice(0, _NUM_SCREENED))
-        errors = row_of(_errors(solver, few, baseline))
-        is_close = errors["error_mean"] is not None and errors["error_mean"] <= 2 * error and not errors["failed"]
-        if is_close and len(few) < len(own):
-            errors = row_of(_errors(solver, own, baseline))
-        is_equal = is_close and not errors["failed"] and errors["error_mean"] <= error
-        found.append({"name": baseline.name, "settings": baseline.settings, **errors, "is_equal": is_equal})
-        if is_equal:
-            equal.append((baseline, found[-1]))
-            if len(equal) == (1 if _is_single(baseline) else _NUM_CANDIDATES):
-                break
+    for start in family:
+        most = _DEARER * min((baseline.cost for baseline, _ in equal), default=np.inf)
+        tried = _refined(start, references, error, most, device)
+        found += tried
+        equal += [own for own in tried if own[1]["is_equal"]]
     if not equal:
-        return _most_accurate(family, found, references, device)
+        return _most_accurate(found, references, device)
+    equal = sorted(equal, key=lambda own: own[0].cost)[:_NUM_CANDIDATES]
     if len(equal) == 1 and _is_single(equal[0][0]):
-        return {**equal[0][1], "batch": 1}
+        return equal[0][0], {**equal[0][1], "batch": 1}
     rows = references.cycled(batch)
     calls = {}
     for i, (baseline, _) in enumerate(equal):
         solver = baseline.build(device)
+        part = references.cycled(min(batch, _NUM_SINGLE)) if _is_single(baseline) else rows
         for size in sorted({min(size, batch) for size in baseline.batches}):
-            calls[i, size] = lambda solver=solver, size=size: _in_passes(solver, rows, size)
+            calls[i, size] = lambda solver=solver, part=part, size=size: _in_passes(solver, part, size)
     times = timings(calls, 3, device)
     i, size = min(times, key=lambda key: times[key]["median"])
-    return {**equal[i][1], "batch": size}
+    return equal[i][0], {**equal[i][1], "batch": size}
+
+
+def _refined(
+    start: Baseline, references: ReferenceSet, error: float, most: float, device: Any
+) -> list[tuple[Baseline, dict[str, Any]]]:
+    """Ever finer settings on one grid, with their rows, until one is good enough, dearer than ``most`` or no better."""
+    tried: list[tuple[Baseline, dict[str, Any]]] = []
+    baseline: Baseline | None = start
+    last = np.inf
+    while baseline is not None and baseline.cost < most:
+        row, screened = _judged(baseline, references, error, device)
+        tried.append((baseline, row))
+        if row["is_equal"]:
+            between = baseline.refined(2**-0.5) if len(tried) > 1 else None
+            if between is not None:
+                own = _judged(between, references, error, device)[0]
+                tried += [(between, own)] if own["is_equal"] else []
+            break
+        if np.isfinite(screened) and screened > _IMPROVED * last:
+            break
+        last = screened
+        baseline = baseline.refined(2.0)
+    return tried
+
+
+def _judged(baseline: Baseline, references: ReferenceSet, error: float, device: Any) -> tuple[dict[str, Any], float]:
+    """Its row, and its mean error on the few trajectories that are tried first; inf where one fails."""
+    solver = baseline.build(device)
+    own = references.take(slice(0, _NUM_SINGLE)) if _is_single(baseline) else references
+    few = own.take(slice(0, _NUM_SCREENED))
+    errors = row_of(_errors(solver, few, baseline))
+    screened = np.inf if errors["error_mean"] is None or errors["failed"] else errors["error_mean"]
+    is_close = screened <= 2 * error
+    if is_close and len(few) < len(own):
+        errors = row_of(_errors(solver, own, baseline))
+    is_equal = bool(is_close and not errors["failed"] and errors["error_mean"] <= error)
+    return {"name": baseline.name, "settings": baseline.settings, **errors, "is_equal": is_equal}, screened
 
 
 def _most_accurate(
-    family: list[Baseline], found: list[dict[str, Any]], references: ReferenceSet, device: Any
-) -> dict[str, Any]:
-    """The row of the most accurate setting, of those that were best on few trajectories."""
+    found: list[tuple[Baseline, dict[str, Any]]], references: ReferenceSet, device: Any
+) -> tuple[Baseline, dict[str, Any]]:
+    """The most accurate setting, of those that were best on few trajectories."""
 
-    def badness(row: dict[str, Any]) -> tuple[int, float]:
+    def badness(own: tuple[Baseline, dict[str, Any]]) -> tuple[int, float]:
+        row = own[1]
         return row["failed"], np.inf if row["error_mean"] is None else row["error_mean"]
 
     rows = []
-    by_name = {baseline.name: baseline for baseline in family}
-    for row in sorted(found, key=badness)[:_NUM_NEAREST]:
-        baseline = by_name[row["name"]]
+    for baseline, row in sorted(found, key=badness)[:_NUM_NEAREST]:
         own = references.take(slice(0, _NUM_SINGLE)) if _is_single(baseline) else references
         errors = row_of(_errors(baseline.build(device), own, baseline))
-        rows.append({**row, **errors, "batch": min(baseline.batches)})
+        rows.append((baseline, {**row, **errors, "batch": min(baseline.batches)}))
     return min(rows, key=badness)
 
 
 def _errors(solver, rows: ReferenceSet, baseline: Baseline) -> np.ndarray:
     return relative_error(_in_passes(solver, rows, max(baseline.batches)), rows.u)
-
-
-def _solver(problem, row: dict[str, Any], device: Any):
-    """The solver that a row of `cheapest` names, and whether it takes single trajectories only."""
-    (baseline,) = (b for family in baselines(problem).values() for b in family if b.name == row["name"])
-    return baseline.build(device), _is_single(baseline)
 
 
 def compare(model, references: ReferenceSet, batch: int | None = None, repeats: int = 5) -> list[dict[str, Any]]:
@@ -116,20 +150,20 @@ def compare(model, references: ReferenceSet, batch: int | None = None, repeats: 
         raise ValueError("all predictions failed: there is nothing to compare; see the messages of predict")
     own = {"name": "surrogate", "settings": {}, **errors, "is_equal": True, "batch": batch}
     found = {
-        key: cheapest(family, references, errors["error_mean"], batch, device)
+        key: _cheapest(family, references, errors["error_mean"], batch, device)
         for key, family in baselines(problem).items()
     }
     rows = references.cycled(batch)
     calls: dict[Any, Callable[[], Any]] = {"own": lambda: rows.predict(model)}
     counts = {}
-    for key, row in found.items():
-        solver, is_single = _solver(problem, row, device)
-        part = references.cycled(min(batch, _NUM_SINGLE)) if is_single else rows
+    for key, (baseline, row) in found.items():
+        solver = baseline.build(device)
+        part = references.cycled(min(batch, _NUM_SINGLE)) if _is_single(baseline) else rows
         counts[key] = len(part)
         calls[key] = lambda solver=solver, part=part, size=row["batch"]: _in_passes(solver, part, size)
     times = timings(calls, repeats, device)
     result = [{**own, **per_trajectory(times["own"], batch), "ratio": None}]
-    for key, row in found.items():
+    for key, (_, row) in found.items():
         measured = per_trajectory(times[key], counts[key])
         ratio = measured["ms"] / result[0]["ms"] if row["is_equal"] else None
         result.append({**row, **measured, "ratio": ratio})
@@ -163,9 +197,11 @@ def benchmark(
     stated = own["max"] if stated_error is None else stated_error
     most = default_batch(model)
     batches = [size for size in (1, 16, 64) if size <= most] if batches is None else list(batches)
-    family = next(family for family in baselines(model.problem).values() if not _is_single(family[0]))
-    classical = cheapest(family, references, own["mean"], most, model.device)
-    solver, _ = _solver(model.problem, classical, model.device)
+    families = sorted(baselines(model.problem).values(), key=lambda family: _is_single(family[0]))
+    if not families:
+        raise ValueError(f"no classical solver serves {model.problem.name}; bring one by Problem.reference_solvers")
+    baseline, classical = _cheapest(families[0], references, own["mean"], most, model.device)
+    solver = baseline.build(model.device)
     default, axes = model.constraint.decomposition, model.problem.output_space
     kinds = {n: default if n is None else Joint(dict.fromkeys(axes, n)) for n in experts}
     errors = {n: row_of(references.errors(model, experts=kind)) for n, kind in kinds.items()}

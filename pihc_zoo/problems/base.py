@@ -8,6 +8,7 @@ and export.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -196,6 +197,14 @@ class Problem:
     def network_inputs(self, lift: Any, c: dict[str, Any]) -> list[Any]:
         """Further input channels of O(1), made of the lift."""
         return []
+
+    def reference_solvers(self) -> dict[str, Callable[[np.ndarray, dict[str, Any]], np.ndarray]]:
+        """Classical solvers of one's own by name, measured beside the package's.
+
+        Each maps u0 (batch, *space[, field]) on the output grid and parameters, numbers or (batch,) by symbol, to
+        (batch, time, *space[, field]) at the output times.
+        """
+        return {}
 
     def check_initial_condition(self, u0: np.ndarray) -> list[str | None]:
         """Per trajectory: None, or what is wrong with it in one line."""

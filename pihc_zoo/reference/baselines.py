@@ -1,4 +1,8 @@
-"""The classical solvers that a surrogate is measured against, each family at increasing accuracy."""
+"""The classical solvers that a surrogate is measured against, each family from coarse to fine.
+
+A family is a list of grids; on each, steps or tolerances are refined until the answer is as good as asked for, or
+no longer improves. So a solver is never called slow because the step that would have done was not in a table.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,15 @@ import numpy as np
 from .method_of_lines import MethodOfLines
 
 PICARD_GRIDS = ((48, 5, 4), (64, 5, 5), (96, 6, 5))  # (nodes, elements, stages)
-PICARD_STEPS = (0, 1, 2, 3)
 PICARD_BATCHES = (8, 64)
-LSODA_TOLERANCES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 1e-6, 1e-7)
+MOST_PICARD_STEPS = 3
+LSODA_NODES = (48, 96, 192, 384, 768, 1536)
+LOOSEST, TIGHTEST = 1e-2, 1e-8
 SPECTRAL_NODES = (24, 32, 40, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)  # per axis
 SPECTRAL_POINTS = 10_000  # in all: a larger grid is no baseline
-SPECTRAL_STEPS = (1.0, 1.5, 2.0, 3.0, 4.5)  # over the duration, per node: the stability limit falls with the grid
-SPECTRAL_RTOL = 1e-3  # in time, where stability and accuracy choose the steps
+FEWEST_STEPS, MOST_STEPS = 8, 2**14  # over the duration
 SPECTRAL_DEALIASING = (1.0, 1.5)
+SPECTRAL_METHODS = ("etdrk4", "ifrk4")
 SPECTRAL_BATCHES = (16, 64)
 
 
@@ -32,26 +37,38 @@ class Baseline:
         build: device ↦ solver, which maps u0 (batch, *space) and parameters of shape () or (batch,) to
             float64 arrays (batch, time, *space) on the problem's output times and the grid of u0.
         batches: numbers of trajectories a pass to try; the fastest counts.
+        refined: factor ↦ the same with steps as many times smaller, None where there is no such.
+        cost: about proportional to the time it takes.
     """
 
     name: str
     settings: dict[str, Any]
     build: Callable[[Any], Callable[[np.ndarray, dict[str, Any]], np.ndarray]]
     batches: tuple[int, ...]
+    refined: Callable[[float], Baseline | None] = lambda factor: None
+    cost: float = 1.0
 
 
 def baselines(problem) -> dict[str, list[Baseline]]:
-    """Classical solvers by family, from cheapest to most expensive.
+    """Classical solvers by family, a first baseline per grid, from the coarsest to the finest.
 
-    Bounded axes have "picard" and "lsoda" (one trajectory at a time, on the CPU whatever the device);
-    periodic ones "pseudo-spectral" in float32, with steps of their own choice or a fixed number, where
-    too few are unstable and answer NaN.
+    One bounded axis has "picard", where that serves the problem, and "lsoda" (one trajectory at a time, on the CPU
+    whatever the device); periodic ones "pseudo-spectral" in float32 with a fixed number of steps, where too few are
+    unstable and answer NaN. Solvers of one's own, `Problem.reference_solvers`, are families of one.
     """
     from . import is_periodic
+    from .picard import PicardSolver
 
+    own = {
+        name: [Baseline(name, {}, lambda device="cpu", solve=solve: solve, (1,))]
+        for name, solve in problem.reference_solvers().items()
+    }
     if is_periodic(problem):
-        return {"pseudo-spectral": _pseudo_spectral(problem)}
-    return {"picard": _picard(problem), "lsoda": _lsoda(problem)}
+        return {"pseudo-spectral": _pseudo_spectral(problem), **own}
+    if len(problem.output_space) > 1:
+        return own
+    picard = {"picard": _picard(problem)} if PicardSolver.serves(problem) else {}
+    return {**picard, "lsoda": _lsoda(problem), **own}
 
 
 def steps_from_the_lift(problem, device: Any = "cpu") -> dict[str, Callable[..., np.ndarray]]:
@@ -61,7 +78,7 @@ def steps_from_the_lift(problem, device: Any = "cpu") -> dict[str, Callable[...,
     names = {0: "lift alone", 1: "lift + 1 Picard step"}
     return {
         names.get(steps, f"lift + {steps} Picard steps"): _fast(problem, {"steps": steps})(device)
-        for steps in PICARD_STEPS
+        for steps in range(MOST_PICARD_STEPS + 1)
     }
 
 
@@ -75,45 +92,63 @@ def _fast(problem, settings: dict[str, Any]) -> Callable[[Any], Any]:
 
 
 def _picard(problem) -> list[Baseline]:
-    found = []
-    for nodes, elements, stages in PICARD_GRIDS:
-        for steps in PICARD_STEPS:
-            settings = {"steps": steps, "num_nodes": nodes, "elements": elements, "stages": stages}
-            name = f"Picard, {steps} step{'s' * (steps != 1)}, {nodes} × {elements * stages} nodes"
-            found.append(Baseline(name, settings, _fast(problem, settings), PICARD_BATCHES))
-    return sorted(found, key=lambda b: (1 + b.settings["steps"]) * b.settings["num_nodes"] * b.settings["elements"])
+    def baseline(nodes: int, elements: int, stages: int, steps: int) -> Baseline:
+        settings = {"steps": steps, "num_nodes": nodes, "elements": elements, "stages": stages}
+        name = f"Picard, {steps} step{'s' * (steps != 1)}, {nodes} × {elements * stages} nodes"
+
+        def refined(factor: float) -> Baseline | None:
+            is_next = factor > 1 and steps < MOST_PICARD_STEPS
+            return baseline(nodes, elements, stages, steps + 1) if is_next else None
+
+        cost = float((1 + steps) * nodes * elements * stages)
+        return Baseline(name, settings, _fast(problem, settings), PICARD_BATCHES, refined, cost)
+
+    return [baseline(*grid, 0) for grid in PICARD_GRIDS]
 
 
 def _lsoda(problem) -> list[Baseline]:
     (axis,) = problem.output_space.values()
-    found = []
-    for tolerance in LSODA_TOLERANCES:
-        settings = {"rtol": tolerance, "atol": tolerance}
 
-        def build(device: Any = "cpu", settings: dict[str, float] = settings):
+    def baseline(nodes: int | None, tolerance: float) -> Baseline:
+        settings: dict[str, Any] = {"rtol": tolerance, "atol": tolerance}
+        if nodes is not None:
+            settings["num_nodes"] = nodes
+
+        def build(device: Any = "cpu"):
             return MethodOfLines(problem, **settings)
 
-        found.append(Baseline(f"LSODA, tolerance {tolerance:.0e}, {len(axis.nodes)} cells", settings, build, (1,)))
-    return found
+        def refined(factor: float) -> Baseline | None:
+            finer = float(f"{tolerance * factor**-1.66:.1e}")
+            return baseline(nodes, finer) if TIGHTEST <= finer <= LOOSEST else None
+
+        size = len(axis.nodes) if nodes is None else nodes
+        name = f"LSODA, tolerance {tolerance:.0e}, {size} {'cells' if nodes is None else 'nodes'}"
+        cost = size * (1.0 - np.log10(tolerance))
+        return Baseline(name, settings, build, (1,), refined, cost)
+
+    grids = (None,) if problem.is_defined_on_cells else LSODA_NODES
+    return [baseline(nodes, LOOSEST) for nodes in grids]
 
 
 def _pseudo_spectral(problem) -> list[Baseline]:
-    found = []
-    for nodes in SPECTRAL_NODES:
-        if nodes ** len(problem.output_space) > SPECTRAL_POINTS:
-            break
-        for ratio in (None, *SPECTRAL_STEPS):
-            for dealiasing in SPECTRAL_DEALIASING:
-                steps = {"steps": None, "rtol": SPECTRAL_RTOL} if ratio is None else {"steps": round(ratio * nodes)}
-                settings = {"num_nodes": nodes, "dealiasing": dealiasing, **steps}
-                size = " × ".join([str(nodes)] * len(problem.output_space))
-                name = f"pseudo-spectral, {size} nodes, {steps['steps'] or 'adaptive'} steps"
-                name += ", dealiased" * (dealiasing > 1)
-                found.append(Baseline(name, settings, _fast(problem, settings), SPECTRAL_BATCHES))
-    dims, usual = len(problem.output_space), float(np.median(SPECTRAL_STEPS))
+    dims = len(problem.output_space)
 
-    def cost(baseline: Baseline) -> float:
-        nodes, steps = baseline.settings["num_nodes"], baseline.settings["steps"]
-        return (steps or usual * nodes) * (nodes * baseline.settings["dealiasing"]) ** dims
+    def baseline(nodes: int, dealiasing: float, method: str, steps: int) -> Baseline:
+        settings = {"num_nodes": nodes, "dealiasing": dealiasing, "method": method, "steps": steps}
+        size = " × ".join([str(nodes)] * dims)
+        name = f"pseudo-spectral, {size} nodes, {steps} steps of {method.upper()}" + ", dealiased" * (dealiasing > 1)
 
-    return sorted(found, key=cost)
+        def refined(factor: float) -> Baseline | None:
+            finer = round(steps * factor)
+            return baseline(nodes, dealiasing, method, finer) if 1 <= finer <= MOST_STEPS else None
+
+        cost = steps * (nodes * dealiasing) ** dims
+        return Baseline(name, settings, _fast(problem, settings), SPECTRAL_BATCHES, refined, cost)
+
+    return [
+        baseline(nodes, dealiasing, method, FEWEST_STEPS)
+        for nodes in SPECTRAL_NODES
+        if nodes**dims <= SPECTRAL_POINTS
+        for dealiasing in SPECTRAL_DEALIASING
+        for method in SPECTRAL_METHODS
+    ]

@@ -47,7 +47,9 @@ class MethodOfLines:
     def __init__(self, problem, rtol: float = 1e-10, atol: float = 1e-10, num_nodes: int | None = None):
         self.problem, self.rtol, self.atol = problem, rtol, atol
         if len(problem.output_space) != 1 or next(iter(problem.output_space.values())).is_periodic:
-            raise ValueError(f"the method of lines needs one bounded axis; the problem has {tuple(problem.output_space)}")
+            raise ValueError(
+                f"the method of lines needs one bounded axis; the problem has {tuple(problem.output_space)}"
+            )
         ((self.axis_name, self.native),) = problem.output_space.items()
         self.axis: Axis = self.native if num_nodes is None else graded(self.native, num_nodes)
         self.equations = Equations(problem)
@@ -116,7 +118,8 @@ class MethodOfLines:
         count, n = start.shape
         rate = self._rate(features, c, given, count)
         reach = max(
-            (int(np.abs(np.subtract(*own[0].nonzero())).max(initial=0)) for own in features.maps.values() if own), default=0
+            (int(np.abs(np.subtract(*own[0].nonzero())).max(initial=0)) for own in features.maps.values() if own),
+            default=0,
         )
         band = count * reach + count - 1
         bands = {"ml": band, "mu": band} if 2 * band + 1 < count * n else {}
@@ -152,7 +155,9 @@ class MethodOfLines:
                 return -(inverse @ rest).T.ravel()
             if count == 1:
                 full = {**f, **dict.fromkeys(equations.rates, zero)}
-                none, one = (equations.residuals({**full, equations.rates[0]: own}, c, place)[0] for own in (zero, zero + 1))
+                none, one = (
+                    equations.residuals({**full, equations.rates[0]: own}, c, place)[0] for own in (zero, zero + 1)
+                )
                 return -rest[0] / (one - none)
             _, partials = equations.partials({**f, **dict.fromkeys(equations.rates, zero)}, c, place, equations.rates)
             mass = np.zeros((len(zero), count, count))
@@ -227,6 +232,6 @@ class ConvergedLines:
             before = u
         if error > _ACCEPTED * self.rtol:
             raise RuntimeError(
-                f"the method of lines has not converged: answers on {nodes // 2} and {nodes} nodes differ by {change:.1e}"
+                f"the method of lines has not converged: {nodes // 2} and {nodes} nodes differ by {change:.1e}"
             )
         return u

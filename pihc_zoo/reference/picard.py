@@ -41,6 +41,17 @@ class PicardSolver:
         self.input = torch.as_tensor(stencil_matrix(axis.nodes, space.nodes, 0, 6), device=device)
         self.readout = Readout(self.discretisation, problem.output_times, {name: axis.nodes}).to(device)
 
+    @classmethod
+    def serves(cls, problem) -> bool:
+        """Whether it solves a problem: one field, one bounded axis, a linearised operator that can be inverted."""
+        if problem.is_system or problem.duration is None or len(problem.output_space) != 1:
+            return False
+        try:
+            cls(problem, steps=0, num_nodes=8, elements=1, stages=2)
+        except (ValueError, NotImplementedError):
+            return False
+        return True
+
     @torch.no_grad()
     def __call__(self, u0: np.ndarray, parameters: dict[str, np.ndarray] | None = None) -> np.ndarray:
         """u0 (batch, n) on the native grid ↦ (batch, time, n) on the output grid."""

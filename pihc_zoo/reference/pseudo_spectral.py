@@ -282,7 +282,7 @@ class _Run:
     ) -> tuple[np.ndarray, np.ndarray, list[int]]:
         """Trajectories (batch, time, field, *space); which exceed ``tail``; the steps of each output interval.
 
-        Where all exceed it the rest of the pass is not computed. Finite initial values with no finite end count as such.
+        Where all exceed it the rest of the pass is not computed. Finite initial values with no finite end exceed it.
         """
         solver, modes = self.solver, self.modes
         out: np.ndarray | None = None
@@ -330,7 +330,7 @@ class _Run:
                 modes, ahead = self.step(before, self.rates, t, part.size, start), None
             inside = [(row, s) for row, s in part.outputs if s < 1]
             if inside:
-                ahead, symbol = self.rates(modes, t + part.size), self.rates.symbol
+                ahead, symbol = self.rates(modes, t + part.size), self.rates.symbol.to(modes.dtype)
                 slopes = [-part.size * (symbol * u + n) for u, n in ((before, start), (modes, ahead))]
                 for row, s in inside:
                     written(row, hermite(before, slopes[0], modes, slopes[1], s))

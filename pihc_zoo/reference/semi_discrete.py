@@ -1,6 +1,6 @@
 """A problem on periodic axes as ordinary differential equations for the modes of its fields:
 
-    û_t = −(σ û + n(u, t)),    σ diagonal and possibly complex, n formed point by point.
+û_t = −(σ û + n(u, t)),    σ diagonal and possibly complex, n formed point by point.
 """
 
 from __future__ import annotations
@@ -193,7 +193,9 @@ class Rates:
                 fields = {name: field.detach().requires_grad_() for name, field in fields.items()}
                 for part in self._pointwise(fields, t):
                     if isinstance(part, Tensor) and part.requires_grad:
-                        own = torch.autograd.grad(part.sum(), list(fields.values()), retain_graph=True, allow_unused=True)
+                        own = torch.autograd.grad(
+                            part.sum(), list(fields.values()), retain_graph=True, allow_unused=True
+                        )
                         pairs = zip(fields, own, strict=True)
                         row = sum(p.abs() * self.model.largest[name] for name, p in pairs if p is not None)
                         total = torch.maximum(total, row.flatten(1).amax(dim=1).expand(batch))

@@ -1,6 +1,6 @@
-"""Features on bounded axes by finite differences, as sparse matrices: values at nodes ↦ features at nodes, walls eliminated.
+"""Features on bounded axes by finite differences: sparse matrices from values at nodes, walls eliminated.
 
-    f = G u + g:  the values at the walls follow from the conditions there, linearly in those at the nodes.
+f = G u + g:  the values at the walls follow from the conditions there, linearly in those at the nodes.
 """
 
 from __future__ import annotations
@@ -108,18 +108,14 @@ class WalledFeatures:
 
     def _product(self, orders: dict[str, int], field: str) -> tuple[Any, Any]:
         """One mixed derivative; targets are constant along the walls, so that only the first axis sees them."""
-        total, offset, is_first = sparse.identity(int(np.prod(self.shape)), format="csr"), 0.0, True
+        total, offset = sparse.identity(int(np.prod(self.shape)), format="csr"), None
         for name, order in orders.items():
             own, shift = self.along(name, order, field)
             dim = list(self.space).index(name)
             before, after = int(np.prod(self.shape[:dim])), int(np.prod(self.shape[dim + 1 :]))
             matrix = sparse.kron(sparse.kron(sparse.identity(before), own), sparse.identity(after), format="csr")
             total = matrix @ total
-            if is_first:
-                offset = np.tile(np.repeat(shift, after), before)
-            else:
-                offset = matrix @ offset
-            is_first = False
+            offset = np.tile(np.repeat(shift, after), before) if offset is None else matrix @ offset
         return total, offset
 
     def __call__(self, u: np.ndarray) -> dict[str, np.ndarray]:
