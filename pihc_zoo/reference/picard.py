@@ -17,6 +17,7 @@ from ..grid import GradedAxis, Grid, RadauAxis
 from ..grid.stencils import stencil_matrix
 from ..objective import ProblemResidual
 from ..residual_map import ResidualMap
+from .equations import coefficient_names
 
 
 class PicardSolver:
@@ -36,6 +37,8 @@ class PicardSolver:
         self.grid = Grid(RadauAxis(problem.duration, elements, stages), {name: space})
         self.discretisation = Discretisation(problem, self.grid).to(device)
         linearised = linear_operator(problem, self.discretisation).to(device)
+        nodes = {"t": torch.as_tensor(self.grid.time.nodes)[:, None], name: torch.as_tensor(space.nodes)}
+        self.at = {key: nodes[key].to(device) for key in problem.coordinates}
         self.assemble = ResidualMap(self.discretisation)(problem.as_tensors({}), 1).assemble
         self.lift = LinearisedLift(self.discretisation, linearised)
         self.input = torch.as_tensor(stencil_matrix(axis.nodes, space.nodes, 0, 6), device=device)
@@ -44,7 +47,12 @@ class PicardSolver:
     @classmethod
     def serves(cls, problem) -> bool:
         """Whether it solves a problem: one field, one bounded axis, a linearised operator that can be inverted."""
-        if problem.is_system or problem.duration is None or len(problem.output_space) != 1:
+        if (
+            problem.is_system
+            or problem.duration is None
+            or len(problem.output_space) != 1
+            or coefficient_names(problem)
+        ):
             return False
         try:
             cls(problem, steps=0, num_nodes=8, elements=1, stages=2)
@@ -61,7 +69,9 @@ class PicardSolver:
         walls, inverse = self.discretisation.walls(c), self.lift.inverse(c, len(initial))
         u = self.lift(initial, c, walls, inverse).u
         broadcast = c.like(u)
-        residual = ProblemResidual(self.problem, broadcast, self.problem.storage({"u": initial[:, None]}, broadcast))
+        residual = ProblemResidual(
+            self.problem, broadcast, self.problem.storage({"u": initial[:, None]}, broadcast), self.at
+        )
         for _ in range(self.steps):
             features = self.discretisation(Field(u, walls, initial))
             u = u + self.lift.correction(self.assemble(residual.parts(features)), inverse)
