@@ -8,13 +8,14 @@ every stencil closes them so, and the mollifier makes them small where condition
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .basis import DenseBasis, SeparableBasis
 from .discretisation import Discretisation, Field, LinearInverse, Walls
-from .discretisation.lifts import ConstantLift, IntegratedLift, Lift, LinearisedLift
+from .grid import Grid
 from .parameters import Parameters
 
 
@@ -28,6 +29,7 @@ class Conditions:
         lift: (batch, time, *space), with what is known of it; ``lift_features`` (batch, feature, time,
             *collocation) its features.
         residual: (batch, time, *space) the lift's residual, its resolved part.
+        start: time at which the grid's begins.
         corrections: (batch, count, time, *space) the lift's first-order correction −A⁻¹ρ(u_L) and
             further Krylov directions of the linearised problem; as many as the ansatz asks for.
     """
@@ -37,6 +39,7 @@ class Conditions:
     walls: Walls
     inverse: LinearInverse | None
     lift: Field
+    start: float = 0.0
     lift_features: Tensor | None = None
     residual: Tensor | None = None
     corrections: Tensor | None = None
@@ -54,7 +57,7 @@ class Ansatz(nn.Module):
 
     Args:
         discretisation: of the grid.
-        lift: of `LIFTS`.
+        lift: of `pihc_zoo.discretisation.stepped.LIFTS`.
         parameter_inputs: parameters that the network takes as input channels.
         initial_scale: typical size of u₀, divides its channel.
         basis_scale: size of a basis function at an O(1) network output.
@@ -65,9 +68,6 @@ class Ansatz(nn.Module):
             channel.
         num_corrections: how many corrections of the lift join the basis, as its first functions: the
             first-order correction, then further Krylov directions of the linearised problem.
-
-    Raises:
-        ValueError: periodic axes.
     """
 
     def __init__(
@@ -85,13 +85,9 @@ class Ansatz(nn.Module):
     ):
         super().__init__()
         self.problem, self.grid = discretisation.problem, discretisation.grid
-        for name, axis in self.grid.space.items():
-            if axis.is_periodic:
-                raise ValueError(
-                    f"this ansatz needs bounded axes; {name!r} is periodic: choose the ansatz 'integrated'"
-                )
         self.lift = lift
         self.parameter_inputs = tuple(parameter_inputs)
+        self.num_fields = len(self.problem.fields)
         if not 0 <= num_corrections <= 64:
             raise ValueError(f"num_corrections must lie in [0, 64], got {num_corrections}")
         self.num_corrections = num_corrections
@@ -115,9 +111,12 @@ class Ansatz(nn.Module):
         ]
         self.register_buffer("coordinates", torch.stack(coordinates), persistent=False)
         distances = []
-        for i, axis in enumerate(self.grid.space.values()):
+        conditions = discretisation.space.conditions(self.problem.as_tensors({}))
+        for i, (name, axis) in enumerate(self.grid.space.items()):
             if axis.num_before:
-                for wall in (axis.closed_nodes[0], axis.closed_nodes[-1]):
+                for side, wall in enumerate((axis.closed_nodes[0], axis.closed_nodes[-1])):
+                    if any(_is_zero(own[name][side].value) for own in conditions if name in own):
+                        continue  # where a slope alone is given, the values are free
                     distance = torch.as_tensor(abs(axis.nodes - wall)).reshape(
                         *[1] * (i + 1), -1, *[1] * (num_space - i - 1)
                     )
@@ -132,7 +131,8 @@ class Ansatz(nn.Module):
         zero = torch.zeros(self.grid.shape, dtype=torch.float64, device=self.t.device)
         defaults = self.problem.as_tensors({}).to(self.t.device)
         extra = len(self.problem.network_inputs(zero, defaults))
-        return len(self.coordinates) + 2 * self.num_walls + 3 + extra + len(self.parameter_inputs)
+        fields = 3 * self.num_fields
+        return len(self.coordinates) + 2 * self.num_walls + fields + extra + len(self.parameter_inputs)
 
     def _eta(self, c: Parameters) -> Tensor:
         """(batch or 1, wall, time, *space) distances to the walls in layer widths."""
@@ -150,20 +150,25 @@ class Ansatz(nn.Module):
         Coordinates, wall layers, the lift and its first-order correction, u₀, what the problem
         adds, and the parameters.
         """
-        u0, lift, c = conditions.u0, conditions.lift.u, conditions.c
-        correction = conditions.corrections[:, 0]
+        u0, lift, c = conditions.u0, self._channels(conditions.lift.u), conditions.c
+        correction = self._channels(conditions.corrections[:, 0])
         batch = u0.shape[0]
         channels = [2 * self.coordinates[None] - 1]
         if self.num_walls:
             eta = self._eta(c)
             channels += [torch.erfc(eta), torch.log(eta) / 3]
-        broadcast = c.like(lift)
-        channels += [lift[:, None], (u0 / self.initial_scale - 1)[:, None, None].expand(-1, 1, *self.grid.shape)]
-        channels.append(correction[:, None] / self.correction_scale)
-        channels += [extra[:, None] for extra in self.problem.network_inputs(lift, broadcast)]
+        broadcast = c.against(len(self.grid.shape))
+        initial = (u0 / self.initial_scale - 1).reshape(batch, self.num_fields, 1, *self.grid.shape[1:])
+        channels += [lift, initial.expand(-1, -1, *self.grid.shape), correction / self.correction_scale]
+        if self.num_fields == 1:
+            channels += [extra[:, None] for extra in self.problem.network_inputs(lift[:, 0], broadcast)]
         for key in self.parameter_inputs:
             channels.append(self.problem.parameters[key].normalised(broadcast[key])[:, None])
         return torch.cat([part.expand(batch, part.shape[1], *self.grid.shape) for part in channels], dim=1)
+
+    def _channels(self, field: Tensor) -> Tensor:
+        """(batch, time, [field], *space) ↦ (batch, field, time, *space)."""
+        return field.transpose(1, 2) if self.num_fields > 1 else field[:, None]
 
     def basis(self, network: nn.Module, output: Tensor, conditions: Conditions) -> DenseBasis:
         """Network output (batch, basis, time, *space) ↦ basis functions in the precision of the solves.
@@ -173,11 +178,30 @@ class Ansatz(nn.Module):
         """
         corrections = conditions.corrections
         learned = output.to(corrections.dtype) * (self.basis_scale * self.mollifier(conditions.c))[:, None]
+        if self.num_fields > 1:
+            learned = of_components(learned, self.num_fields, 3)
         return DenseBasis(torch.cat([corrections[:, : self.num_corrections], learned], dim=1))
 
 
+def _is_zero(value: Any) -> bool:
+    """Whether a wall's coefficient is the number 0."""
+    return not isinstance(value, Tensor) and value == 0
+
+
+def of_components(fields: Tensor, count: int, dim: int) -> Tensor:
+    """Fields (batch, basis, …) as vector-valued ones, the components of a system at dimension ``dim``.
+
+    Each has one component; the first ones the first, so that every component has coefficients of its own.
+    """
+    owner = torch.arange(fields.shape[1], device=fields.device) * count // fields.shape[1]
+    own = (owner[:, None] == torch.arange(count, device=fields.device)).to(fields.dtype)  # (basis, component)
+    shape = [1] * (fields.dim() + 1)
+    shape[1], shape[dim] = own.shape
+    return fields.unsqueeze(dim) * own.reshape(shape)
+
+
 class EvolutionAnsatz(nn.Module):
-    """Lift and the network's input channels for one window of a roll-out on periodic axes.
+    """Lift and the network's input channels for one window of a roll-out.
 
     The network sees space only: the lift, its features and its residual at a few instants of the
     window. To first order the lift's error is linear in its residual, so residual and basis functions
@@ -185,10 +209,13 @@ class EvolutionAnsatz(nn.Module):
 
     Args:
         discretisation: of the grid.
-        lift: of `LIFTS`.
+        lift: of `pihc_zoo.discretisation.stepped.LIFTS`.
         parameter_inputs: parameters that the network takes as input channels.
         basis_scale: size of a basis function at an O(1) network output, in that unit.
         instants: at how many time nodes the network sees the lift; evenly chosen, the last included.
+
+    Raises:
+        ValueError: a lift that does not know its rate.
     """
 
     num_directions = 0
@@ -205,6 +232,11 @@ class EvolutionAnsatz(nn.Module):
         self.problem, self.grid, self.lift = discretisation.problem, discretisation.grid, lift
         self.discretisation = discretisation
         self.parameter_inputs, self.basis_scale = tuple(parameter_inputs), basis_scale
+        if not lift.has_rate:
+            raise ValueError(
+                f"this lift needs bounded axes; {next(iter(self.grid.space))!r} is periodic: choose the ansatz "
+                "'integrated' or 'stepped'"
+            )
         num_times = self.grid.shape[0]
         if not 1 <= instants <= num_times:
             raise ValueError(f"instants must lie in [1, {num_times}], got {instants}")
@@ -216,7 +248,8 @@ class EvolutionAnsatz(nn.Module):
     @property
     def num_inputs(self) -> int:
         """Number of network input channels."""
-        return (len(self.space_features) + 2) * len(self.instants) + len(self.parameter_inputs)
+        own = len(self.space_features) + 2 * len(self.problem.fields)
+        return own * len(self.instants) + len(self.parameter_inputs)
 
     def unit(self, conditions: Conditions) -> Tensor:
         """(batch, 1, ...) root mean square of the lift's residual times the window's length."""
@@ -233,8 +266,9 @@ class EvolutionAnsatz(nn.Module):
         unit = self.unit(conditions)
         batch, space = unit.shape[0], self.grid.shape[1:]
         features = conditions.lift_features[:, self.space_features][:, :, self.instants]
-        channels = [conditions.lift.u[:, self.instants], self.discretisation.project(features).flatten(1, 2)]
-        channels.append(conditions.residual[:, self.instants] * (self.grid.time.stop / unit))
+        fields = [conditions.lift.u[:, self.instants], self.discretisation.project(features)]
+        fields.append(conditions.residual[:, self.instants] * (self.grid.time.stop / unit))
+        channels = [own.reshape(batch, -1, *space) for own in fields]
         for key in self.parameter_inputs:
             value = self.problem.parameters[key].normalised(conditions.c[key])
             channels.append(value.reshape(-1, 1, *[1] * len(space)).expand(batch, 1, *space))
@@ -245,14 +279,16 @@ class EvolutionAnsatz(nn.Module):
 
         They vanish at the window's start by their time modes, and have no mean where it is conserved.
         """
-        fields = output.to(conditions.lift.u.dtype) * (self.basis_scale * self.unit(conditions))
+        unit = self.unit(conditions)
+        scale = self.basis_scale * unit.reshape(-1, *[1] * (output.dim() - 1))
+        fields = output.to(conditions.lift.u.dtype) * scale
+        if self.problem.is_system:
+            fields = of_components(fields, len(self.problem.fields), 2)
         if self.problem.conserves_mean:
             fields = fields - fields.flatten(2).mean(dim=2).reshape(*fields.shape[:2], *[1] * (fields.dim() - 2))
         return SeparableBasis(fields, network.time.to(fields.dtype), network.rate.to(fields.dtype))
 
 
-ANSATZES: dict[str, tuple[type[Lift], type[nn.Module]]] = {
-    "linearised": (LinearisedLift, Ansatz),
-    "constant": (ConstantLift, Ansatz),
-    "integrated": (IntegratedLift, EvolutionAnsatz),
-}
+def ansatz_on(grid: Grid) -> type[Ansatz] | type[EvolutionAnsatz]:
+    """The ansatz that serves a grid: over space-time between walls, else over space with polynomials in time."""
+    return EvolutionAnsatz if all(axis.is_periodic for axis in grid.space.values()) else Ansatz

@@ -118,8 +118,8 @@ class SeparableBasis:
         space, names = discretisation.space, discretisation.problem.features
         modes = space.to_coefficients(self.tensor)
         fields = space(modes, stride=stride)
-        values = space.at_collocation(modes, stride=stride)  # of which time derivatives are made
-        stacked = torch.stack([fields.get(name, values) for name in names], dim=1)
+        fields |= discretisation.rates_by_name(space.at_collocation(modes, stride=stride))  # of which rates are made
+        stacked = torch.stack([fields[name] for name in names], dim=1)
         time = torch.stack([self.rate if is_rate else self.time for is_rate in discretisation.is_rate])
         return SeparableFeatures(stacked, time, discretisation.is_rate)
 
@@ -133,6 +133,11 @@ def _without_mean(fields: Tensor, num_before: int) -> Tensor:
 def combined(values: Tensor, w: Tensor) -> Tensor:
     """Σᵢ wᵢ bᵢ: (batch, basis) coefficients and (batch, basis, *points) values ↦ (batch, *points)."""
     return (w[:, None].to(values.dtype) @ values.flatten(2)).reshape(values.shape[0], *values.shape[2:])
+
+
+def _summed_to(values: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Summed over the equations of a system, which all take the same features."""
+    return values if values.shape == shape else values.sum_to_size(shape)
 
 
 Partials = Sequence[Tensor | None]  # ∂ρ/∂fⱼ by feature, broadcasting against (subproblem, *points); None for zero
@@ -179,7 +184,8 @@ class DenseFeatures:
     def pull(self, partials: Partials, q: Tensor) -> Tensor:
         """Σ over features and points of q ∂ρ/∂fⱼ Fᵢⱼ: (subproblem, *points) ↦ (subproblem, basis)."""
         used = [j for j, partial in enumerate(partials) if partial is not None]
-        weighted = torch.stack([partials[j] * q for j in used], dim=1).flatten(1)
+        shape = self.tensor.shape[0], *self.tensor.shape[3:]
+        weighted = torch.stack([_summed_to(partials[j] * q, shape) for j in used], dim=1).flatten(1)
         values = self.tensor
         if len(used) < len(partials):  # by slices: an exported graph takes no lists of indices
             values = (
@@ -251,10 +257,11 @@ class SeparableFeatures:
             total = total.unsqueeze(2) if total.dim() else total
             for j in self._varying(partials, is_rate):
                 field, partial = self.tensor[:, j].unsqueeze(2), partials[j][:, None]
-                is_full = total.dim() == field.dim() and total.shape[2] == partial.shape[2]
+                is_full = total.dim() == field.dim() and total.shape[2:] == partial.shape[2:]
                 total = total.addcmul_(field, partial) if is_full else torch.addcmul(total, field, partial)
             if result is None:
-                result = total.mul_(factor) if total.shape[2] == factor.shape[1] else total * factor
+                is_full = total.dim() == factor.dim() + 1 and total.shape[2] == factor.shape[1]
+                result = total.mul_(factor) if is_full else total * factor
             else:
                 result = result.addcmul_(total.expand_as(result), factor.expand_as(result))
         return result
@@ -268,7 +275,8 @@ class SeparableFeatures:
             if constant.dim():
                 result = result + ((time @ q.flatten(2)) * constant.flatten(2)).sum(dim=2)
             for j in self._varying(partials, is_rate):
-                result = result + ((time @ (partials[j] * q).flatten(2)) * self.tensor[:, j].flatten(2)).sum(dim=2)
+                own = _summed_to(partials[j] * q, (*q.shape[:2], *self.tensor.shape[3:]))
+                result = result + ((time @ own.flatten(2)) * self.tensor[:, j].flatten(2)).sum(dim=2)
         return result
 
     def dense(self) -> Tensor:

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from . import config as configuration
-from .ansatz import ANSATZES
+from .ansatz import ansatz_on
 from .constraint import HardConstraint
 from .decomposition import DECOMPOSITIONS
 from .discretisation import Discretisation, linear_operator
+from .discretisation.stepped import LIFTS
 from .grid import Grid
 from .networks import NETWORKS
 from .problems import problem_of
@@ -36,11 +37,11 @@ def build_parts(
     grid = Grid.from_spec(config["grid"])
     discretisation = Discretisation(problem, grid)
     parts = {"discretisation": discretisation, "linearised": linear_operator(problem, discretisation)}
-    (lift_class, ansatz_class), settings = configuration.lookup("ansatz", config["ansatz"], ANSATZES)
+    lift_class, settings = configuration.lookup("ansatz", config["ansatz"], LIFTS)
     own = {key: settings.pop(key) for key in lift_class.settings if key in settings}
     lift = configuration.build("ansatz", lift_class, own, **parts)
     ansatz = configuration.build(
-        "ansatz", ansatz_class, settings, discretisation=discretisation, lift=lift, parameter_inputs=inputs
+        "ansatz", ansatz_on(grid), settings, discretisation=discretisation, lift=lift, parameter_inputs=inputs
     )
     network_class, settings = configuration.lookup("network", config["network"], NETWORKS)
     sizes = {"grid": grid, "num_inputs": ansatz.num_inputs}

@@ -94,12 +94,13 @@ class HardConstraint(nn.Module):
         self.is_non_local = any(is_non_local)
         self.to(self.precision)
 
-    def conditions(self, u0: Tensor, c: Parameters) -> Conditions:
+    def conditions(self, u0: Tensor, c: Parameters, start: float = 0.0) -> Conditions:
         """Eliminates the walls and computes the lift.
 
         Args:
             u0: (batch, *space) initial values at the nodes, float64.
             c: parameters, tensors of shape () or (batch,).
+            start: time at which the grid's begins.
 
         Raises:
             ValueError: forward-mode tangents, which do not pass the solves.
@@ -107,17 +108,17 @@ class HardConstraint(nn.Module):
         refuse_transforms(u0, *c.values())
         u0, c = u0.to(self.precision), Parameters(c).to(self.precision)
         walls, inverse = self.discretisation.walls(c), self.ansatz.lift.inverse(c, u0.shape[0])
-        lift = self.ansatz.lift(u0, c, walls, inverse)
+        lift = self.ansatz.lift(u0, c, walls, inverse, start)
         features = self.discretisation(lift)
-        residual, corrections = self._corrections(features, Conditions(u0, c, walls, inverse, lift))
-        return Conditions(u0, c, walls, inverse, lift, features, residual, corrections)
+        residual, corrections = self._corrections(features, Conditions(u0, c, walls, inverse, lift, start))
+        return Conditions(u0, c, walls, inverse, lift, start, features, residual, corrections)
 
     def _corrections(self, features: Tensor, known: Conditions) -> tuple[Tensor, Tensor]:
         """ρ(u_L), and z₁ = −A⁻¹ρ(u_L), z₂ = A⁻¹J z₁ − z₁, …: where a Newton–Krylov step would look.
 
         J is the linearisation of ρ at the lift; where A = J every z but the first vanishes.
         """
-        residual, lift, own = self.residual(known.c, known.u0), self.ansatz.lift, self.discretisation
+        residual, lift, own = self.residual(known.c, known.u0, start=known.start), self.ansatz.lift, self.discretisation
         assemble = self._row_map(known).assemble
         if not self.ansatz.num_directions:
             value = own.project(assemble(residual.parts(features)))
@@ -145,7 +146,8 @@ class HardConstraint(nn.Module):
         return self._rows(features, conditions)
 
     def _rows(self, features: Tensor, conditions: Conditions, stride: int = 1) -> Tensor:
-        row_map, residual = self._row_map(conditions).strided(stride), self.residual(conditions.c, conditions.u0)
+        row_map = self._row_map(conditions).strided(stride)
+        residual = self.residual(conditions.c, conditions.u0, start=conditions.start, stride=stride)
         return row_map.apply(row_map.assemble(residual.parts(features))[:, None])[:, 0]
 
     def _row_map(self, known: Conditions) -> RowMap:
@@ -157,7 +159,12 @@ class HardConstraint(nn.Module):
         return not self.problem.is_conservative or (subdomains is not None and subdomains.is_split("t"))
 
     def residual(
-        self, c: Parameters, u0: Tensor | None = None, subdomains: Subdomains | None = None
+        self,
+        c: Parameters,
+        u0: Tensor | None = None,
+        subdomains: Subdomains | None = None,
+        start: float = 0.0,
+        stride: int = 1,
     ) -> ProblemResidual:
         """The problem's residual under the parameters ``c`` (shape () or (batch,)).
 
@@ -165,13 +172,26 @@ class HardConstraint(nn.Module):
         that are split in time, where it would need inflow.
         """
         own = c if subdomains is None else c.repeated(subdomains.num_subdomains)
-        broadcast, initial = own.against(len(self.grid.shape)), None
+        broadcast, initial = own.against(1 + self.discretisation.num_inner), None
         if u0 is not None and not self.has_rates(subdomains):
-            start = u0[:, None]
+            state = u0[:, None]
             if subdomains is not None:
-                start = subdomains.take(start.expand(-1, self.grid.shape[0], *start.shape[2:]))[:, :1]
-            initial = self.problem.storage({"u": start}, broadcast)
-        return ProblemResidual(self.problem, broadcast, initial)
+                state = subdomains.take(state.expand(-1, self.grid.shape[0], *state.shape[2:]))[:, :1]
+            initial = self.problem.storage({"u": state}, broadcast)
+        at = self._at(start, stride, subdomains, 1 if u0 is None else u0.shape[0])
+        return ProblemResidual(self.problem, broadcast, initial, at)
+
+    def _at(self, start: float, stride: int, subdomains: Subdomains | None, batch: int) -> dict[str, Tensor]:
+        """Coordinates that the residual depends on, at the points where it is taken."""
+        at = self.discretisation.at(start)
+        if stride > 1:
+            picked = (..., *[slice(None, None, stride)] * len(self.grid.space))
+            at = {name: own[picked] for name, own in at.items()}
+        if subdomains is not None and at:
+            shape = (1, self.grid.shape[0], *[1] * self.problem.is_system, *self.grid.shape[1:])
+            at = {name: subdomains.take(own.expand(shape)) for name, own in at.items()}
+            at = {name: own.repeat(batch, *[1] * (own.dim() - 1)) for name, own in at.items()}
+        return at
 
     def subdomains(self, decomposition: Decomposition) -> Subdomains | None:
         """Those of independent experts, None for one or for joint ones; made once per decomposition."""
@@ -181,15 +201,16 @@ class HardConstraint(nn.Module):
         key = repr(decomposition), self.device
         if key not in self._subdomains:
             with constants():
-                self._subdomains[key] = decomposition.subdomains(self.grid).to(self.device)
+                self._subdomains[key] = decomposition.subdomains(self.grid, self.problem.is_system).to(self.device)
         return self._subdomains[key]
 
     def partition(self, decomposition: Decomposition) -> Tensor:
-        """(K, time, *space) partition of unity of a decomposition."""
+        """(K, time, *space) partition of unity of a decomposition; of a system (K, time, 1, *space)."""
         key = repr(decomposition), self.device, "partition"
         if key not in self._subdomains:
             with constants():
                 weights = decomposition.partition_of_unity(self.grid)
+                weights = weights[:, :, None] if self.problem.is_system else weights
                 self._subdomains[key] = torch.as_tensor(weights, device=self.device, dtype=self.precision)
         return self._subdomains[key]
 
@@ -241,7 +262,7 @@ class HardConstraint(nn.Module):
             own = c.replaced(values)
             inverse = None if c.requires_grad else conditions.inverse
             row_map: RowMap = self.residual_map(own, u0.shape[0], subdomains, inverse).strided(stride)
-            residual = self.residual(own, u0, subdomains)
+            residual = self.residual(own, u0, subdomains, conditions.start, stride)
             return CollocationObjective(residual, lift, features.rebuilt(functions), row_map, self.ridge)
 
         tensors = (lift_features, features.tensor, conditions.u0, *c.values())
@@ -287,7 +308,7 @@ class HardConstraint(nn.Module):
 
     def _along_features(self, dim: int) -> Tensor:
         """Which features are non-local, broadcasting against features at dimension ``dim``."""
-        return self.non_local.reshape(*[1] * dim, -1, *[1] * len(self.grid.shape))
+        return self.non_local.reshape(*[1] * dim, -1, *[1] * (1 + self.discretisation.num_inner))
 
     def _frozen(self, basis: DenseBasis, conditions: Conditions, decomposition: Decomposition, solver) -> Tensor:
         """(batch, feature, time, *space) non-local features of the previous sweep's blend, less the lift's."""

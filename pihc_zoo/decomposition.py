@@ -86,7 +86,7 @@ class Decomposition:
             weights = weights.reshape(-1, *weights.shape[2:])
         return weights
 
-    def subdomains(self, grid: Grid) -> Subdomains:
+    def subdomains(self, grid: Grid, has_components: bool = False) -> Subdomains:
         """Index boxes and blending weights of independent experts."""
         blending = self.partition_of_unity(grid)
         indices = []
@@ -98,7 +98,7 @@ class Decomposition:
             if not axis.is_periodic:
                 starts = np.clip(starts, 0, nodes - size)
             indices.append((starts[:, None] + np.arange(size)) % nodes)
-        return Subdomains(list(grid.axes), grid.shape, indices, blending)
+        return Subdomains(list(grid.axes), grid.shape, indices, blending, has_components)
 
 
 @dataclass(frozen=True)

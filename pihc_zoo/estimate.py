@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from .ansatz import Conditions
 from .discretisation import Discretisation, Field, Readout, Walls, along, linear_operator
-from .grid import Grid
+from .grid import Axis, Grid
 from .objective import ProblemResidual
 from .prediction.trust import Trust
-from .residual_map import InverseLinearised
+from .residual_map import InverseLinearised, ResidualMap
 from .solvers.dense import solve
 
 
@@ -92,6 +92,9 @@ class Estimate:
         for axis in self.discretisation.grid.space.values():
             weights = weights[..., None] * torch.as_tensor(axis.weights / axis.weights.sum())
         weights = weights.to(self.u).flatten()
+        if self.discretisation.problem.is_system:
+            count = len(self.discretisation.problem.fields)
+            weights = weights.repeat(count) / count
         later = torch.as_tensor(after, device=self.u.device)
         share = torch.as_tensor(share).to(self.u)
 
@@ -124,7 +127,7 @@ class ErrorEstimator(nn.Module):
         output_times = np.asarray(self.problem.output_times)
         self.since = float(output_times[output_times > 0].min())
         is_covered = torch.as_tensor(self.grid.time.nodes >= self.since)
-        covered = self.map.weights * is_covered.reshape(-1, *[1] * len(self.grid.space))
+        covered = self.map.weights * is_covered.reshape(-1, *[1] * self.fine.num_inner)
         self.register_buffer("covered_weights", covered, persistent=False)
         self.refine = Readout(discretisation, self.grid.time.nodes, points)
 
@@ -135,9 +138,10 @@ class ErrorEstimator(nn.Module):
         fine = Field(
             self.refine(Field(candidate.u, candidate.conditions.walls, candidate.conditions.u0)), walls, initial
         )
-        dims, broadcast = [1] * len(self.grid.shape), c.against(len(self.grid.shape))
+        dims = [1] * (1 + self.fine.num_inner)
+        broadcast = c.against(len(dims))
         stored = self.problem.storage({"u": initial[:, None]}, broadcast)
-        residual = ProblemResidual(self.problem, broadcast, stored)
+        residual = ProblemResidual(self.problem, broadcast, stored, self.fine.at(candidate.conditions.start))
         row_map = self.map(c, fine.u.shape[0])
         has_rates = stored is None
         parts = residual.partials(self.fine(fine, has_rates))
@@ -182,7 +186,7 @@ class DefectEstimator(nn.Module):
     and negligible.
 
     Args:
-        discretisation: of the grid of the field; periodic axes.
+        discretisation: of the grid of the field.
         refinement: nodes of the finer grid over nodes of the grid, per space axis.
         growth: factor on the estimate.
     """
@@ -191,21 +195,27 @@ class DefectEstimator(nn.Module):
         super().__init__()
         self.problem, self.growth, self.coarse = discretisation.problem, growth, discretisation
         axes = discretisation.grid.space
-        space = {name: replace(axis.refined(refinement), dealiasing=1.0) for name, axis in axes.items()}
+        space = {name: _undealiased(axis.refined(refinement)) for name, axis in axes.items()}
         self.grid = Grid(discretisation.grid.time, space)
         self.fine = Discretisation(self.problem, self.grid)
         self.linearised = linear_operator(self.problem, self.fine)
-        self.register_buffer("weights", torch.as_tensor(self.grid.weights).sqrt(), persistent=False)
+        self.register_buffer("weights", ResidualMap(self.fine).weights.clone(), persistent=False)
         for name, axis in axes.items():
             matrix = torch.as_tensor(axis.interpolation(space[name].nodes))
             self.register_buffer(f"refine_{name}", matrix, persistent=False)
 
-    def _refined(self, u: Tensor) -> Tensor:
+    def _refined(self, u: Tensor, walls: Walls) -> Tensor:
         if self.grid.shape == self.coarse.grid.shape:
             return u
-        for i, name in enumerate(self.grid.space):
-            u = along(u, getattr(self, f"refine_{name}"), i - len(self.grid.space))
-        return u
+
+        def refined(own: Tensor, own_walls: Walls) -> Tensor:
+            for dim, axis in self.coarse.space.dims():
+                closure = own_walls[self.coarse.space_names[dim]]
+                own = own if closure is None else axis.close(own, dim, closure)
+                own = along(own, getattr(self, f"refine_{self.coarse.space_names[dim]}"), dim)
+            return own
+
+        return self.coarse.space.by_component(u, walls, refined)
 
     def forward(self, candidate: Candidate) -> Estimate:
         """As `ErrorEstimator`.
@@ -214,13 +224,16 @@ class DefectEstimator(nn.Module):
         products send beyond the band.
         """
         conditions, carried = candidate.conditions, candidate.carried
+        walls = conditions.walls
         if carried is None:
-            carried = self._refined(conditions.u0) - candidate.fine_initial
+            carried = self._refined(conditions.u0, walls) - candidate.fine_initial
         if candidate.residual is not None and self.grid.shape == self.coarse.grid.shape:
             return self._error(candidate.residual, candidate.u, conditions, carried)
         own = conditions.field(candidate.u, self.coarse)
-        u, rate = self._refined(torch.stack([own.u, own.rate])).unbind(0)
-        rho = ProblemResidual(self.problem, conditions.c.like(u))(self.fine(Field(u, rate=rate)))
+        u, rate = self._refined(own.u, walls), self._refined(own.rate, walls.homogeneous())
+        at = self.fine.at(conditions.start)
+        residual = ProblemResidual(self.problem, conditions.c.like(u), at=at)
+        rho = residual(self.fine(Field(u, self.fine.walls(conditions.c), rate=rate)))
         return self._error(rho * self._row_scale(u), u, conditions, carried)
 
     def _row_scale(self, field: Tensor) -> Tensor:
@@ -229,15 +242,21 @@ class DefectEstimator(nn.Module):
     def _error(self, rows: Tensor, fine: Tensor, conditions: Conditions, carried: Tensor) -> Estimate:
         """From the residual times the row scale, and what the time nodes miss of the lift between them."""
         lift = conditions.lift
-        missed = self._refined(self.coarse.rate(lift.u, conditions.u0) - lift.rate)
+        missed = self._refined(self.coarse.rate(lift.u, conditions.u0) - lift.rate, conditions.walls.homogeneous())
         missed = missed * self._row_scale(missed)
         inverse = self.linearised.inverse(conditions.c, fine.shape[0])
         error = carried[:, None] + inverse.apply((self.growth * rows + missed)[:, None])[:, 0]
-        return Estimate(error, None, fine, carried, self.weights, self.fine, Walls())
+        walls = self.fine.walls(conditions.c).homogeneous()
+        return Estimate(error, None, fine, carried, self.weights, self.fine, walls)
+
+
+def _undealiased(axis: Axis) -> Axis:
+    """The axis with its nodes as collocation points."""
+    return replace(axis, dealiasing=1.0) if axis.is_periodic else axis
 
 
 def error_estimator(discretisation: Discretisation, trust: Trust) -> ErrorEstimator | DefectEstimator:
-    """The estimator that serves the grid."""
-    if discretisation.space.is_spectral:
+    """The estimator that serves the grid: of roll-outs, where errors are carried on, or of one solve."""
+    if discretisation.space.is_spectral or discretisation.grid.time.stop < discretisation.problem.duration:
         return DefectEstimator(discretisation, trust.refinement, trust.growth)
     return ErrorEstimator(discretisation, trust.refinement, trust.krylov)

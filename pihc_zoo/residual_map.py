@@ -8,7 +8,7 @@ to P and keeps rows finite at early times on graded time axes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -31,23 +31,25 @@ class RowMap:
     inverse: LinearInverse | None = None
     projection: Projection | None = None
     rate: Tensor | None = None  # (time, time) D_t of fields that vanish initially, of the storage
+    num_space: int = 1
+    is_system: bool = False
 
     @property
-    def num_space(self) -> int:
-        """Number of space axes."""
-        return self.weights.dim() - (1 if self.weights.dim() < 4 else 3)
+    def num_inner(self) -> int:
+        """Dimensions after time: the components of a system, and space."""
+        return self.num_space + self.is_system
 
     def assemble(self, parts: Sequence[Tensor]) -> Tensor:
         """ρ of its parts (subproblem, ..., time, *collocation): the second, a storage, is differentiated in time."""
         if len(parts) == 1:
             return parts[0]
-        return parts[0] + (self.rate @ parts[1].flatten(-self.num_space)).view_as(parts[1])
+        return parts[0] + (self.rate @ parts[1].flatten(-self.num_inner)).view_as(parts[1])
 
     def disassemble(self, pulled: Tensor) -> list[Tensor]:
         """The transpose of `assemble`."""
         if self.rate is None:
             return [pulled]
-        by_point = pulled.flatten(-self.num_space).transpose(-1, -2)
+        by_point = pulled.flatten(-self.num_inner).transpose(-1, -2)
         return [pulled, (by_point @ self.rate).transpose(-1, -2).reshape(pulled.shape)]
 
     @property
@@ -80,16 +82,18 @@ class RowMap:
             return self
         if self.multiplier is None:
             raise ValueError("a stride of the collocation points needs a pointwise residual map without dealiasing")
-        num_space = self.weights.dim() - 1
-        picked = (..., *[slice(None, None, stride)] * num_space)
-        return RowMap(self.scale[picked], self.weights[picked] * stride ** (num_space / 2))
+        picked = (..., *[slice(None, None, stride)] * self.num_space)
+        return replace(
+            self, scale=self.scale[picked], weights=self.weights[picked] * stride ** (self.num_space / 2), rate=None
+        )
 
     def take(self, indices: Tensor) -> RowMap:
         """The map of some subproblems."""
+        shared = 1 + self.num_inner
         scale, weights = (
-            part if part.dim() < 4 or part.shape[0] == 1 else part[indices] for part in (self.scale, self.weights)
+            part if part.dim() == shared or part.shape[0] == 1 else part[indices] for part in (self.scale, self.weights)
         )
-        return RowMap(scale, weights, self.inverse and self.inverse.take(indices), self.projection, self.rate)
+        return replace(self, scale=scale, weights=weights, inverse=self.inverse and self.inverse.take(indices))
 
 
 class ResidualMap(nn.Module):
@@ -97,10 +101,17 @@ class ResidualMap(nn.Module):
 
     def __init__(self, discretisation: Discretisation, linearised: LinearOperator | None = None):
         super().__init__()
-        grid = discretisation.grid
-        scale = torch.as_tensor(grid.time.row_scale).reshape(-1, *[1] * len(grid.space))
-        self.register_buffer("scale", scale.expand(grid.shape).clone(), persistent=False)
-        self.register_buffer("weights", torch.as_tensor(grid.weights).sqrt(), persistent=False)
+        grid, problem = discretisation.grid, discretisation.problem
+        scale = torch.as_tensor(grid.time.row_scale).reshape(-1, *[1] * len(grid.space)).expand(grid.shape)
+        weights = torch.as_tensor(grid.weights).sqrt()
+        if problem.is_system:  # the same for all fields
+            count = len(problem.fields)
+            scale, weights = (
+                part[:, None].expand(-1, count, *part.shape[1:]) for part in (scale, weights / count**0.5)
+            )
+        self.register_buffer("scale", scale.clone(), persistent=False)
+        self.register_buffer("weights", weights.clone(), persistent=False)
+        self.kind = {"num_space": len(grid.space), "is_system": problem.is_system}
         self.projection = discretisation.projection
         self.register_buffer("rate", discretisation.storage_rate, persistent=False)
 
@@ -119,14 +130,14 @@ class ResidualMap(nn.Module):
             inverse: A⁻¹ on the whole grid for these parameters, where it is at hand.
         """
         if subdomains is None:
-            return RowMap(self.scale, self.weights, None, self.projection, self.rate)
+            return RowMap(self.scale, self.weights, None, self.projection, self.rate, **self.kind)
         if self.projection is not None:
             raise ValueError(
                 "independent experts take features at the nodes: set the axes' dealiasing to 1, or use joint experts"
             )
         local = [subdomains.take(part[None]).unsqueeze(1) for part in (self.scale, self.weights)]
         rate = None if subdomains.is_split("t") else self.rate
-        return RowMap(*(part.repeat(batch, *[1] * (part.dim() - 1)) for part in local), rate=rate)
+        return RowMap(*(part.repeat(batch, *[1] * (part.dim() - 1)) for part in local), rate=rate, **self.kind)
 
 
 class QuadratureWeights(ResidualMap):
@@ -152,7 +163,7 @@ class InverseLinearised(ResidualMap):
         own = super().forward(c, batch, subdomains)
         if inverse is None or subdomains is not None:
             inverse = self.linearised.inverse(c, batch, subdomains)
-        return RowMap(own.scale, own.weights, inverse, own.projection, own.rate)
+        return replace(own, inverse=inverse)
 
 
 RESIDUAL_MAPS: dict[str, type[ResidualMap]] = {

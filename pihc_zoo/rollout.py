@@ -111,7 +111,7 @@ class Rollout:
             state = state - frame.like(state)
         mean = state.flatten(1).mean(dim=1)[:, None]
         for k in range(num_windows):
-            conditions = self.constraint.conditions(state, c)
+            conditions = self.constraint.conditions(state, c, k * self.length)
             field = self.constraint(basis(conditions), conditions, **options)
             u = field.u.double()
             if self.problem.conserves_mean:  # float32 rounds it

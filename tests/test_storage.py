@@ -99,7 +99,7 @@ def test_arrays_tensors_and_duals_agree(name, random):
 @pytest.mark.parametrize("space", [(5,), (4, 3)], ids=["one axis", "two axes"])
 def test_disassemble_is_the_transpose_of_assemble(random, space):
     shape, lead = (6, *space), (2, 3)
-    row_map = RowMap(torch.ones(shape), torch.ones(shape), rate=random(6, 6))
+    row_map = RowMap(torch.ones(shape), torch.ones(shape), rate=random(6, 6), num_space=len(space))
     still, kept, rows = (random(*lead, *shape) for _ in range(3))
     first, second = row_map.disassemble(rows)
     left = (row_map.assemble([still, kept]) * rows).sum()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from ..grid import Grid
 from ..parameters import Parameters
 from ..problems.base import Problem
+from ..solvers.dual import Dual
 from .field import Field, Walls
 from .space import Projection, SpaceFeatures
 
@@ -106,6 +109,36 @@ class Discretisation(nn.Module):
             own = self.space.at_collocation(rates, stride=stride) if has_rates else torch.zeros_like(some)
             fields |= self.rates_by_name(own)
         return torch.stack([fields[name] for name in self.problem.features], dim=-2 - self.num_inner)
+
+    def tendency(self, u: Tensor, walls: Walls, c: dict[str, Tensor], t: Any = 0.0) -> Tensor:
+        """u_t of a state (batch, [field], *space) at the nodes, as the equation has it; resolved part.
+
+        Args:
+            u: at the nodes, with its walls.
+            c: parameters, broadcasting against it at collocation points.
+            t: time, where the residual depends on it.
+        """
+        problem = self.problem
+        fields = {name: Dual(own) for name, own in self.space(self.space.to_coefficients(u), walls).items()}
+        some = next(iter(fields.values())).value
+        rates = [name for name, is_rate in zip(problem.features, self.is_rate, strict=True) if is_rate]
+        fields |= {name: Dual(torch.zeros_like(some), {i: 1.0}) for i, name in enumerate(rates)}
+        at = {name: own[:, 0] for name, own in self.at().items()} | ({"t": t} if "t" in problem.coordinates else {})
+        duals = problem.residual(
+            fields, {key: Dual(own) for key, own in c.items()}, {key: Dual(own) for key, own in at.items()}
+        )
+        equations = list(duals) if problem.is_system else [duals]
+        components = list(problem.fields)
+        own = []
+        for i, equation in enumerate(equations):
+            by_field = {problem.features[rates[j]].field: partial for j, partial in equation.partials.items()}
+            if set(by_field) != {components[i]}:
+                raise ValueError(
+                    f"equation {i + 1} holds time derivatives of {', '.join(by_field) or 'no field'}; a step in time "
+                    f"takes that of {components[i]} alone"
+                )
+            own.append((-equation.value / by_field[components[i]]).expand_as(some))
+        return self.project(torch.cat(own, dim=self.space.component_dim) if problem.is_system else own[0])
 
     def rates_by_name(self, rates: Tensor) -> dict[str, Tensor]:
         """The time derivatives among the features, of rates (..., *collocation) of all components."""

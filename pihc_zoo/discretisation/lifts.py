@@ -20,8 +20,9 @@ from .discretisation import Discretisation
 from .field import Field, Walls
 from .interleaved import InterleavedSemiDiscrete
 from .linear import LinearInverse, LinearOperator
+from .terms import linear_terms
 
-_STENCIL = 9  # steps that a time node is read from: polynomials through many more amplify rounding
+STENCIL = 9  # steps that a time node is read from: polynomials through many more amplify rounding
 
 
 class Lift(nn.Module):
@@ -33,6 +34,7 @@ class Lift(nn.Module):
     """
 
     settings: ClassVar[tuple[str, ...]] = ()  # further arguments
+    has_rate: ClassVar[bool] = False  # whether its fields bring their time derivatives
 
     def __init__(self, discretisation: Discretisation, linearised: LinearOperator | None = None):
         super().__init__()
@@ -42,11 +44,14 @@ class Lift(nn.Module):
         """A⁻¹ for the parameters ``c`` (shape () or (batch,)); None without A."""
         return None if self.linearised is None else self.linearised.inverse(c, batch)
 
-    def forward(self, u0: Tensor, c: Parameters, walls: Walls, inverse: LinearInverse | None) -> Field:
+    def forward(
+        self, u0: Tensor, c: Parameters, walls: Walls, inverse: LinearInverse | None, start: float = 0.0
+    ) -> Field:
         """The lift of initial values at the nodes (batch, *space), with all that is known of it.
 
         Args:
             c: parameters, tensors of shape () or (batch,); ``walls`` and ``inverse`` for them.
+            start: time at which the grid's begins.
         """
         raise NotImplementedError
 
@@ -61,15 +66,16 @@ class Lift(nn.Module):
 class LinearisedLift(Lift):
     """u_L = A⁻¹(conditions): the solution of the linearised problem A u = 0."""
 
-    def forward(self, u0, c, walls, inverse):
+    def forward(self, u0, c, walls, inverse, start=0.0):
         own = self.discretisation
-        shape, names = own.grid.shape, list(own.problem.features)
+        shape, names = (own.grid.shape[0], *u0.shape[1:]), list(own.problem.features)
         zero = torch.zeros(u0.shape[0], *shape, dtype=u0.dtype, device=u0.device)
         features = own(Field(zero, walls, u0))  # of the conditions alone
-        residual = sum(
-            column(value, len(shape), u0) * features[:, names.index(name)]
-            for name, value in own.problem.linearised(c).items()
-        )
+        equations = [
+            sum(column(value, len(shape), u0) * features[:, names.index(name)] for name, value in terms.items())
+            for terms in linear_terms(own.problem, c)
+        ]
+        residual = torch.cat(equations, dim=own.space.component_dim) if own.problem.is_system else equations[0]
         return Field(self.correction(own.project(residual), inverse), walls, u0)
 
 
@@ -79,7 +85,7 @@ class ConstantLift(Lift):
     def __init__(self, discretisation: Discretisation, linearised: LinearOperator | None = None):
         super().__init__(discretisation)
 
-    def forward(self, u0, c, walls, inverse):
+    def forward(self, u0, c, walls, inverse, start=0.0):
         return Field(u0[:, None].expand(-1, self.discretisation.grid.shape[0], *u0.shape[1:]), walls, u0)
 
 
@@ -97,6 +103,7 @@ class IntegratedLift(Lift):
     """
 
     settings = ("band", "steps", "dealiasing")
+    has_rate = True
 
     def __init__(
         self,
@@ -121,7 +128,7 @@ class IntegratedLift(Lift):
         self.semi_discrete = InterleavedSemiDiscrete(problem, space)
         self.steps, self.step = steps, grid.time.stop / steps
         points = self.step * np.arange(steps + 1)
-        to_nodes = stencil_matrix(points, grid.time.nodes, 0, _STENCIL)
+        to_nodes = stencil_matrix(points, grid.time.nodes, 0, STENCIL)
         self.register_buffer("to_nodes", torch.as_tensor(to_nodes), persistent=False)  # (time, step + 1)
         self.register_buffer("nodes", torch.as_tensor(grid.time.nodes.copy()), persistent=False)
         resolved = torch.ones(())
@@ -147,7 +154,7 @@ class IntegratedLift(Lift):
             low = torch.cat([cosines, zeros, sines, zeros], dim=dim)
         return low
 
-    def forward(self, u0, c, walls, inverse):
+    def forward(self, u0, c, walls, inverse, start=0.0):
         space = self.discretisation.space
         modes = space.to_coefficients(u0)
         low, own = self._low(modes), self.semi_discrete
@@ -168,6 +175,3 @@ class IntegratedLift(Lift):
         both = self._spread(at_nodes, modes) + torch.stack([high, -decay * high], dim=1)
         u, rate = space.to_nodes(both).unbind(1)
         return Field(u, walls, u0, rate, tuple(both.unbind(1)))
-
-
-LIFTS: dict[str, type[Lift]] = {"linearised": LinearisedLift, "constant": ConstantLift, "integrated": IntegratedLift}

@@ -176,8 +176,15 @@ class ModalOperator(nn.Module):
 
     # ------------------------------------------------------------------ transforms
 
-    def analysed(self, rows: Tensor, is_transposed: bool = False) -> Tensor:
-        """(subproblem, column, time, [field], *space) ↦ (subproblem, element, group, stage·component, column)."""
+    def analysed(self, rows: Tensor, is_transposed: bool = False, stages: int | None = None) -> Tensor:
+        """(subproblem, column, time, [field], *space) ↦ (subproblem, element, group, stage·component, column).
+
+        Args:
+            rows: at the nodes.
+            is_transposed: the transpose of `synthesised` instead.
+            stages: times that go together; default: an element's.
+        """
+        stages = stages or self.stages
         if not self.features.is_system:
             rows = rows.unsqueeze(self.features.component_dim)
         for i, key in enumerate(self.features.names):
@@ -187,20 +194,20 @@ class ModalOperator(nn.Module):
         shape = []
         for is_paired, count in zip(self.is_paired, rows.shape[4:], strict=True):
             shape += [count // 2, 2] if is_paired else [count, 1]
-        rows = rows.reshape(batch, columns, -1, self.stages, fields, *shape)
+        rows = rows.reshape(batch, columns, -1, stages, fields, *shape)
         groups = [5 + 2 * i for i in range(len(self.is_paired))]
         pairs = [6 + 2 * i for i in range(len(self.is_paired))]
         order = [0, 2, *groups, 3, 4, *pairs, 1]
         own = rows.permute(order)
-        return own.reshape(batch, own.shape[1], -1, self.stages * self.num_components, columns)
+        return own.reshape(batch, own.shape[1], -1, stages * self.num_components, columns)
 
     def synthesised(self, solved: Tensor, like: Tensor, is_transposed: bool = False) -> Tensor:
-        """The inverse of `analysed`."""
-        batch, elements, _, _, columns = solved.shape
+        """The inverse of `analysed`, in the shape of ``like``."""
+        batch, elements, _, size, columns = solved.shape
         counts = [len(getattr(self, f"into_{key}")) for key in self.features.names]
         groups = [count // 2 if is_paired else count for is_paired, count in zip(self.is_paired, counts, strict=True)]
         pairs = [2 if is_paired else 1 for is_paired in self.is_paired]
-        own = solved.reshape(batch, elements, *groups, self.stages, self.num_fields, *pairs, columns)
+        own = solved.reshape(batch, elements, *groups, size // self.num_components, self.num_fields, *pairs, columns)
         n = len(groups)
         order = [0, own.dim() - 1, 1, 2 + n, 3 + n]
         for i in range(n):
@@ -210,6 +217,19 @@ class ModalOperator(nn.Module):
             matrix = getattr(self, f"into_{key}").T if is_transposed else getattr(self, f"out_of_{key}")
             own = along(own, matrix, i - len(self.features.names))
         return own.reshape(like.shape)
+
+    def state(self, u: Tensor) -> Tensor:
+        """(batch, [field], *space) at one time ↦ (batch, group, component, 1)."""
+        return self.analysed(u[:, None, None], stages=1)[:, 0]
+
+    def values(self, state: Tensor, like: Tensor) -> Tensor:
+        """The inverse of `state`."""
+        return self.synthesised(state[:, None], like)
+
+    def generator(self, c: Parameters) -> Tensor:
+        """(batch or 1, group, component, component) M⁻¹S: without the rest of the equation u_t = −M⁻¹S u."""
+        mass, stiffness = self._assembled(c)
+        return solve(mass[:, None].expand_as(stiffness), stiffness)
 
     # ------------------------------------------------------------------ the inverse
 

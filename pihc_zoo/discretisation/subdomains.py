@@ -17,10 +17,19 @@ class Subdomains(nn.Module):
         indices: per axis (K_axis, n_axis) node indices, in the order of ``shape``; boxes are their
             products, the last axis fastest.
         blending: (K, time, *space) weights that sum to one over K and vanish outside the boxes.
+        has_components: whether fields are those of a system, (…, time, component, *space).
     """
 
-    def __init__(self, names: list[str], shape: tuple[int, ...], indices: list[np.ndarray], blending: np.ndarray):
+    def __init__(
+        self,
+        names: list[str],
+        shape: tuple[int, ...],
+        indices: list[np.ndarray],
+        blending: np.ndarray,
+        has_components: bool = False,
+    ):
         super().__init__()
+        self.has_components = has_components
         self.shape = tuple(shape)
         self.indices = {name: torch.as_tensor(index) for name, index in zip(names, indices, strict=True)}
         self.local_shape = tuple(index.shape[1] for index in indices)
@@ -40,16 +49,24 @@ class Subdomains(nn.Module):
 
     def take(self, field: Tensor) -> Tensor:
         """(batch, *rest, time, *space) ↦ (batch·K, *rest, *local)."""
+        if self.has_components:
+            field = field.transpose(-1 - len(self.shape), -len(self.shape))  # (…, component, time, *space)
         local = _gather(field.flatten(-len(self.shape)), self.flat.flatten(), self.holders)
         local = local.unflatten(-1, self.flat.shape)  # (batch, *rest, K, points)
         local = local.movedim(-2, 1).flatten(0, 1)
-        return local.unflatten(-1, self.local_shape)
+        local = local.unflatten(-1, self.local_shape)
+        return local.transpose(-1 - len(self.shape), -len(self.shape)) if self.has_components else local
 
     def merge(self, local: Tensor) -> Tensor:
         """(batch·K, *local) ↦ (batch, time, *space), blended by the partition of unity."""
+        count = 1
+        if self.has_components:  # each component by itself
+            local = local.transpose(-1 - len(self.shape), -len(self.shape))
+            count = local.shape[1]
+            local = local.unflatten(0, (-1, self.num_subdomains)).transpose(1, 2)
         parts = local.reshape(-1, self.num_subdomains, self.flat.shape[1]) * self.blending.to(local.dtype)
-        total = _gather_sum(parts.flatten(1), self.flat.flatten(), self.holders)
-        return total.unflatten(-1, self.shape)
+        total = _gather_sum(parts.flatten(1), self.flat.flatten(), self.holders).unflatten(-1, self.shape)
+        return total.unflatten(0, (-1, count)).transpose(1, 2) if self.has_components else total
 
 
 def _holders(flat: np.ndarray, num_nodes: int) -> np.ndarray:

@@ -113,7 +113,7 @@ class Inference:
         """(batch, times, *points) the initial condition where t = 0 is asked for."""
         count = int((self.times == 0).sum())
         if not count:
-            return u0.new_zeros(u0.shape[0], 0, *self.request.shape[1:])
+            return u0.new_zeros(u0.shape[0], 0, *self.request.inner_shape[1:])
         start = self.model.positions.resampled(u0, self.request.input_points, self.request.points)
         return start[:, None].expand(-1, count, *start.shape[1:])
 
@@ -121,7 +121,7 @@ class Inference:
         """Of roll-outs the answer to be filled window by window, one copy less, and how far it is."""
         if self.num_windows == 1:
             return None, 0
-        answer = u0.new_empty(u0.shape[0], *self.request.shape)
+        answer = u0.new_empty(u0.shape[0], *self.request.inner_shape)
         answer[:, : start.shape[1]] = start
         return answer, start.shape[1]
 
@@ -196,7 +196,7 @@ class Inference:
     def answer(self, u0: np.ndarray, c: dict[str, Any]) -> Answer:
         """Initial conditions (batch, *space) ↦ their answer."""
         model, request = self.model, self.request
-        values, own = torch.as_tensor(u0, device=model.device), model.tensors(c)
+        values, own = self._inward(torch.as_tensor(u0, device=model.device)), model.tensors(c)
         found = self.compute(values, own)
         is_polished = torch.zeros(len(values), dtype=torch.bool, device=model.device)
         if self.polish is not None:
@@ -209,7 +209,7 @@ class Inference:
         if self.num_windows > 1:
             failure_time = to_numpy(model.rollout.failure_time(found.status, found.mean_squares, self.num_windows))
         return Answer(
-            to_numpy(found.u if is_sorted else found.u[:, order]),
+            to_numpy(self._outward(found.u if is_sorted else found.u[:, order])),
             to_numpy(found.coefficients),
             to_numpy(found.status),
             to_numpy(found.iterations),
@@ -222,15 +222,23 @@ class Inference:
             failure_time,
         )
 
+    def _inward(self, u0: Tensor) -> Tensor:
+        """(batch, *space[, field]) ↦ (batch, [field], *space)."""
+        return u0.movedim(-1, 1) if self.request.num_fields > 1 else u0
+
+    def _outward(self, u: Tensor) -> Tensor:
+        """(batch, time, [field], *space) ↦ (batch, time, *space[, field])."""
+        return u.movedim(2, -1) if self.request.num_fields > 1 else u
+
     @torch.no_grad()
     def _read(self, fields: list[NodalField]) -> np.ndarray:
         """(batch, time, *points) a field at the request's points and times, increasing; at t = 0 as at its start."""
-        shape = (len(fields[0].field.u), *self.request.shape)
+        shape = (len(fields[0].field.u), *self.request.shape)  # as callers see it
         result = np.zeros(shape)
         for own in fields:
             at = np.flatnonzero(np.isin(self.times, own.times))
             if len(at):
-                result[:, at] = to_numpy(self._at_points(own))
+                result[:, at] = to_numpy(self._outward(self._at_points(own)))
         return result
 
     def _at_points(self, own: NodalField) -> Tensor:

@@ -24,7 +24,7 @@ class Request:
     """A checked call of ``predict``.
 
     Attributes:
-        values: (batch, *space) initial conditions, float64, at ``input_points``.
+        values: (batch, *space) initial conditions, float64, at ``input_points``; of a system (batch, *space, field).
         input_points, points: positions of the input and of the output by axis name, in the order of dimensions.
         times: (m,) output times.
         c: parameters, numbers or (batch,) arrays, defaults filled in.
@@ -38,6 +38,7 @@ class Request:
     c: dict[str, Any]
     has_own_times: bool = False
     has_own_points: bool = False
+    num_fields: int = 1
 
     @property
     def is_default(self) -> bool:
@@ -46,8 +47,15 @@ class Request:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(time, *space) of the output."""
-        return (len(self.times), *(len(points) for points in self.points.values()))
+        """(time, *space) of the output, of a system (time, *space, field)."""
+        fields = (self.num_fields,) if self.num_fields > 1 else ()
+        return (len(self.times), *(len(points) for points in self.points.values()), *fields)
+
+    @property
+    def inner_shape(self) -> tuple[int, ...]:
+        """`shape` as fields are inside: (time, [field], *space)."""
+        times, *space = self.shape
+        return (times, *space) if self.num_fields == 1 else (times, self.num_fields, *space[:-1])
 
 
 def check_request(
@@ -75,7 +83,7 @@ def check_request(
         raise ValueError(f"on_failure must be 'warn', 'raise' or 'fallback', not {on_failure!r}")
     axes = problem.output_space
     values = real_array(u0, "u0")
-    if values.ndim == len(axes):
+    if values.ndim == len(axes) + problem.is_system:
         values = values[None]
     if values.ndim and len(values) == 0:
         raise ValueError("u0 has no trajectories; expected at least one")
@@ -87,7 +95,7 @@ def check_request(
     c = check_parameters(problem, parameter_inputs, parameters, len(values))
     default = check_outputs(problem, None, input_points)
     has_own_points = any(not np.array_equal(points[name], default[name]) for name in default)
-    return Request(values, input_points, points, times, c, has_own_times, has_own_points)
+    return Request(values, input_points, points, times, c, has_own_times, has_own_points, len(problem.fields))
 
 
 def check_outputs(problem: Problem, x: Any, input_points: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -161,10 +169,15 @@ def check_field(
         elif not axis.is_periodic:
             points[name] = axis.nodes
     expected = ", ".join(str(len(points[name])) if name in points else f"n_{name}" for name in axes)
-    if values.ndim != 1 + len(axes):
+    if problem.is_system:
+        expected += f", {len(problem.fields)}"
+        if values.ndim == 2 + len(axes) and values.shape[-1] != len(problem.fields):
+            names = ", ".join(problem.fields)
+            raise ValueError(f"u0 must end in an axis of the {len(problem.fields)} fields {names}, got {shape}")
+    if values.ndim != 1 + len(axes) + problem.is_system:
         raise ValueError(f"u0 must have the shape (batch, {expected}) or ({expected}), got {shape}")
     sized = {}
-    for (name, axis), num_points in zip(axes.items(), values.shape[1:], strict=True):
+    for (name, axis), num_points in zip(axes.items(), values.shape[1 : 1 + len(axes)], strict=True):
         if name in points and len(points[name]) != num_points:
             raise ValueError(
                 f"u0 must have the shape (batch, {expected}), one value per point of input_x; got {shape}; "
