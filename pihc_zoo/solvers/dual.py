@@ -1,6 +1,6 @@
 """Dual numbers: partial derivatives of a pointwise formula in one forward pass of plain arithmetic.
 
-A formula written in the operators that numpy arrays and torch tensors share (+ − × ÷ ** clip) takes
+A formula written in the operators that numpy arrays and torch tensors share (+ − × ÷ ** clip) and in `functions` takes
 duals as well. They serve where automatic differentiation cannot: inside an exported graph. Only
 partials that are not identically zero are carried.
 """
@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 
 class Dual:
     """A value with its partials by index; an index left out stands for zero, so constants have none."""
+
+    __array_ufunc__ = None  # array + dual asks the dual, not each of the array's values
 
     def __init__(self, value: Any, partials: dict[int, Any] | None = None):
         self.value, self.partials = value, partials or {}
@@ -55,12 +59,65 @@ class Dual:
         return Dual(other) / self
 
     def __pow__(self, exponent: Any) -> Dual:
-        if isinstance(exponent, Dual):
-            if exponent.partials:
-                raise TypeError("the exponent of a power of a dual must be constant")
+        if isinstance(exponent, Dual) and not exponent.partials:
             exponent = exponent.value
-        power = self.value**exponent
+        if isinstance(exponent, Dual | int | float):
+            return self.power(exponent)
+        power = self.value**exponent  # the cheaper quotient, of values that are not 0
         return self._chain(power, exponent * power / self.value) if self.partials else Dual(power)
+
+    def __rpow__(self, base: Any) -> Dual:
+        return Dual(base).power(self)
+
+    def power(self, exponent: Any) -> Dual:
+        """self^exponent; its partials hold where the base is 0, too, unlike those of ``**`` with an array."""
+        exponent = exponent if isinstance(exponent, Dual) else Dual(exponent)
+        a, b = self.value, exponent.value
+        value = a**b
+        is_square = isinstance(b, int | float) and b == 2
+        own = self._chain(value, 2 * a if is_square else b * a ** (b - 1)) if self.partials else Dual(value)
+        if not exponent.partials:
+            return own
+        other = exponent._chain(value, value * plain("log", a))
+        return Dual(value, (own + other).partials)
+
+    def exp(self) -> Dual:
+        """e^self."""
+        value = plain("exp", self.value)
+        return self._chain(value, value)
+
+    def log(self) -> Dual:
+        """Natural logarithm."""
+        return self._chain(plain("log", self.value), 1 / self.value if self.partials else None)
+
+    def sqrt(self) -> Dual:
+        """Square root."""
+        value = plain("sqrt", self.value)
+        return self._chain(value, 0.5 / value if self.partials else None)
+
+    def sin(self) -> Dual:
+        """Sine."""
+        return self._chain(plain("sin", self.value), plain("cos", self.value))
+
+    def cos(self) -> Dual:
+        """Cosine."""
+        return self._chain(plain("cos", self.value), -plain("sin", self.value))
+
+    def tanh(self) -> Dual:
+        """Hyperbolic tangent."""
+        value = plain("tanh", self.value)
+        return self._chain(value, 1 - value * value)
+
+    def abs(self) -> Dual:
+        """Absolute value; the slope at 0 is 0."""
+        return self._chain(plain("abs", self.value), plain("sign", self.value))
+
+    def maximum(self, other: Any) -> Dual:
+        """The larger one; where both are equal, the slope is that of this one."""
+        other = other if isinstance(other, Dual) else Dual(other)
+        is_own = (self.value >= other.value) * (0 * self.value + 0 * other.value + 1)
+        own = self._chain(self.value, is_own) + other._chain(other.value, 1 - is_own)
+        return Dual(larger(self.value, other.value), own.partials)
 
     def clip(self, min: Any) -> Dual:
         """Bounded below; the slope below the bound is zero."""
@@ -72,6 +129,25 @@ class Dual:
 
     def __rmul__(self, other: Any) -> Dual:
         return self * other
+
+
+def plain(name: str, value: Any) -> Any:
+    """A function by its name, of a tensor, an array or a number (which stays one, to take the precision of others)."""
+    method = getattr(value, name, None)
+    if method is not None:
+        return method()
+    result = getattr(np, name)(value)
+    return float(result) if isinstance(value, int | float) else result
+
+
+def larger(a: Any, b: Any) -> Any:
+    """The larger one of tensors, arrays or numbers; torch takes its slope from the first where both are equal."""
+    if hasattr(a, "clamp"):
+        return a.clamp(min=b)
+    if hasattr(b, "clamp"):  # a number against a tensor
+        return b.clamp(min=a)
+    result = np.maximum(a, b)
+    return float(result) if isinstance(a, int | float) and isinstance(b, int | float) else result
 
 
 def _is_one(partial: Any) -> bool:
