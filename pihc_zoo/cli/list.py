@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints a line per shipped model."""
-    from ..problems import PROBLEMS
+    from ..problems import PROBLEMS, problem_of
     from ..zoo.loading import model_info
     from ..zoo.registry import list_models, shipped_folder
 
@@ -27,12 +27,12 @@ def run(options: argparse.Namespace) -> int:
     for name in names:
         info = model_info(name)
         problem = info["config"]["problem"]
-        cls = PROBLEMS.get(problem["name"])
+        is_known = "equations" in problem or problem["name"] in PROBLEMS
         size = sum(path.stat().st_size for path in shipped_folder(name).glob("model*.safetensors"))
         rows.append(
             [
                 name,
-                cls.title if cls else problem["name"],
+                problem_of(problem)[0].title if is_known else problem["name"],
                 ", ".join(problem.get("inputs", ())) or "none",
                 percent(_stated_error(info)),
                 f"{size / 1e6:.2f} MB",

@@ -8,7 +8,7 @@ dealiased.
 """
 
 from .axis import INPUT_STENCIL, Axis
-from .bounded import GradedAxis, UniformAxis
+from .bounded import CellAxis, GradedAxis, UniformAxis
 from .fourier import FourierAxis
 from .grid import AXES, Grid, register_axis
 from .radau import RadauAxis
@@ -17,6 +17,7 @@ __all__ = [
     "AXES",
     "INPUT_STENCIL",
     "Axis",
+    "CellAxis",
     "FourierAxis",
     "GradedAxis",
     "Grid",

@@ -95,3 +95,14 @@ class UniformAxis(BoundedAxis):
     @cached_property
     def weights(self) -> np.ndarray:
         return np.full(self.num_nodes, (self.stop - self.start) / self.num_nodes)
+
+
+@dataclass(frozen=True)
+class CellAxis(UniformAxis):
+    """Centres of ``num_nodes`` equal cells of [start, stop]; the walls are its ends, half a cell away."""
+
+    @cached_property
+    def closed_nodes(self) -> np.ndarray:
+        step = (self.stop - self.start) / self.num_nodes
+        centres = self.start + step * (np.arange(self.num_nodes) + 0.5)
+        return np.concatenate([[self.start], centres, [self.stop]])

@@ -12,7 +12,7 @@ from ..config import ConfigError, build, lookup
 from ..registration import registrar
 from ..text import nearest
 from .axis import Axis
-from .bounded import GradedAxis, UniformAxis
+from .bounded import CellAxis, GradedAxis, UniformAxis
 from .fourier import FourierAxis
 from .radau import RadauAxis
 
@@ -22,6 +22,7 @@ MAX_GRID_NODES = 2**24
 AXES: dict[str, type[Axis]] = {
     "graded": GradedAxis,
     "uniform": UniformAxis,
+    "cells": CellAxis,
     "radau": RadauAxis,
     "fourier": FourierAxis,
 }

@@ -12,6 +12,7 @@ from .base import Derivative, Parameter, Problem, Variable, WallCondition
 from .burgers import Burgers
 from .constants import with_constants
 from .diffusion_sorption import DiffusionSorption
+from .equation import TextProblem
 from .navier_stokes import NavierStokes2D
 
 PROBLEMS: dict[str, type[Problem]] = {cls.name: cls for cls in (DiffusionSorption, NavierStokes2D, Burgers)}
@@ -28,6 +29,7 @@ __all__ = [
     "NavierStokes2D",
     "Parameter",
     "Problem",
+    "TextProblem",
     "Variable",
     "WallCondition",
     "list_problems",
@@ -70,11 +72,20 @@ def register_problem(cls: _Class) -> _Class:
 def problem_of(spec: dict[str, Any]) -> tuple[Problem, tuple[str, ...]]:
     """The problem that a configuration describes, and the parameters that its model takes as inputs.
 
-    Its ``parameters`` may give defaults and ranges in place of the declared ones, see `constants`.
+    One with ``equations`` describes it itself, see `equation`; any other names a registered one, whose declared
+    parameters its ``parameters`` may change: they give
+    defaults and ranges in place of the declared ones, see `constants`.
 
     Raises:
         ConfigError: unknown names or settings.
     """
+    if "equations" in spec:
+        own = TextProblem(spec)
+        if own.name in PROBLEMS:
+            raise configuration.ConfigError(
+                f"problem: the name {own.name!r} belongs to a problem of the package; call yours otherwise"
+            )
+        return own, own.inputs
     cls, settings = configuration.lookup("problem", spec, PROBLEMS)
     inputs, constants = tuple(settings.pop("inputs", ())), settings.pop("parameters", {})
     problem = configuration.build("problem", cls, settings)

@@ -110,7 +110,8 @@ class Problem:
 
     name: ClassVar[str]
     title: ClassVar[str]
-    equation: ClassVar[str]
+    equation: ClassVar[str]  # LaTeX
+    text: ClassVar[tuple[str, ...]] = ()  # the same and the walls as plain text, a line each, where a user wrote them
     fields: ClassVar[dict[str, Variable]]
     units: ClassVar[dict[str, str]]  # of the coordinates; those of the fields are added
     features: ClassVar[dict[str, Derivative]]

@@ -102,6 +102,8 @@ class Graph:
         values = [self.constant(node) for node in arguments]
         if all(value is not None for value in values) and operation not in OPERATORS:
             return self.number(_folded(operation, values))
+        if (operation == "*" and 0.0 in values) or (operation == "/" and values[0] == 0.0):
+            return self.number(0.0)
         if operation == "*" and 1.0 in values:
             return arguments[1 - values.index(1.0)]
         if (operation in ("+", "-") and values[1] == 0.0) or (operation in ("/", "**") and values[1] == 1.0):
@@ -257,8 +259,10 @@ def parsed(text: Any, place: Place) -> tuple[ast.expr, int]:
         with warnings.catch_warnings(action="ignore"):
             return ast.parse(flat, mode="eval").body, start
     except SyntaxError as error:
+        if not error.offset:
+            place.refuse(start + len(flat.rstrip()), "syntax error: the formula ends too early")
         message = re.split(r"[.;:] ", error.msg)[0]
-        place.refuse(start + max((error.offset or 1) - 1, 0), f"syntax error: {message}")
+        place.refuse(start + error.offset - 1, f"syntax error: {message}")
     except (RecursionError, MemoryError, ValueError):
         raise ConfigError(f"{place.where} is nested too deeply, at most {MAX_DEPTH} levels") from None
 

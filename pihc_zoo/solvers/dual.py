@@ -137,7 +137,7 @@ def plain(name: str, value: Any) -> Any:
     if method is not None:
         return method()
     result = getattr(np, name)(value)
-    return float(result) if isinstance(value, int | float) else result
+    return float(result) if type(value) in (int, float) else result
 
 
 def larger(a: Any, b: Any) -> Any:
@@ -147,7 +147,7 @@ def larger(a: Any, b: Any) -> Any:
     if hasattr(b, "clamp"):  # a number against a tensor
         return b.clamp(min=a)
     result = np.maximum(a, b)
-    return float(result) if isinstance(a, int | float) and isinstance(b, int | float) else result
+    return float(result) if {type(a), type(b)} <= {int, float} else result
 
 
 def _is_one(partial: Any) -> bool:

@@ -1,7 +1,7 @@
 """Functions of numbers, numpy arrays, torch tensors and dual numbers alike, pointwise.
 
-Tensors and duals are asked for their methods, all else is numpy's; torch is not imported. Where two branches of `minimum`
-and `maximum` meet, the slope is that of the first argument, for all kinds.
+Tensors and duals are asked for their methods, all else is numpy's; torch is not imported. Where the branches of
+`minimum` and `maximum` meet, the slope is that of the first argument, for all kinds.
 """
 
 from __future__ import annotations
