@@ -6,7 +6,9 @@ import hashlib
 import os
 import shutil
 import tempfile
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -69,6 +71,20 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes a text file, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        ValueError: no such file, or not valid TOML; one line.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path.name} is not valid TOML: {error}") from None
 
 
 def copy_file(source: str | os.PathLike, target: str | os.PathLike) -> None:

@@ -25,6 +25,7 @@ from pihc_zoo.problems import (
     WallCondition,
     problem_of,
 )
+from pihc_zoo.problems.constants import changed_table, constants_of
 from pihc_zoo.solvers.dual import Dual
 
 SHIPPED = [
@@ -231,7 +232,7 @@ def test_the_text_is_what_is_stored(problem):
 def test_its_text_is_typeset_and_listed(problem):
     assert problem.equation.count("{") == problem.equation.count("}")
     assert problem.text[: len(problem.fields)] == tuple(problem.spec["equations"])
-    assert len(problem.text) >= len(problem.fields) + 2 * len(problem.walls(problem.defaults()))
+    assert len(problem.wall_text) == 2 * len(problem.walls(problem.defaults()))
 
 
 def test_initial_conditions_in_their_ranges_are_accepted_and_others_are_named(problem):
@@ -502,6 +503,7 @@ BAD = {  # what is wrong: (table, words of the message)
     "default out of its range": (changed(G, parameters__D__default=1.0), "its default 1 lies outside of its range"),
     "nan": (changed(G, parameters__r__default=float("nan")), "default must be a finite number"),
     "truth for a number": (changed(G, parameters__r__default=True), "default must be a finite number"),
+    "parameters in a list": (changed(G, parameters=[1.0]), "parameters must be a table"),
     "logarithm of a negative range": (
         changed(G, parameters__r={"default": 0.0, "low": -1.0, "high": 1.0, "is_logarithmic": True}),
         "must be positive",
@@ -568,6 +570,18 @@ def test_a_configuration_with_equations_gives_their_problem_and_its_inputs():
     assert problem.fields["u"].unit == problem.units["u"] == "1/m³"
     assert problem.parameters["D"].physical == (0.0, np.inf)
     assert len(problem.output_times) == 101
+
+
+def test_new_constants_leave_the_normalisation_of_inputs_and_widen_the_others():
+    problem, inputs = problem_of(G)
+    constants = constants_of({"D": (1e-4, 1e-2), "r": 5.0}, problem.parameters, inputs)
+    tables = changed_table(problem.parameters, G["parameters"], constants, inputs)
+    D, r = (TextProblem(changed(G, parameters=tables)).parameters[key] for key in ("D", "r"))
+    assert (D.low, D.high, D.default, D.normalised_over) == (1e-4, 1e-2, 1e-3, (3e-4, 3e-3))
+    assert (r.low, r.high, r.default) == (2.0, 5.0, 5.0)
+    with pytest.raises(ConfigError, match="parameter D is logarithmic: its values must be positive"):
+        constants = constants_of({"D": (0.0, 1e-2)}, problem.parameters, inputs)
+        TextProblem(changed(G, parameters=changed_table(problem.parameters, G["parameters"], constants, inputs)))
 
 
 def test_random_damage_ends_in_one_line_or_a_problem():

@@ -25,7 +25,8 @@ from .printing import warn
 
 COMMANDS = {  # the name of the module: help
     "list": "names, equations and measured errors of the shipped models",
-    "info": "everything about one model",
+    "info": "everything about one model, or the problem of a recipe",
+    "new": "write a recipe for an equation of your own",
     "predict": "solve for initial conditions",
     "evaluate": "measure error, speed and trust of a model",
     "demo": "predict, compare with the truth and draw, offline",

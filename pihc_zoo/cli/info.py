@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from ..files import read_toml
 from ..text import NONE, percent, unit_of
 from .printing import plain_equation, table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``pihc info``."""
-    parser.add_argument("model", help="name, folder or Hub id")
+    parser.add_argument("model", help="name, folder or Hub id; or a recipe FILE.toml")
 
 
 def run(options: argparse.Namespace) -> int:
     """Prints equation, domain, conditions, parameters, numerics and measured figures."""
     from ..zoo.loading import model_info
 
+    if options.model.endswith(".toml"):
+        print("\n".join(_of_recipe(Path(options.model))))
+        return 0
     info = model_info(options.model)
     try:
         text = "\n".join([*_description(info), *_size(options.model), *_figures(info.get("metrics", {}))])
@@ -31,36 +37,23 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _of_recipe(path: Path) -> list[str]:
+    """The problem of a recipe."""
+    from ..problems import problem_of
+
+    recipe = read_toml(path)
+    if not isinstance(recipe.get("problem"), dict):
+        raise ValueError(f"{path} has no table [problem]; compare: pihc new NAME")
+    problem, inputs = problem_of(recipe["problem"])
+    return _problem(str(recipe.get("name", path.stem)), problem, inputs, problem.state_range)
+
+
 def _description(info: dict[str, Any]) -> list[str]:
     from ..problems import problem_of
 
     config = info["config"]
     problem, inputs = problem_of(config["problem"])
-    lines = [f"{info['name']}: {problem.title}", "", f"equation    {plain_equation(problem.equation)}"]
-    units = {key: unit_of(unit) for key, unit in problem.units.items()}
-    spans = []
-    for name, axis in problem.output_space.items():
-        closed = " (periodic)" if axis.is_periodic else ""
-        spans.append(f"{name} from {axis.start:g} to {axis.stop:g}{units.get(name, '')}{closed}")
-    lines.append(f"domain      {', '.join(spans)}, t from 0 to {problem.duration:g}{units.get('t', '')}")
-    if problem.can_continue:
-        lines.append("            later times by continuing from the end state, marked unreliable")
-    for name, walls in problem.walls(problem.defaults()).items():
-        for side, wall in zip(("left", "right"), walls, strict=True):
-            lines.append(f"            {side} wall: {_condition(wall, name)}")
-    axes = problem.output_space.values()
-    is_own = all(axis.is_periodic for axis in axes)
-    points = "the input's own grid" if is_own else f"{' × '.join(str(len(axis.nodes)) for axis in axes)} points"
-    lines.append(f"output      {points} × {len(problem.output_times)} times, unless others are asked for")
-    low, high = config["trust"].get("state_range", problem.state_range)
-    lines.append(
-        f"input       u0 with values from {low:g} to {high:g}{units.get('u', '')}; others are marked unreliable"
-    )
-    rows = [["parameter", "default", "range", "unit", "meaning"]]
-    for key, p in problem.parameters.items():
-        span = f"{p.low:g} … {p.high:g}" if key in inputs else "fixed"
-        rows.append([key, f"{p.default:g}", span, p.unit, p.description])
-    lines += ["", table(rows), ""]
+    lines = _problem(info["name"], problem, inputs, config["trust"].get("state_range", problem.state_range))
     grid = config["grid"]
     parts = {"time grid": grid["time"], **{f"{name} grid": axis for name, axis in grid["space"].items()}}
     parts |= {"experts": config["decomposition"]}
@@ -68,9 +61,60 @@ def _description(info: dict[str, Any]) -> list[str]:
     threshold = config["trust"].get("threshold")
     return [
         *lines,
+        "",
         *(f"{label:14}{_settings(part)}" for label, part in parts.items()),
         f"{'reliable':14}" + (f"estimated error at most {percent(threshold)}" if threshold else "not calibrated"),
     ]
+
+
+def _problem(name: str, problem: Any, inputs: Sequence[str], state_range: Sequence[float]) -> list[str]:
+    """Equation, domain, conditions, output, input and parameters."""
+    lines = [f"{name}: {problem.title}", ""]
+    equations = problem.text or (plain_equation(problem.equation),)
+    lines += [f"{'' if i else 'equation':12}{text}" for i, text in enumerate(equations)]
+    units = {key: unit_of(unit) for key, unit in problem.units.items()}
+    spans = []
+    for axis_name, axis in problem.output_space.items():
+        closed = " (periodic)" if axis.is_periodic else ""
+        spans.append(f"{axis_name} from {axis.start:g} to {axis.stop:g}{units.get(axis_name, '')}{closed}")
+    span = "steady" if problem.duration is None else f"t from 0 to {problem.duration:g}{units.get('t', '')}"
+    lines.append(f"domain      {', '.join([*spans, span])}")
+    if problem.can_continue:
+        lines.append("            later times by continuing from the end state, marked unreliable")
+    lines += [f"            {text}" for text in problem.wall_text or _walls(problem)]
+    axes = problem.output_space.values()
+    is_own = all(axis.is_periodic for axis in axes)
+    points = "the input's own grid" if is_own else f"{' × '.join(str(len(axis.nodes)) for axis in axes)} points"
+    times = "" if problem.duration is None else f" × {len(problem.output_times)} times"
+    lines.append(f"output      {points}{times}, unless others are asked for")
+    low, high = state_range
+    if problem.is_system:
+        for i, (field, own) in enumerate(problem.fields.items()):
+            words = f", {own.description}" if own.description else ""
+            lines.append(
+                f"{'' if i else 'fields':12}{field} from {own.low:g} to {own.high:g}{unit_of(own.unit)}{words}"
+            )
+    elif problem.duration is not None:
+        lines.append(
+            f"input       u0 with values from {low:g} to {high:g}{units.get('u', '')}; others are marked unreliable"
+        )
+    rows = [["parameter", "default", "range", "unit", "meaning"]]
+    for key, p in problem.parameters.items():
+        rows.append(
+            [key, f"{p.default:g}", f"{p.low:g} … {p.high:g}" if key in inputs else "fixed", p.unit, p.description]
+        )
+    return [*lines, "", table(rows)] if problem.parameters else lines
+
+
+def _walls(problem: Any) -> list[str]:
+    lines = []
+    for axis, walls in problem.walls(problem.defaults()).items():
+        for field, pair in (walls if problem.is_system else {problem.field: walls}).items():
+            for side, wall in zip(("left", "right"), pair, strict=True):
+                lines.append(
+                    f"{side} wall{f' of {axis}' if problem.is_system else ''}: {_condition(wall, field, axis)}"
+                )
+    return lines
 
 
 def _size(model: str) -> list[str]:
@@ -110,9 +154,9 @@ def _settings(part: dict[str, Any]) -> str:
     return ("; " if any(isinstance(value, dict) for value in part.values()) else ", ").join(parts)
 
 
-def _condition(wall: Any, axis: str) -> str:
+def _condition(wall: Any, field: str, axis: str) -> str:
     terms = []
-    for factor, symbol in ((wall.value, "u"), (wall.slope, f"u_{axis}")):
+    for factor, symbol in ((wall.value, field), (wall.slope, f"{field}_{axis}")):
         if factor:
             terms.append(symbol if factor == 1 else f"{factor:g} {symbol}")
     return f"{' + '.join(terms)} = {wall.target:g}"

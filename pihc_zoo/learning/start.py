@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from .. import config as configuration
+from ..problems.constants import changed_table
 from ..text import nearest
 from ..zoo.storage import rebuilt
 
@@ -27,7 +28,10 @@ def with_constants(model: Surrogate, constants: dict[str, dict[str, float]]) -> 
     if not constants:
         return copy.deepcopy(model)
     own = {**model.config["problem"].get("parameters", {})}
-    own |= {key: {**own.get(key, {}), **changes} for key, changes in constants.items()}
+    if "equations" in model.config["problem"]:
+        own = changed_table(model.problem.parameters, own, constants, model.parameter_inputs)
+    else:
+        own |= {key: {**own.get(key, {}), **changes} for key, changes in constants.items()}
     config = {**model.config, "problem": {**model.config["problem"], "parameters": own}}
     return rebuilt(model, config)
 

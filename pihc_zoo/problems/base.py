@@ -111,7 +111,8 @@ class Problem:
     name: ClassVar[str]
     title: ClassVar[str]
     equation: ClassVar[str]  # LaTeX
-    text: ClassVar[tuple[str, ...]] = ()  # the same and the walls as plain text, a line each, where a user wrote them
+    text: ClassVar[tuple[str, ...]] = ()  # the same as plain text, a line each, where a user wrote it
+    wall_text: ClassVar[tuple[str, ...]] = ()  # likewise the conditions at the walls
     fields: ClassVar[dict[str, Variable]]
     units: ClassVar[dict[str, str]]  # of the coordinates; those of the fields are added
     features: ClassVar[dict[str, Derivative]]

@@ -118,6 +118,28 @@ def constants_of(
     return constants
 
 
+def changed_table(
+    declared: dict[str, Parameter], tables: Mapping[str, Any], constants: Mapping[str, Any], inputs: tuple[str, ...]
+) -> dict[str, Any]:
+    """The parameters' tables of a problem from text, with some constants changed.
+
+    Args:
+        declared: as the problem has them.
+        tables: as its text has them.
+        constants: see `constants_of`.
+        inputs: go on being normalised as they were; the range of others takes in their new default.
+    """
+    changed = dict(tables)
+    for key, changes in constants.items():
+        own, new = declared[key], {**tables[key], **changes}
+        if key in inputs:
+            new["normalised_over"] = list(own.normalised_over or (own.low, own.high))
+        else:
+            new |= {"low": min(own.low, new["default"]), "high": max(own.high, new["default"])}
+        changed[key] = new
+    return changed
+
+
 def _is_number(value: Any) -> bool:
     try:
         return not isinstance(value, bool | str) and math.isfinite(float(value))

@@ -47,7 +47,7 @@ class TextProblem(Problem):
 
     Attributes:
         inputs: parameters that a model takes as inputs.
-        text: equations, definitions and walls, as they were written.
+        text, wall_text: equations and definitions, and the walls, as they were written.
 
     Raises:
         ConfigError: unknown keys or names, values of the wrong kind, formulas that are none: one line, with the place.
@@ -110,7 +110,8 @@ class TextProblem(Problem):
         self._nodes, self._terms, self._state = self._linearisation()
         self._check_inverses()
         self.diagnostics = self._outputs()
-        self.text = (*equations, *(f"{name} = {text}" for name, text in definitions.items()), *shown(walls))
+        self.text = (*equations, *(f"{name} = {text}" for name, text in definitions.items()))
+        self.wall_text = tuple(shown(walls))
         self.equation = self._typeset(equations, definitions)
 
     def _ordered(self, nodes: list[int]) -> list[int]:

@@ -11,6 +11,11 @@ from ..text import NONE, number
 
 def conditions(problem: Any) -> str:
     """The wall conditions, in words."""
+    if problem.wall_text:
+        own = "; ".join(
+            f"`{condition}` ({where})" for where, _, condition in (t.partition(": ") for t in problem.wall_text)
+        )
+        return f"Boundary conditions: {own}. The initial condition is the input."
     lines = []
     for axis, walls in problem.walls(problem.defaults()).items():
         nodes = problem.output_space[axis].closed_nodes
