@@ -55,7 +55,8 @@ def test_a_folder_holds_the_text_and_loads_where_nothing_else_is(model, folder):
     code = (
         "import sys, numpy as np, pihc_zoo as pz; model = pz.from_pretrained(sys.argv[1] + '/model'); "
         "u0 = np.load(sys.argv[1] + '/u0.npy'); "
-        "np.save(sys.argv[1] + '/u.npy', model.predict(u0, x=[0.25, 0.5], times=[100.0, 500.0], parameters={'D': 3e-4}).u)"
+        "u = model.predict(u0, x=[0.25, 0.5], times=[100.0, 500.0], parameters={'D': 3e-4}).u; "
+        "np.save(sys.argv[1] + '/u.npy', u)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(folder.parent)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -105,27 +105,28 @@ class Problem:
     """Base of all problems; see `pihc_zoo.problems.diffusion_sorption` for a complete one.
 
     A problem of several ``fields`` is a system: its residual is a tuple, one equation per field in their order, and so
-    is what `linearised` returns; `walls` gives conditions by axis and field.
+    is what `linearised` returns; `walls` gives conditions by axis and field. What is declared here is the class's, or an
+    instance's own: other ranges of its parameters (`problems.constants`), or all of it (`problems.equation`).
     """
 
-    name: ClassVar[str]
-    title: ClassVar[str]
-    equation: ClassVar[str]  # LaTeX
-    text: ClassVar[tuple[str, ...]] = ()  # the same as plain text, a line each, where a user wrote it
-    wall_text: ClassVar[tuple[str, ...]] = ()  # likewise the conditions at the walls
-    fields: ClassVar[dict[str, Variable]]
-    units: ClassVar[dict[str, str]]  # of the coordinates; those of the fields are added
-    features: ClassVar[dict[str, Derivative]]
-    diagnostics: ClassVar[dict[str, tuple[float, Derivative]]] = {}  # further outputs: factor × feature
-    parameters: dict[str, Parameter]  # of the class; an instance may have other ranges, see `problems.constants`
-    duration: ClassVar[float]
-    output_space: ClassVar[dict[str, Axis]]
-    output_times: ClassVar[np.ndarray]
-    default_axis: ClassVar[str] = "x"
-    coordinates: ClassVar[tuple[str, ...]] = ()  # names of axes, "t" among them, that the residual itself depends on
-    conserves_mean: ClassVar[bool] = False  # the space average is constant in time
-    is_defined_on_cells: ClassVar[bool] = False  # its truth is the scheme on its output cells: a published generator's
-    can_continue: ClassVar[bool] = False  # whether an end state may start again: autonomous, no layers at t = 0
+    name: str
+    title: str
+    equation: str  # LaTeX
+    text: tuple[str, ...] = ()  # the same as plain text, a line each, where a user wrote it
+    wall_text: tuple[str, ...] = ()  # likewise the conditions at the walls
+    fields: dict[str, Variable]
+    units: dict[str, str]  # of the coordinates; those of the fields are added
+    features: dict[str, Derivative]
+    diagnostics: dict[str, tuple[float, Derivative]] = {}  # further outputs: factor × feature
+    parameters: dict[str, Parameter]
+    duration: float
+    output_space: dict[str, Axis]
+    output_times: np.ndarray
+    default_axis: str = "x"
+    coordinates: tuple[str, ...] = ()  # names of axes, "t" among them, that the residual itself depends on
+    conserves_mean: bool = False  # the space average is constant in time
+    is_defined_on_cells: bool = False  # its truth is the scheme on its output cells: a published generator's
+    can_continue: bool = False  # whether an end state may start again: autonomous, no layers at t = 0
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

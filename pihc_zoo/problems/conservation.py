@@ -34,7 +34,8 @@ def is_divergence(graph: Graph, node: int, features: Mapping[str, Derivative]) -
         else:
             parts = [of_field[a] for a in arguments]
             constant[own] = all(constant[a] for a in arguments)
-            of_field[own] = None if None in parts else frozenset().union(*parts)
+            known = [part for part in parts if part is not None]
+            of_field[own] = frozenset[str]().union(*known) if len(known) == len(parts) else None
             if operation == "negative":
                 exact[own], slope[own] = exact[arguments[0]], slope[arguments[0]]
             elif operation in ("+", "-"):
@@ -43,7 +44,8 @@ def is_divergence(graph: Graph, node: int, features: Mapping[str, Derivative]) -
                 pairs = [arguments] if operation == "/" else [arguments, arguments[::-1]]
                 for first, second in pairs:
                     exact[own] |= exact[first] and constant[second]
-                    if slope[first] and of_field[second] is not None and of_field[second] <= {slope[first]}:
+                    fields = of_field[second]
+                    if slope[first] and fields is not None and fields <= {slope[first]}:
                         slope[own] = slope[first]
             exact[own] |= slope[own] is not None
     return exact[node]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -77,7 +77,7 @@ class Place:
 class Graph:
     """Operations in an order in which they can be evaluated, each once; a node is its index.
 
-    A node is ("number", value), ("name", name), ("negative", node), (operator or function, *nodes). Constants are
+    A node is ("number", value), ("name", anything hashable), ("negative", node), (operator or function, *nodes). Constants are
     folded. Indices of arguments are smaller than a node's own, so that passes over a graph are loops.
     """
 
@@ -89,7 +89,7 @@ class Graph:
         """The node of a constant."""
         return self._node("number", float(value))
 
-    def name(self, name: str) -> int:
+    def name(self, name: Hashable) -> int:
         """The node of a value that is given at evaluation."""
         return self._node("name", name)
 
@@ -133,11 +133,11 @@ class Graph:
                 found.update(self.nodes[node][1:])
         return sorted(found)
 
-    def names(self, outputs: Iterable[int]) -> list[str]:
+    def names(self, outputs: Iterable[int]) -> list[Any]:
         """The names that ``outputs`` depend on, in the order of their first use."""
         return [self.nodes[node][1] for node in self.needed(outputs) if self.nodes[node][0] == "name"]
 
-    def evaluate(self, outputs: list[int], value_of: Callable[[str], Any]) -> list[Any]:
+    def evaluate(self, outputs: list[int], value_of: Callable[[Any], Any]) -> list[Any]:
         """The values of nodes.
 
         Args:
@@ -158,7 +158,7 @@ class Graph:
                 values[node] = function(*(values[argument] for argument in arguments))
         return [values[node] for node in outputs]
 
-    def degrees(self, is_variable: Callable[[str], bool]) -> list[int]:
+    def degrees(self, is_variable: Callable[[Any], bool]) -> list[int]:
         """Per node: 0 where it does not depend on the variables, 1 where it does by a linear form, 2 otherwise."""
         degrees: list[int] = []
         for operation, *arguments in self.nodes:
@@ -225,7 +225,8 @@ class Reader:
 
     def _entered(self, branch: Any, nodes: dict[int, int], refuse: Callable[[str], NoReturn]) -> int:
         if isinstance(branch, ast.Constant):
-            return self.graph.number(branch.value)
+            value: Any = branch.value
+            return self.graph.number(value)
         if isinstance(branch, ast.Name):
             return self.name(branch.id, refuse)
         if isinstance(branch, ast.UnaryOp):
@@ -284,15 +285,16 @@ def _ordered(tree: ast.expr, place: Place) -> list[ast.expr]:
     return found[::-1]
 
 
-def _arguments(branch: ast.expr, place: Place) -> list[ast.expr]:
+def _arguments(branch: Any, place: Place) -> list[ast.expr]:
     """What an allowed branch is made of."""
     column = branch.col_offset
     if isinstance(branch, ast.Name):
         return []
     if isinstance(branch, ast.Constant):
-        if type(branch.value) not in (int, float):
-            place.refuse(column, f"{branch.value!r:.40} is no real number")
-        if not abs(branch.value) <= MAX_NUMBER:
+        value: Any = branch.value
+        if type(value) not in (int, float):
+            place.refuse(column, f"{value!r:.40} is no real number")
+        if not abs(value) <= MAX_NUMBER:
             place.refuse(column, f"a number beyond {MAX_NUMBER:g}")
         return []
     if isinstance(branch, ast.UnaryOp):

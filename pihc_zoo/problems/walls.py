@@ -54,12 +54,11 @@ class Walls:
             field, node = self._read(text, axis, own)
             if field in found:
                 raise ConfigError(f"{own}: a second condition for {field}; each field has one per wall")
-            condition = (node, field, field + "_" + axis, False)
-            at_defaults = self._condition(condition, defaults)
+            at_defaults = self._condition((node, field, f"{field}_{axis}", False), defaults)
             if at_defaults.value == 0 and at_defaults.slope == 0:
                 raise ConfigError(f"{own}: holds neither {field} nor {field}_{axis} at the default parameters")
             is_flipped = at_defaults.value < 0 or (at_defaults.value == 0 and at_defaults.slope < 0)
-            found[field] = (*condition[:3], bool(is_flipped))
+            found[field] = (node, field, f"{field}_{axis}", bool(is_flipped))
         missing = [field for field in self._fields if field not in found]
         if missing:
             raise ConfigError(f"{where}: no condition for {' and '.join(missing)}; give one per field, as a list")
