@@ -461,6 +461,13 @@ BAD = {  # what is wrong: (table, words of the message)
         changed(texts.NAVIER_STOKES, fields__w__range=[1.0, 2.0]),
         "needs a mean of 0, which its range excludes",
     ),
+    "a billion operations": (
+        changed(
+            G, definitions={"a0": "u", **{f"a{i}": f"a{i - 1}*a{i - 1}" for i in range(1, 31)}}, equations=["u_t = a30"]
+        ),
+        "too large with its definitions written out",
+    ),
+    "a long chain": (changed(G, equations=["u_t = " + "+".join(f"{k}*u" for k in range(600))]), "is too large"),
     "high derivative": (changed(G, equations=["u_t = u_" + "x" * 9]), "order up to 8"),
     "no walls": (changed(G, space__x__left=None, space__x__right=None), "axis x is bounded: give both walls"),
     "one wall": (changed(G, space__x__right=None), "axis x is bounded: give both walls"),

@@ -105,7 +105,7 @@ class Problem:
     """Base of all problems; see `pihc_zoo.problems.diffusion_sorption` for a complete one.
 
     A problem of several ``fields`` is a system: its residual is a tuple, one equation per field in their order, and so
-    is what `linearised` returns; `walls` gives conditions by axis and field. What is declared here is the class's, or an
+    is what `linearised` returns; `walls` gives conditions by axis and field. What is declared is the class's, or an
     instance's own: other ranges of its parameters (`problems.constants`), or all of it (`problems.equation`).
     """
 

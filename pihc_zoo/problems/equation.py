@@ -25,7 +25,7 @@ from . import tables
 from .base import Problem, units_of
 from .binding import Binding, Symbol
 from .conservation import is_divergence
-from .expression import Place, sides
+from .expression import MAX_EXTENT, Place, sides
 from .typesetting import equality, formula, symbol
 from .walls import Walls, shown
 
@@ -98,6 +98,9 @@ class TextProblem(Problem):
             left, right, right_place = sides(text, place)
             left, right = binding.read(left, place), binding.read(right, right_place)
             nodes.append(self._graph.apply("-", left, right))
+            if any(own > most for own, most in zip(self._graph.extent(nodes[-1]), MAX_EXTENT, strict=True)):
+                most = f"at most {MAX_EXTENT[0]} operations, {MAX_EXTENT[1]} deep"
+                raise ConfigError(f"{place.where} is too large with its definitions written out: {most}")
         self._nodes = nodes if self.duration is None else self._ordered(nodes)
         symbols = binding.symbols(self._nodes)
         self.coordinates = tuple(key for kind, key in symbols if kind == "coordinate")

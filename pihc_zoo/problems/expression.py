@@ -24,6 +24,7 @@ NUM_ARGUMENTS = {name: 2 if name in ("minimum", "maximum") else 1 for name in (*
 MAX_CHARACTERS = 8000
 MAX_NODES = 3000
 MAX_DEPTH = 60
+MAX_EXTENT = (20_000, 400)  # operations and depth of an equation, its definitions written out
 MAX_EXPONENT = 32.0
 MAX_NUMBER = 1e100
 
@@ -77,8 +78,8 @@ class Place:
 class Graph:
     """Operations in an order in which they can be evaluated, each once; a node is its index.
 
-    A node is ("number", value), ("name", anything hashable), ("negative", node), (operator or function, *nodes). Constants are
-    folded. Indices of arguments are smaller than a node's own, so that passes over a graph are loops.
+    A node is ("number", value), ("name", anything hashable), ("negative", node), (operator or function, *nodes).
+    Constants are folded. Indices of arguments are smaller than a node's own, so that passes over a graph are loops.
     """
 
     def __init__(self):
@@ -157,6 +158,14 @@ class Graph:
                 function = _ARITHMETIC.get(operation) or FUNCTIONS[operation]
                 values[node] = function(*(values[argument] for argument in arguments))
         return [values[node] for node in outputs]
+
+    def extent(self, output: int) -> tuple[int, int]:
+        """How many operations a node takes, and how deep they are nested, where equal parts are not shared."""
+        extents: list[tuple[int, int]] = []
+        for operation, *arguments in self.nodes:
+            parts = [] if operation in ("number", "name") else [extents[node] for node in arguments]
+            extents.append((1 + sum(size for size, _ in parts), 1 + max((depth for _, depth in parts), default=0)))
+        return extents[output]
 
     def degrees(self, is_variable: Callable[[Any], bool]) -> list[int]:
         """Per node: 0 where it does not depend on the variables, 1 where it does by a linear form, 2 otherwise."""
