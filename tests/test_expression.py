@@ -13,7 +13,8 @@ from numpy.testing import assert_allclose
 from torch.testing import assert_close
 
 from pihc_zoo.config import ConfigError
-from pihc_zoo.problems.expression import MAX_CHARACTERS, Graph, Place, Reader, sides
+from pihc_zoo.problems.expression import MAX_CHARACTERS, Place, Reader, sides
+from pihc_zoo.problems.graph import Graph
 from pihc_zoo.problems.typesetting import equality, formula
 from pihc_zoo.solvers import functions
 from pihc_zoo.solvers.dual import Dual

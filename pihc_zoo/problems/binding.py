@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, NoReturn
 from ..config import ConfigError
 from ..text import nearest
 from .base import Derivative
-from .expression import NUM_ARGUMENTS, OPERATORS, Graph, Place, Reader
+from .expression import NUM_ARGUMENTS, Place, Reader
+from .graph import OPERATORS, Graph
 
 Refuse = Callable[[str], NoReturn]
 _RESERVED = ("t", "pi", "u0", *NUM_ARGUMENTS)

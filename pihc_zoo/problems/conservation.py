@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .base import Derivative
-from .expression import Graph
+from .graph import Graph
 
 
 def is_divergence(graph: Graph, node: int, features: Mapping[str, Derivative]) -> bool:

@@ -25,7 +25,8 @@ from . import tables
 from .base import Problem, units_of
 from .binding import Binding, Symbol
 from .conservation import is_divergence
-from .expression import MAX_EXTENT, Place, sides
+from .expression import Place, sides
+from .graph import MAX_EXTENT
 from .typesetting import equality, formula, symbol
 from .walls import Walls, shown
 

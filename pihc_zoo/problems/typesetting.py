@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-from .expression import Graph, Place, Reader, sides
+from .expression import Place, Reader, sides
+from .graph import Graph
 
 _GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau phi chi psi omega"
 _GREEK += " Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"
