@@ -95,7 +95,9 @@ def _not_an_input(problem: Any, name: str) -> str:
     from ..zoo.registry import list_models
 
     takers = [
-        own for own in list_models(problem=problem.name) if name in model_info(own)["config"]["problem"]["inputs"]
+        own
+        for own in list_models(problem=problem.name)
+        if name in model_info(own)["config"]["problem"].get("inputs", ())
     ]
     default = f"{name} is fixed at {problem.parameters[name].default:g}{unit_of(problem.parameters[name].unit)}"
     if takers:
