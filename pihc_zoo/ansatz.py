@@ -137,6 +137,7 @@ class Ansatz(nn.Module):
     def _eta(self, c: Parameters) -> Tensor:
         """(batch or 1, wall, time, *space) distances to the walls in layer widths."""
         width = self.problem.layer_width(self.t, c.against(len(self.grid.shape)))
+        width = width + torch.zeros_like(self.t)[None]  # where nothing of it varies by trajectory it is a number
         return self.distances / (self.layer * width + self.layer_floor)[:, None]
 
     def mollifier(self, c: Parameters) -> Tensor:

@@ -110,6 +110,13 @@ class Discretisation(nn.Module):
             fields |= self.rates_by_name(own)
         return torch.stack([fields[name] for name in self.problem.features], dim=-2 - self.num_inner)
 
+    def residual(self, field: Field, c: Parameters, start: float = 0.0) -> Tensor:
+        """(batch, time, [field], *space) ρ of a field, its resolved part, time derivatives by the features."""
+        features, problem = self(field), self.problem
+        named = {name: features[:, i] for i, name in enumerate(problem.features)}
+        rho = problem.residual(named, c.against(1 + self.num_inner), self.at(start))
+        return self.project(torch.cat(list(rho), dim=self.space.component_dim) if problem.is_system else rho)
+
     def tendency(self, u: Tensor, walls: Walls, c: dict[str, Tensor], t: Any = 0.0) -> Tensor:
         """u_t of a state (batch, [field], *space) at the nodes, as the equation has it; resolved part.
 

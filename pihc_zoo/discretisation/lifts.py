@@ -64,7 +64,20 @@ class Lift(nn.Module):
 
 
 class LinearisedLift(Lift):
-    """u_L = A⁻¹(conditions): the solution of the linearised problem A u = 0."""
+    """u_L = A⁻¹(conditions): the solution of the linearised problem A u = 0; then ``sweeps`` of u ← u − A⁻¹ρ(u).
+
+    Args:
+        discretisation, linearised: on the surrogate's grid.
+        sweeps: Picard iterations. They converge where A resembles the equation, over short times always.
+    """
+
+    settings = ("sweeps",)
+
+    def __init__(self, discretisation: Discretisation, linearised: LinearOperator | None = None, sweeps: int = 0):
+        super().__init__(discretisation, linearised)
+        if not 0 <= sweeps <= 64:
+            raise ValueError(f"the linearised lift takes 0 to 64 sweeps, got {sweeps}")
+        self.sweeps = sweeps
 
     def forward(self, u0, c, walls, inverse, start=0.0):
         own = self.discretisation
@@ -76,7 +89,11 @@ class LinearisedLift(Lift):
             for terms in linear_terms(own.problem, c)
         ]
         residual = torch.cat(equations, dim=own.space.component_dim) if own.problem.is_system else equations[0]
-        return Field(self.correction(own.project(residual), inverse), walls, u0)
+        field = Field(self.correction(own.project(residual), inverse), walls, u0)
+        for _ in range(self.sweeps):
+            rho = own.residual(field, c, start)
+            field = Field(field.u + self.correction(rho, inverse), walls, u0)
+        return field
 
 
 class ConstantLift(Lift):
