@@ -18,10 +18,12 @@ from .subdomains import Subdomains
 class SpectralInverse:
     """A⁻¹ on modes: (a_t D_t + σ)⁻¹ by the eigensystem of D_t, σ the symbol of the linear part.
 
+    D_t is real: of two conjugate eigenvalues one is kept, and counts twice.
+
     Attributes:
         features: transforms.
-        analysis, synthesis: (2·time, time) and (time, 2·time) real forms of V⁻¹ and V, D_t = V Λ V⁻¹.
-        real, imaginary: (subproblem or 1, 1, time, *modes) parts of (a_t Λ + σ)⁻¹.
+        analysis, synthesis: (2·p, time) and (time, 2·p) real forms of V⁻¹ and V, D_t = V Λ V⁻¹, of p eigenvalues.
+        real, imaginary: (subproblem or 1, 1, p, *modes) parts of (a_t Λ + σ)⁻¹.
     """
 
     features: SpaceFeatures
@@ -45,12 +47,25 @@ class SpectralInverse:
 
     def _solve(self, rows: Tensor, into: Tensor, out_of: Tensor, imaginary: Tensor) -> Tensor:
         modes = self.features.to_coefficients(rows)
-        space = modes.shape[3:]
-        parts = (into @ modes.flatten(3)).unflatten(3, space)
-        times = rows.shape[2]
-        real, imag = parts[:, :, :times], parts[:, :, times:]
-        solved = torch.cat([self.real * real - imaginary * imag, self.real * imag + imaginary * real], dim=2)
-        return self.features.to_nodes((out_of @ solved.flatten(3)).unflatten(3, space))
+        problems, columns, times, *space = modes.shape
+        parts = _in_time(into, modes.view(problems * columns, times, -1))
+        real, imag = parts.view(problems, columns, 2, -1, *space).unbind(2)
+        solved = torch.stack(
+            [
+                torch.addcmul(self.real * real, imaginary, imag, value=-1),
+                torch.addcmul(self.real * imag, imaginary, real),
+            ],
+            dim=2,
+        )
+        solved = _in_time(out_of, solved.view(problems * columns, parts.shape[1], -1))
+        return self.features.to_nodes(solved.view(modes.shape))
+
+
+def _in_time(matrix: Tensor, fields: Tensor) -> Tensor:
+    """matrix (m, time) applied to fields (n, time, points)."""
+    if len(fields) == 1:
+        return torch.mm(matrix, fields[0])[None]
+    return torch.bmm(matrix.expand(len(fields), -1, -1), fields)
 
 
 class SpectralOperator(nn.Module):
@@ -67,7 +82,9 @@ class SpectralOperator(nn.Module):
         if time.block_size != len(time.nodes):
             raise ValueError(f"a periodic grid takes a time axis of one element, not {len(time.nodes)} nodes in blocks")
         values, vectors = torch.linalg.eig(torch.as_tensor(time.differentiation(1)[:, 1:]))
-        inverse = torch.linalg.inv(vectors)
+        inverse, kept = torch.linalg.inv(vectors), values.imag >= 0
+        twice = 1.0 + (values.imag > 0)
+        values, vectors, inverse = values[kept], (vectors * twice)[:, kept], inverse[kept]
         self.register_buffer("row_scale", torch.as_tensor(time.row_scale), persistent=False)
         self.register_buffer("spectrum", torch.stack([values.real, values.imag]), persistent=False)
         self.register_buffer("analysis", torch.cat([inverse.real, inverse.imag]), persistent=False)
