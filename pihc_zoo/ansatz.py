@@ -51,6 +51,15 @@ class Conditions:
             rate = rate + discretisation.rate(u - self.lift.u)
         return Field(u, self.walls, self.u0, rate)
 
+    def take(self, indices: Tensor) -> Conditions:
+        """Those of some trajectories."""
+        features, residual, corrections = (
+            None if part is None else part[indices] for part in (self.lift_features, self.residual, self.corrections)
+        )
+        inverse, lift = self.inverse and self.inverse.take(indices), self.lift.take(indices)
+        c, walls = self.c.take(indices), self.walls.take(indices)
+        return Conditions(self.u0[indices], c, walls, inverse, lift, features, residual, corrections)
+
 
 class Ansatz(nn.Module):
     """Lift, mollifier and the network's input channels, over space-time.

@@ -145,6 +145,11 @@ class HardConstraint(nn.Module):
         features = self.discretisation(conditions.field(u, self.discretisation), self.has_rates())
         return self._rows(features, conditions)
 
+    def lift_rows(self, conditions: Conditions, stride: int = 1) -> Tensor:
+        """(batch, time, *space) rows of the lift, at every ``stride``-th node along each space axis."""
+        picked = (..., *[slice(None, None, stride)] * len(self.grid.space))
+        return self._rows(conditions.lift_features[picked], conditions, stride)
+
     def _rows(self, features: Tensor, conditions: Conditions, stride: int = 1) -> Tensor:
         row_map = self._row_map(conditions).strided(stride)
         residual = self.residual(conditions.c, conditions.u0, start=conditions.start, stride=stride)

@@ -15,6 +15,7 @@ from .ansatz import Conditions
 from .basis import Basis
 from .constraint import ConstrainedField, HardConstraint
 from .discretisation import Field
+from .lift_alone import constrained
 from .parameters import Parameters
 from .positions import Positions
 from .status import Status, is_converged
@@ -94,6 +95,7 @@ class Rollout:
         initial: Tensor,
         c: Parameters,
         num_windows: int,
+        num_basis: int | None = None,
         **options: Any,
     ) -> Iterator[Window]:
         """One constrained field per time window, each starting from the last one's end.
@@ -103,6 +105,7 @@ class Rollout:
             initial: (batch, *space) initial values at the nodes.
             c: parameters, tensors of shape () or (batch,).
             num_windows: how many.
+            num_basis: how many functions ``basis`` gives, if that is known, see `lift_alone`.
             options: decomposition, solver, gradient of `HardConstraint`.
         """
         state, moving = initial.double(), self.problem.moving_frame(initial.double())
@@ -112,7 +115,7 @@ class Rollout:
         mean = state.flatten(1).mean(dim=1)[:, None]
         for k in range(num_windows):
             conditions = self.constraint.conditions(state, c, k * self.length)
-            field = self.constraint(basis(conditions), conditions, **options)
+            field = constrained(self.constraint, basis, conditions, num_basis, **options)
             u = field.u.double()
             if self.problem.conserves_mean:  # float32 rounds it
                 excess = u.flatten(2).mean(dim=2) - mean

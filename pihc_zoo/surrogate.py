@@ -196,7 +196,8 @@ class Surrogate(nn.Module):
             options: of `constrained`.
         """
         count = self.num_windows if num_windows is None else num_windows
-        return self.rollout.windows(self.basis, initial, c, count, **options)
+        num_basis = getattr(self.network, "num_basis", None) if self.num_windows > 1 else None
+        return self.rollout.windows(self.basis, initial, c, count, num_basis, **options)
 
     def basis(self, conditions: Conditions) -> Basis:
         """Basis functions of the conditions, see `HardConstraint.basis`."""

@@ -80,6 +80,12 @@ class LevenbergMarquardt:
         if self.refresh_every < 1:
             raise ValueError(f"solver setting refresh_every must be at least 1, got {self.refresh_every}")
 
+    def looks_at(self, tensor: Tensor) -> bool:
+        """Whether solves on the device of ``tensor`` look at convergence, which waits for it."""
+        if torch.compiler.is_exporting():
+            return False
+        return tensor.device.type == "cpu" if self.check_every is None else self.check_every > 0
+
     def solve(self, objective: Objective, w: Tensor) -> LeastSquaresSolution:
         """Minimises every objective of the batch from ``w`` (subproblem, coefficient)."""
         with torch.no_grad():
