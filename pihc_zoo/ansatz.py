@@ -58,7 +58,7 @@ class Conditions:
         )
         inverse, lift = self.inverse and self.inverse.take(indices), self.lift.take(indices)
         c, walls = self.c.take(indices), self.walls.take(indices)
-        return Conditions(self.u0[indices], c, walls, inverse, lift, features, residual, corrections)
+        return Conditions(self.u0[indices], c, walls, inverse, lift, self.start, features, residual, corrections)
 
 
 class Ansatz(nn.Module):

@@ -99,7 +99,7 @@ class SeparableBasis:
     def combined(self, w: Tensor) -> Tensor:
         """See `Basis`."""
         weights = (w.to(self.tensor.dtype)[:, :, None] * self.time).transpose(1, 2)  # (batch, time, basis)
-        return (weights @ self.tensor.flatten(2)).unflatten(2, self.tensor.shape[2:])
+        return torch.bmm(weights, self.tensor.flatten(2)).unflatten(2, self.tensor.shape[2:])
 
     def windowed(self, psi: Tensor, has_mean: bool = True) -> SeparableBasis | DenseBasis:
         """See `Basis`; separable where ψ is the same at all times."""
@@ -132,7 +132,8 @@ def _without_mean(fields: Tensor, num_before: int) -> Tensor:
 
 def combined(values: Tensor, w: Tensor) -> Tensor:
     """Σᵢ wᵢ bᵢ: (batch, basis) coefficients and (batch, basis, *points) values ↦ (batch, *points)."""
-    return (w[:, None].to(values.dtype) @ values.flatten(2)).reshape(values.shape[0], *values.shape[2:])
+    product = torch.bmm(w[:, None].to(values.dtype), values.flatten(2))
+    return product.view(values.shape[0], *values.shape[2:])
 
 
 def _summed_to(values: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -191,7 +192,7 @@ class DenseFeatures:
             values = (
                 torch.cat([values[:, :, j : j + 1] for j in used], dim=2) if len(used) > 1 else values[:, :, used[0]]
             )
-        return (weighted[:, None] @ values.flatten(2).transpose(1, 2))[:, 0]
+        return torch.bmm(values.flatten(2), weighted[..., None])[..., 0]
 
     def dense(self) -> Tensor:
         """(subproblem, basis, feature, *points)."""
@@ -228,7 +229,9 @@ class SeparableFeatures:
     def combine(self, w: Tensor) -> Tensor:
         """Σᵢ wᵢ Fᵢ (subproblem, feature, time, *points)."""
         weights = self.time.transpose(1, 2) * w.to(self.tensor.dtype)[:, None, None]  # (…, feature, time, basis)
-        return (weights @ self.tensor.flatten(3)).unflatten(3, self.tensor.shape[3:])
+        problems, features, basis, *points = self.tensor.shape
+        product = torch.bmm(weights.flatten(0, 1), self.tensor.reshape(problems * features, basis, -1))
+        return product.view(problems, features, -1, *points)
 
     def _constant(self, partials: Partials, is_rate: bool) -> Tensor:
         """Σⱼ ∂ρ/∂fⱼ Gᵢⱼ (subproblem, basis, *points) over features whose partial is one number."""
@@ -268,16 +271,18 @@ class SeparableFeatures:
 
     def pull(self, partials: Partials, q: Tensor) -> Tensor:
         """Σ over features and points of q ∂ρ/∂fⱼ Fᵢⱼ: (subproblem, time, *points) ↦ (subproblem, basis)."""
-        result = torch.zeros((), dtype=self.tensor.dtype, device=self.tensor.device)
+        total: Tensor | None = None
         for is_rate in set(self.is_rate):
-            time = self.time[self.is_rate.index(is_rate)]  # (basis, time)
-            constant = self._constant(partials, is_rate)
-            if constant.dim():
-                result = result + ((time @ q.flatten(2)) * constant.flatten(2)).sum(dim=2)
+            time = self.time[self.is_rate.index(is_rate)].expand(len(q), -1, -1)  # (subproblem, basis, time)
+            terms = [(q, self._constant(partials, is_rate))]
             for j in self._varying(partials, is_rate):
                 own = _summed_to(partials[j] * q, (*q.shape[:2], *self.tensor.shape[3:]))
-                result = result + ((time @ own.flatten(2)) * self.tensor[:, j].flatten(2)).sum(dim=2)
-        return result
+                terms.append((own, self.tensor[:, j]))
+            for values, fields in terms:
+                if fields.dim():
+                    moments, fields = torch.bmm(time, values.flatten(2)), fields.flatten(2)
+                    total = moments * fields if total is None else torch.addcmul(total, moments, fields)
+        return self.tensor.new_zeros(len(q), self.num_basis) if total is None else total.sum(dim=2)
 
     def dense(self) -> Tensor:
         """(subproblem, basis, feature, time, *points)."""

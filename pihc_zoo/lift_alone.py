@@ -66,9 +66,7 @@ def _of_lift(conditions: Conditions, norm: Tensor, rows: Tensor, count: int) -> 
     return ConstrainedField(conditions.lift.u.clone(), rows, zeros[:, None], cost[:, None], solution)
 
 
-def _put(
-    found: ConstrainedField, indices: Tensor, part: ConstrainedField, rows_of: Callable[[Tensor], Tensor]
-) -> None:
+def _put(found: ConstrainedField, indices: Tensor, part: ConstrainedField, rows_of: Callable[[Tensor], Tensor]) -> None:
     """``part`` into those trajectories of ``found``."""
     found.u[indices] = part.u
     found.rows[indices] = rows_of(part.u) if part.rows is None else part.rows

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from .discretisation import Discretisation, LinearInverse, LinearOperator, Projection, Subdomains, linear_operator
 from .parameters import Parameters
 from .registration import registrar
+from .solvers.dense import from_left
 
 
 @dataclass
@@ -43,14 +44,13 @@ class RowMap:
         """ρ of its parts (subproblem, ..., time, *collocation): the second, a storage, is differentiated in time."""
         if len(parts) == 1:
             return parts[0]
-        return parts[0] + (self.rate @ parts[1].flatten(-self.num_inner)).view_as(parts[1])
+        return parts[0] + from_left(self.rate, parts[1].flatten(-self.num_inner)).view_as(parts[1])
 
     def disassemble(self, pulled: Tensor) -> list[Tensor]:
         """The transpose of `assemble`."""
         if self.rate is None:
             return [pulled]
-        by_point = pulled.flatten(-self.num_inner).transpose(-1, -2)
-        return [pulled, (by_point @ self.rate).transpose(-1, -2).reshape(pulled.shape)]
+        return [pulled, from_left(self.rate.T, pulled.flatten(-self.num_inner)).view(pulled.shape)]
 
     @property
     def multiplier(self) -> Tensor | None:

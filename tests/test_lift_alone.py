@@ -36,8 +36,8 @@ def test_the_answers_are_those_of_the_solves(model, viscosity):
     count = model.network.num_basis
     (found, few), (expected, all_calls) = windows(model, count, viscosity), windows(model, None, viscosity)
     for own, other in zip(found, expected, strict=True):
-        assert_close(own.u, other.u, rtol=0, atol=1e-6)
-        assert_close(own.field.coefficients, other.field.coefficients, rtol=1e-3, atol=1e-3)
+        assert_close(own.u, other.u, rtol=0, atol=1e-5)
+        assert_close(own.field.coefficients, other.field.coefficients, rtol=1e-2, atol=1e-2)
         for name in ("status", "iterations"):
             assert torch.equal(getattr(own.field.solution, name), getattr(other.field.solution, name))
     assert sum(all_calls) == 2 * len(viscosity)

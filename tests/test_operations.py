@@ -14,12 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import pihc_zoo as pz
 
 MOST = {  # operations of a pass, views included
-    "burgers-1d.viscous": 156_000,
-    "diffusion-sorption.general": 8_700,
-    "diffusion-sorption.parametric": 13_000,
-    "diffusion-sorption.pdebench": 8_700,
-    "navier-stokes-2d.re1e4": 113_000,
-    "navier-stokes-2d.viscous": 213_000,
+    "burgers-1d.viscous": 63_500,
+    "diffusion-sorption.general": 1_950,
+    "diffusion-sorption.parametric": 3_200,
+    "diffusion-sorption.pdebench": 1_950,
+    "navier-stokes-2d.re1e4": 13_200,
+    "navier-stokes-2d.viscous": 23_200,
 }
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..grid import Axis
 from ..parameters import column
 from ..problems.base import WallCondition
-from ..solvers.dense import solve
+from ..solvers.dense import from_left, solve
 from .field import Closure
 
 _FAST = 128  # nodes from which on a fast transform beats a matrix
@@ -25,7 +25,7 @@ def along(u: Tensor, matrix: Tensor, dim: int) -> Tensor:
     """matrix (m, n) applied to dimension ``dim`` of u."""
     if dim == -1:
         return u @ matrix.T
-    return matrix @ u if dim == -2 else (u.movedim(dim, -1) @ matrix.T).movedim(-1, dim)
+    return from_left(matrix, u) if dim == -2 else (u.movedim(dim, -1) @ matrix.T).movedim(-1, dim)
 
 
 class SpaceAxis(nn.Module):

@@ -128,7 +128,7 @@ def _through_shared_modes(rows: Tensor, into: Tensor, time: Tensor, out_of: Tens
     """The same matrices for all subproblems: three dense products, no copies."""
     problems, columns, times, points = rows.shape
     modes = (into @ rows.reshape(-1, points).T).view(-1, problems * columns, times)
-    solved = modes @ time.transpose(-1, -2)  # (mode, subproblem·column, time)
+    solved = torch.bmm(modes, time.transpose(-1, -2))  # (mode, subproblem·column, time)
     return (solved.flatten(1).T @ out_of.T).view(rows.shape)
 
 

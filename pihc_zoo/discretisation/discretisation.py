@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..grid import Grid
 from ..parameters import Parameters
 from ..problems.base import Problem
+from ..solvers.dense import from_left
 from ..solvers.dual import Dual
 from .field import Field, Walls
 from .space import Projection, SpaceFeatures
@@ -88,7 +89,7 @@ class Discretisation(nn.Module):
             matrix = matrix[:, 1:]
         else:
             u = self.started(u, initial)
-        return (matrix @ u.flatten(-num_inner)).unflatten(-1, u.shape[-num_inner:])
+        return from_left(matrix, u.flatten(-num_inner)).unflatten(-1, u.shape[-num_inner:])
 
     def forward(self, field: Field, has_rates: bool = True, stride: int = 1) -> Tensor:
         """Features (batch, *columns, feature, time, *collocation), in the order of ``problem.features``.

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..grid import FourierAxis
 from ..parameters import Parameters
 from ..problems.base import Problem
+from ..solvers.dense import from_left
 from .axes import along
 from .semi_discrete import SemiDiscrete
 from .space import SpaceFeatures
@@ -85,11 +86,12 @@ class InterleavedFeatures(SpaceFeatures):
             partial[orders] = own
             return own
 
-        fields = {}
-        for key, (power, orders) in self.paths.items():
-            own = transform(orders)
-            fields[key] = own[power] if has_powers else own
-        return fields
+        paths = self.paths.items()
+        whole = {orders: transform(orders) for _, (_, orders) in paths}
+        if not has_powers:
+            return {key: whole[orders] for key, (_, orders) in paths}
+        by_power = {orders: own.unbind(0) for orders, own in whole.items()}
+        return {key: by_power[orders][power] for key, (power, orders) in paths}
 
     def project(self, values):
         """(point_0, batch, point_1, …) ↦ modes, laid out likewise."""
@@ -103,7 +105,9 @@ class InterleavedFeatures(SpaceFeatures):
 
 def _along_first(fields: Tensor, matrix: Tensor, dim: int) -> Tensor:
     """matrix (m, n) applied to dimension ``dim`` of contiguous fields, all later ones as one."""
-    return (matrix @ fields.flatten(dim + 1)).view(*fields.shape[:dim], len(matrix), *fields.shape[dim + 1 :])
+    flat = fields.flatten(dim + 1)
+    product = from_left(matrix, flat) if dim else torch.mm(matrix, flat)
+    return product.view(*fields.shape[:dim], len(matrix), *fields.shape[dim + 1 :])
 
 
 class InterleavedSemiDiscrete(SemiDiscrete):

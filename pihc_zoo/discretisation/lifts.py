@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..grid import FourierAxis
 from ..grid.stencils import stencil_matrix
 from ..parameters import Parameters, column
+from ..solvers.dense import from_left
 from ..solvers.runge_kutta import integrating_factor_step
 from .discretisation import Discretisation
 from .field import Field, Walls
@@ -184,7 +185,7 @@ class IntegratedLift(Lift):
         tendencies.append(nonlinear(values[-1]))
         states = torch.stack(values)  # (step, mode_0, batch, …)
         both = torch.stack([states, torch.addcmul(torch.stack(tendencies), symbol, states).neg()])
-        at_nodes = (self.to_nodes @ both.flatten(2)).unflatten(2, states.shape[1:])
+        at_nodes = from_left(self.to_nodes, both.flatten(2)).unflatten(2, states.shape[1:])
         at_nodes = at_nodes.movedim(2 if low.dim() == 2 else 3, 0)  # (batch, 2, time, *low)
         rate, linear = self.linearised.symbol(c)
         decay = (linear / rate)[:, None]

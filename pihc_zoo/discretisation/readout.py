@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..solvers.dense import from_left
 from .axes import along
 from .discretisation import Discretisation
 from .field import Field, Walls
@@ -48,7 +49,7 @@ class Readout(nn.Module):
             return self._shifted(u, shift)
         u = own.space.by_component(u, field.walls, self._at_points)
         flat = u.flatten(2)  # (batch, closed time, points)
-        parts = [self.to_times[rows, nodes] @ flat[:, nodes] for rows, nodes in self.runs]
+        parts = [from_left(self.to_times[rows, nodes], flat[:, nodes]) for rows, nodes in self.runs]
         return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).unflatten(2, u.shape[2:])
 
     def _at_points(self, u: Tensor, walls: Walls) -> Tensor:
@@ -63,7 +64,7 @@ class Readout(nn.Module):
     def _shifted(self, closed: Tensor, shift: dict[str, Tensor]) -> Tensor:
         """Through the modes of periodic axes: cos k(x − s) and sin k(x − s) by those of x."""
         space = self.discretisation.space
-        u = (self.to_times @ closed.flatten(2)).unflatten(2, closed.shape[2:])  # (batch, m, *space)
+        u = from_left(self.to_times, closed.flatten(2)).unflatten(2, closed.shape[2:])  # (batch, m, *space)
         for name in space.names:
             dim = space.names.index(name) - len(space.names)
             axis, band = space.axes[name], space.space[name].band

@@ -235,7 +235,7 @@ class SpaceFeatures(nn.Module):
             group = dict(sorted(members.items(), key=lambda item: item[1]))
             picked = [powers.index(power) for power in group.values()]
             if picked != list(range(len(powers))):
-                before = before[picked]
+                before = torch.stack([before[place] for place in picked])
             own = differentiated(before, orders)
             fields |= dict(zip(group, own.unbind(0), strict=True))
         return fields

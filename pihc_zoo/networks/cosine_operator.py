@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..grid import Grid
+from ..solvers.dense import from_left
 from .base import BasisNetwork
 from .transforms import cosine_modes
 
@@ -30,7 +31,7 @@ class _SpectralBlock(nn.Module):
     def forward(self, v: Tensor, analysis: list[Tensor], synthesis: list[Tensor]) -> Tensor:
         # v: (batch, width, time, *space)
         modes = along_axes(v, analysis)
-        mixed = modes.flatten(2).permute(2, 0, 1).contiguous() @ self.kernel  # (mode, batch, width)
+        mixed = torch.bmm(modes.flatten(2).permute(2, 0, 1).contiguous(), self.kernel)  # (mode, batch, width)
         mixed = along_axes(mixed.permute(1, 2, 0).contiguous().unflatten(2, modes.shape[2:]), synthesis)
         return v + gelu(mixed + _pointwise(self.pointwise, v))
 
@@ -49,7 +50,7 @@ def along_axes(v: Tensor, matrices: list[Tensor]) -> Tensor:
         if dim == -1:
             v = v @ matrices[dim].T
         elif dim == -2:
-            v = matrices[dim] @ v
+            v = from_left(matrices[dim], v)
         else:
             v = (v.movedim(dim, -1) @ matrices[dim].T).movedim(-1, dim)
     return v

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..grid import Grid
+from ..solvers.dense import from_left
 from .base import BasisNetwork
 from .cosine_operator import gelu
 
@@ -53,7 +54,7 @@ class _Transforms(nn.Module):
             dim = i - self.num_axes
             cosine, sine = getattr(self, f"into_{i}").T.contiguous().chunk(2)
             moved = pair.movedim(dim, -2) if dim != -2 else pair
-            by_cosine, by_sine = cosine @ moved, sine @ moved
+            by_cosine, by_sine = from_left(cosine, moved), from_left(sine, moved)
             moved = torch.stack([by_cosine[0] - by_sine[1], by_cosine[1] + by_sine[0]])
             pair = moved.movedim(-2, dim) if dim != -2 else moved
         return pair
@@ -65,7 +66,7 @@ class _Transforms(nn.Module):
             dim = i - self.num_axes
             cosine, sine = getattr(self, f"out_of_{i}").chunk(2, dim=1)  # sine holds −sin
             moved = pair.movedim(dim, -2) if dim != -2 else pair
-            by_cosine, by_sine = cosine @ moved, sine @ moved
+            by_cosine, by_sine = from_left(cosine, moved), from_left(sine, moved)
             moved = torch.stack([by_cosine[0] + by_sine[1], by_cosine[1] - by_sine[0]])
             pair = moved.movedim(-2, dim) if dim != -2 else moved
         return torch.cat([pair[0], pair[1]], dim=-1) @ getattr(self, f"out_of_{last}").T
@@ -82,7 +83,7 @@ class _SpectralBlock(nn.Module):
         batch, width = v.shape[:2]
         # (mode, 2·batch, width), contiguous for one batched product
         pair = transforms(v).flatten(3).permute(3, 0, 1, 2).contiguous().view(-1, 2 * batch, width)
-        by_real, by_imaginary = (pair @ part for part in self.kernel)
+        by_real, by_imaginary = (torch.bmm(pair, part) for part in self.kernel)
         real = by_real[:, :batch] - by_imaginary[:, batch:]
         imaginary = by_real[:, batch:] + by_imaginary[:, :batch]
         mixed = torch.stack([real, imaginary]).permute(0, 2, 3, 1).unflatten(3, transforms.counts)

@@ -61,6 +61,17 @@ class Pass:
     fine_initial: Tensor
     fields: dict[str, list[NodalField]] = dataclasses.field(default_factory=dict)
 
+    def put(self, indices: Tensor, other: Pass) -> None:
+        """What ``other`` found of the trajectories ``indices``."""
+        for own in dataclasses.fields(self):
+            if own.name != "fields":
+                getattr(self, own.name)[indices] = getattr(other, own.name)
+        for key, parts in self.fields.items():
+            for part, found in zip(parts, other.fields[key], strict=True):
+                part.field.u[indices] = found.field.u
+                if part.field.initial is not None:
+                    part.field.initial[indices] = found.field.initial
+
     @property
     def residual_per_expert(self) -> Tensor:
         """(batch, expert) relative L2 norms of the mapped residual."""

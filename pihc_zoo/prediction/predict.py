@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from ..decomposition import Decomposition
 from ..discretisation import Field, constants
 from ..estimate import Candidate, Estimate
 from ..parameters import Parameters
-from ..solvers.levenberg_marquardt import LevenbergMarquardt
+from ..solvers.levenberg_marquardt import FEW_STEPS, LevenbergMarquardt
 from ..status import Status, is_converged
 from .answer import Answer
 from .passes import NodalField, Pass
@@ -60,9 +61,10 @@ class Inference:
 
     # ------------------------------------------------------------------ the pass
 
-    def compute(self, u0: Tensor, c: Parameters) -> Pass:
+    def compute(self, u0: Tensor, c: Parameters, solver: LevenbergMarquardt | None = None) -> Pass:
         """Initial conditions (batch, *space) at the request's points ↦ what is known of their solutions."""
         model, request = self.model, self.request
+        options = {**self.options, "solver": solver or self.options["solver"]}
         estimator, constraint = model.estimator, model.constraint
         initial = model.at_nodes(u0, request.input_points)
         fine_initial = model.at_nodes(u0, request.input_points, estimator.grid).to(constraint.precision)
@@ -72,7 +74,7 @@ class Inference:
         fields: dict[str, list[NodalField]] = {"u": [], "residual": [], "estimated_error": []}
         carried = None
         answer, filled = self._whole(u0, pieces[0])
-        for window in model.windows(initial, c, self.num_windows, **self.options):
+        for window in model.windows(initial, c, self.num_windows, **options):
             values = model.read(window, self.times, request.points)
             if answer is None:
                 pieces.append(values)
@@ -108,6 +110,17 @@ class Inference:
             fine_initial,
             fields,
         )
+
+    def computed(self, u0: Tensor, c: Parameters) -> Pass:
+        """`compute` by solves that never look whether they are finished: few steps, then all for those that are not."""
+        solver = self.options["solver"]
+        if solver.looks_at(u0) or solver.max_steps <= FEW_STEPS:
+            return self.compute(u0, c)
+        found = self.compute(u0, c, dataclasses.replace(solver, max_steps=FEW_STEPS))
+        remaining = (~is_converged(found.status)).any(dim=1).nonzero()[:, 0]
+        if len(remaining):
+            found.put(remaining, self.compute(u0[remaining], c.take(remaining)))
+        return found
 
     def _start(self, u0: Tensor) -> Tensor:
         """(batch, times, *points) the initial condition where t = 0 is asked for."""
@@ -197,7 +210,7 @@ class Inference:
         """Initial conditions (batch, *space) ↦ their answer."""
         model, request = self.model, self.request
         values, own = self._inward(torch.as_tensor(u0, device=model.device)), model.tensors(c)
-        found = self.compute(values, own)
+        found = self.computed(values, own)
         is_polished = torch.zeros(len(values), dtype=torch.bool, device=model.device)
         if self.polish is not None:
             is_polished = self._polish(found, own)

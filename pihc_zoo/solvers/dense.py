@@ -10,6 +10,13 @@ import torch
 from torch import Tensor
 
 
+def from_left(matrix: Tensor, fields: Tensor) -> Tensor:
+    """matrix (m, n) · fields (..., n, p), in fewer operations than ``@`` takes to broadcast."""
+    flat = fields.reshape(-1, *fields.shape[-2:])
+    product = torch.bmm(matrix.expand(flat.shape[0], -1, -1), flat)
+    return product.view(*fields.shape[:-2], matrix.shape[0], fields.shape[-1])
+
+
 def solve(matrix: Tensor, right: Tensor) -> Tensor:
     """matrix⁻¹ right for matrix (..., n, n) and right (..., n, m), by LU; not finite where singular."""
     if torch.compiler.is_exporting():

@@ -24,6 +24,8 @@ from .dense import solve_positive_definite
 from .report import LeastSquaresSolution
 
 _ROUNDING = 1e-14  # relative rounding of a sum of squares
+FEW_STEPS = 2  # that most solves need, where nobody looks whether they do
+_LARGEST_DAMPING = 1e12  # from which on a problem has stalled
 
 
 class Objective(Protocol):
@@ -61,7 +63,8 @@ class LevenbergMarquardt:
         refresh_every: the normal matrix is recomputed every so many steps; between, steps use the
             old one with the exact gradient (cheaper steps, linear instead of quadratic convergence).
         check_every: look at convergence every so many steps and leave early; 0 never looks (fixed
-            number of steps, no host synchronisation). None: 1 on a CPU, 0 elsewhere.
+            number of steps, no host synchronisation). None: 1 on a CPU, 0 elsewhere. Where solves never look,
+            `predict` takes `FEW_STEPS` first, and all steps for the trajectories that these do not finish.
     """
 
     max_steps: int = 6
@@ -146,33 +149,35 @@ class LevenbergMarquardt:
         w, cost, gradient, norm, damping, is_active, iterations, outcome = state
         scale = _column_scale(matrix)
         scaled = matrix / (scale[:, :, None] * scale[:, None, :])
-        shift = torch.where(torch.isfinite(damping), damping, 1.0)
+        slope = gradient / scale
+        shift = damping.clamp(max=_LARGEST_DAMPING)
         identity = torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
-        scaled_direction, is_definite = solve_positive_definite(
-            scaled + shift[:, None, None] * identity, (-gradient / scale)[..., None]
-        )
-        scaled_direction = scaled_direction[..., 0]
-        trial = w + scaled_direction / scale
+        damped = torch.addcmul(scaled, shift[:, None, None], identity)
+        solved, is_definite = solve_positive_definite(damped, slope[..., None])
+        solved = solved[..., 0]  # minus the direction, in scaled coefficients
+        trial = w - solved / scale
         trial_cost, trial_gradient = objective.evaluate(trial)
-        is_accepted = (
-            is_active & is_definite & (trial_cost <= cost * (1 + _ROUNDING)) & torch.isfinite(trial_gradient).all(dim=1)
-        )
+        trial_norm = (trial_gradient / scale).norm(dim=1)
+        may_move = is_active & is_definite
+        is_accepted = may_move & (trial_cost <= cost * (1 + _ROUNDING)) & (trial_norm < torch.inf)
         # Moré (1978), 6: the tests on cost and step of MINPACK
-        length = scaled_direction.square().sum(dim=1)
-        promised = 0.5 * (shift * length - (scaled_direction * gradient / scale).sum(dim=1))
-        least = self.ftol * cost
-        is_small_reduction = (promised <= least) & ((trial_cost - cost).abs() <= least) & is_definite
-        is_small_step = is_accepted & (length <= self.xtol**2 * (w * scale).square().sum(dim=1))
+        length, least = solved.square().sum(dim=1), self.ftol * cost
+        promised = 0.5 * torch.addcmul((solved * slope).sum(dim=1), shift, length)
+        is_small_reduction = may_move & (torch.maximum(promised, (trial_cost - cost).abs()) <= least)
         w = torch.where(is_accepted[:, None], trial, w)
         gradient = torch.where(is_accepted[:, None], trial_gradient, gradient)
         cost = torch.where(is_accepted, trial_cost, cost)
+        norm = torch.where(is_accepted, trial_norm, norm)
         iterations = iterations + is_active
         outcome = outcome.masked_fill(is_accepted, int(Status.MAX_STEPS))
-        outcome = outcome.masked_fill(is_active & is_small_step, int(Status.SMALL_STEP))
-        outcome = outcome.masked_fill(is_active & is_small_reduction, int(Status.SMALL_REDUCTION))
         damping = torch.where(is_accepted, damping * 0.1, (damping * 100).clamp(min=1e-4))
-        norm = torch.where(is_active, (gradient / scale).norm(dim=1), norm)
-        is_active = is_active & (norm > tolerance) & (damping < 1e12) & ~is_small_step & ~is_small_reduction
+        is_going_on = (norm > tolerance) & (damping < _LARGEST_DAMPING) & ~is_small_reduction
+        if self.xtol:
+            is_small_step = is_accepted & (length <= self.xtol**2 * (w * scale).square().sum(dim=1))
+            outcome = outcome.masked_fill(is_small_step, int(Status.SMALL_STEP))
+            is_going_on = is_going_on & ~is_small_step
+        outcome = outcome.masked_fill(is_small_reduction, int(Status.SMALL_REDUCTION))
+        is_active = is_active & is_going_on
         return w, cost, gradient, norm, damping, is_active, iterations, outcome
 
     def _exported_steps(self, objective: Objective, state: tuple[Tensor, ...], matrix: Tensor, tolerance: Tensor):
