@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from .ansatz import Conditions
 from .discretisation import Discretisation, Field, Readout, Walls, along, linear_operator
-from .grid import Axis, Grid
+from .grid import Grid
 from .objective import ProblemResidual
 from .prediction.trust import Trust
 from .residual_map import InverseLinearised, ResidualMap
@@ -35,8 +35,7 @@ class Candidate:
         u: (batch, time, *space) at the nodes.
         conditions: of the window.
         fine_initial: (batch, *fine space) its initial condition at the estimator's nodes.
-        carried: (batch, *fine space) the error at its start; None at the first window, where it is what the grid
-            does not carry of the initial condition.
+        carried: (batch, *fine space) the error at its start; None at the first window.
         residual: (batch, time, *space) the mapped one at the nodes, where it is at hand.
     """
 
@@ -112,7 +111,7 @@ class ErrorEstimator(nn.Module):
     """Estimates u − u_true of a field from its residual on a refined grid.
 
     Args:
-        discretisation: of the grid of the field.
+        discretisation: of the grid of the field; periodic axes.
         refinement: nodes of the finer grid over nodes of the grid, per axis.
         krylov: number of Krylov directions.
     """
@@ -133,7 +132,8 @@ class ErrorEstimator(nn.Module):
 
     def forward(self, candidate: Candidate) -> Estimate:
         """The error field."""
-        c, initial = candidate.conditions.c, candidate.fine_initial
+        c, carried = candidate.conditions.c, candidate.carried
+        initial = candidate.fine_initial if carried is None else self._state(candidate)
         walls = self.fine.walls(c)
         fine = Field(
             self.refine(Field(candidate.u, candidate.conditions.walls, candidate.conditions.u0)), walls, initial
@@ -146,7 +146,12 @@ class ErrorEstimator(nn.Module):
         has_rates = stored is None
         parts = residual.partials(self.fine(fine, has_rates))
         directions, images = [], []
-        rows = row_map.apply(row_map.assemble([value for value, _ in parts])[:, None])[:, 0]  # W A⁻¹ρ
+        rho, before = row_map.assemble([value for value, _ in parts]), torch.zeros_like(fine.u)
+        if carried is not None:  # what is carried in goes on as J has it: e = e₀ + z, J z = ρ − J e₀
+            before = carried[:, None].expand_as(fine.u)
+            features = self.fine(Field(before, walls.homogeneous(), carried), has_rates)
+            rho = rho - row_map.assemble([residual.tangent(partials, features) for _, partials in parts])
+        rows = row_map.apply(rho[:, None])[:, 0]  # W A⁻¹ρ
         direction = rows
         for _ in range(self.krylov):
             norm = direction.flatten(1).norm(dim=1).clamp(min=torch.finfo(rows.dtype).tiny)
@@ -165,15 +170,19 @@ class ErrorEstimator(nn.Module):
         error = (weights.transpose(1, 2) @ z).view_as(rows)
         unexplained = rows - (weights.transpose(1, 2) @ jz).view_as(rows)
         return Estimate(
-            error / self.map.weights,
+            before + error / self.map.weights,
             unexplained / self.map.weights,
             fine.u,
-            torch.zeros_like(initial),
-            self.covered_weights,
+            torch.zeros_like(initial) if carried is None else carried,
+            self.covered_weights if carried is None else self.map.weights,
             self.fine,
             walls.homogeneous(),
-            self.since,
+            self.since if carried is None else 0.0,
         )
+
+    def _state(self, candidate: Candidate) -> Tensor:
+        """(batch, *fine space) the field at the window's start, read from its nodes."""
+        return self.refine.at_points(candidate.conditions.u0, candidate.conditions.walls)
 
 
 class DefectEstimator(nn.Module):
@@ -186,7 +195,7 @@ class DefectEstimator(nn.Module):
     and negligible.
 
     Args:
-        discretisation: of the grid of the field.
+        discretisation: of the grid of the field; periodic axes.
         refinement: nodes of the finer grid over nodes of the grid, per space axis.
         growth: factor on the estimate.
     """
@@ -195,7 +204,7 @@ class DefectEstimator(nn.Module):
         super().__init__()
         self.problem, self.growth, self.coarse = discretisation.problem, growth, discretisation
         axes = discretisation.grid.space
-        space = {name: _undealiased(axis.refined(refinement)) for name, axis in axes.items()}
+        space = {name: replace(axis.refined(refinement), dealiasing=1.0) for name, axis in axes.items()}
         self.grid = Grid(discretisation.grid.time, space)
         self.fine = Discretisation(self.problem, self.grid)
         self.linearised = linear_operator(self.problem, self.fine)
@@ -204,18 +213,12 @@ class DefectEstimator(nn.Module):
             matrix = torch.as_tensor(axis.interpolation(space[name].nodes))
             self.register_buffer(f"refine_{name}", matrix, persistent=False)
 
-    def _refined(self, u: Tensor, walls: Walls) -> Tensor:
+    def _refined(self, u: Tensor) -> Tensor:
         if self.grid.shape == self.coarse.grid.shape:
             return u
-
-        def refined(own: Tensor, own_walls: Walls) -> Tensor:
-            for dim, axis in self.coarse.space.dims():
-                closure = own_walls[self.coarse.space_names[dim]]
-                own = own if closure is None else axis.close(own, dim, closure)
-                own = along(own, getattr(self, f"refine_{self.coarse.space_names[dim]}"), dim)
-            return own
-
-        return self.coarse.space.by_component(u, walls, refined)
+        for i, name in enumerate(self.grid.space):
+            u = along(u, getattr(self, f"refine_{name}"), i - len(self.grid.space))
+        return u
 
     def forward(self, candidate: Candidate) -> Estimate:
         """As `ErrorEstimator`.
@@ -224,16 +227,15 @@ class DefectEstimator(nn.Module):
         products send beyond the band.
         """
         conditions, carried = candidate.conditions, candidate.carried
-        walls = conditions.walls
         if carried is None:
-            carried = self._refined(conditions.u0, walls) - candidate.fine_initial
+            carried = self._refined(conditions.u0) - candidate.fine_initial
         if candidate.residual is not None and self.grid.shape == self.coarse.grid.shape:
             return self._error(candidate.residual, candidate.u, conditions, carried)
         own = conditions.field(candidate.u, self.coarse)
-        u, rate = self._refined(own.u, walls), self._refined(own.rate, walls.homogeneous())
+        u, rate = self._refined(torch.stack([own.u, own.rate])).unbind(0)
         at = self.fine.at(conditions.start)
         residual = ProblemResidual(self.problem, conditions.c.like(u), at=at)
-        rho = residual(self.fine(Field(u, self.fine.walls(conditions.c), rate=rate)))
+        rho = residual(self.fine(Field(u, rate=rate)))
         return self._error(rho * self._row_scale(u), u, conditions, carried)
 
     def _row_scale(self, field: Tensor) -> Tensor:
@@ -242,21 +244,15 @@ class DefectEstimator(nn.Module):
     def _error(self, rows: Tensor, fine: Tensor, conditions: Conditions, carried: Tensor) -> Estimate:
         """From the residual times the row scale, and what the time nodes miss of the lift between them."""
         lift = conditions.lift
-        missed = self._refined(self.coarse.rate(lift.u, conditions.u0) - lift.rate, conditions.walls.homogeneous())
+        missed = self._refined(self.coarse.rate(lift.u, conditions.u0) - lift.rate)
         missed = missed * self._row_scale(missed)
         inverse = self.linearised.inverse(conditions.c, fine.shape[0])
         error = carried[:, None] + inverse.apply((self.growth * rows + missed)[:, None])[:, 0]
-        walls = self.fine.walls(conditions.c).homogeneous()
-        return Estimate(error, None, fine, carried, self.weights, self.fine, walls)
-
-
-def _undealiased(axis: Axis) -> Axis:
-    """The axis with its nodes as collocation points."""
-    return replace(axis, dealiasing=1.0) if axis.is_periodic else axis
+        return Estimate(error, None, fine, carried, self.weights, self.fine, Walls())
 
 
 def error_estimator(discretisation: Discretisation, trust: Trust) -> ErrorEstimator | DefectEstimator:
-    """The estimator that serves the grid: of roll-outs, where errors are carried on, or of one solve."""
-    if discretisation.space.is_spectral or discretisation.grid.time.stop < discretisation.problem.duration:
+    """The estimator that serves the grid."""
+    if discretisation.space.is_spectral:
         return DefectEstimator(discretisation, trust.refinement, trust.growth)
     return ErrorEstimator(discretisation, trust.refinement, trust.krylov)

@@ -8,7 +8,6 @@ import torch
 from numpy.testing import assert_allclose
 from torch.testing import assert_close
 
-from pihc_zoo.discretisation import Walls
 from pihc_zoo.estimate import Candidate, DefectEstimator, ErrorEstimator
 from pihc_zoo.reference import truth_solver
 
@@ -45,7 +44,7 @@ def estimated(model, u, start, fine_start=None, carried=None):
 
 
 def on_fine(model, u):
-    return model.estimator._refined(u, Walls())
+    return model.estimator._refined(u)
 
 
 def test_kinds_of_axes_have_their_estimator(model, tiny_model):

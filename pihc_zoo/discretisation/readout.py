@@ -47,12 +47,12 @@ class Readout(nn.Module):
         u = own.started(field.u, field.initial)
         if shift:
             return self._shifted(u, shift)
-        u = own.space.by_component(u, field.walls, self._at_points)
+        u = own.space.by_component(u, field.walls, self.at_points)
         flat = u.flatten(2)  # (batch, closed time, points)
         parts = [from_left(self.to_times[rows, nodes], flat[:, nodes]) for rows, nodes in self.runs]
         return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).unflatten(2, u.shape[2:])
 
-    def _at_points(self, u: Tensor, walls: Walls) -> Tensor:
+    def at_points(self, u: Tensor, walls: Walls) -> Tensor:
         """(..., *space) ↦ (..., *points)."""
         own = self.discretisation.space
         for i, name in enumerate(own.names):
