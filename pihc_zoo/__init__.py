@@ -28,6 +28,7 @@ _NAMES = {
     "Overlapping": "decomposition",
     "Joint": "decomposition",
     "finetune": "learning.finetune",
+    "predict_many": "bulk.run",
     "calibrate": "calibration.calibrate",
     "ConfigError": "config",
     "list_problems": "problems",
@@ -43,6 +44,7 @@ _NAMES = {
 __all__ = ["__version__", *_NAMES]
 
 if TYPE_CHECKING:
+    from .bulk.run import predict_many
     from .calibration.calibrate import calibrate
     from .config import ConfigError
     from .decomposition import Disjoint, Joint, Overlapping, register_decomposition

@@ -1,4 +1,4 @@
-"""``pihc predict``: solves for initial conditions, writes an NPZ, figures and animations."""
+"""``pihc predict``: solves for initial conditions, writes an NPZ, figures and animations, or a Zarr store."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from ..files import check_writable, npz_path
 from ..text import nearest, percent, unit_of
+from . import bulk
 from .arguments import add_device, assignment, check_count, expert_counts, load_model, names, number, positive, seed
 from .printing import warn
 
@@ -20,10 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "INPUT holds u0 (batch, *space) or (*space), and optionally positions of u0 by the name of the axis (x, …), "
         "t (output times) and parameter_<name>. The output holds u0, the positions, t, u (batch, time, *space), the "
-        "parameters and the trust report."
+        "parameters and the trust report. Into a Zarr store (.zarr) go any number of trajectories, read from NPZ, "
+        "netCDF, Zarr or HDF5 by slices; the processes that torchrun starts share them."
     )
     parser.add_argument("model", help="name, folder or Hub id")
     parser.add_argument("input", nargs="?", type=Path, metavar="INPUT", help="NPZ or HDF5 file with u0")
+    parser.add_argument("--input", type=Path, dest="input_option", metavar="FILE", help="the same as INPUT")
     source = parser.add_argument_group("instead of INPUT")
     source.add_argument("--constant", type=number, metavar="U0", help="one constant initial condition")
     source.add_argument(
@@ -31,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     source.add_argument("--family", help="family of --sample (default the first that the model was tested on)")
     source.add_argument("--seed", type=seed, help="seed of --sample (default 0)")
-    parser.add_argument("--output", type=Path, required=True, metavar="NPZ", help="file to write")
+    parser.add_argument("--output", type=Path, required=True, metavar="NPZ|ZARR", help="file or store to write")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="figure to write (.png, .pdf or .svg)")
     parser.add_argument("--animate", type=Path, metavar="GIF", help="animation to write (.gif)")
     parser.add_argument(
@@ -54,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--compress", action="store_true", help="a smaller NPZ, at many times the time to write it")
     parser.add_argument("--times", type=number, nargs="+", metavar="T", help="output times")
+    parser.add_argument("--x", nargs="+", metavar="X", help="output positions; with several axes x=0.25,0.5 y=0.5")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="physical parameter, e.g. D=3e-4"
     )
@@ -65,15 +69,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--on-failure",
         choices=("raise", "warn", "fallback"),
-        default="raise",
-        help="a failed trajectory stops all (default), is NaN, or is solved classically",
+        help="a failed trajectory stops all (default), is NaN (default of a Zarr store), or is solved classically",
     )
     parser.add_argument("--backend", choices=("torch", "onnx"), default="torch")
+    bulk.add_arguments(parser)
     add_device(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Predicts, writes the NPZ and prints a summary."""
+    if options.input is not None and options.input_option is not None:
+        raise ValueError(f"the input is given twice, {str(options.input)!r} and --input; leave one out")
+    options.input = options.input or options.input_option
+    if options.output.suffix == ".zarr":
+        return bulk.run(options, lambda model: _settings(options, model))
+    bulk.check_unused(options)
     check_writable(options.output)
     output = check_writable(npz_path(options.output))
     if options.plot is not None:
@@ -113,20 +123,17 @@ def run(options: argparse.Namespace) -> int:
     arguments["parameters"] |= overrides
     if options.times is not None:
         arguments["times"] = options.times
+    if options.x is not None:
+        arguments["x"] = bulk.positions(options.x)
     batch, shape = _extent(u0, arguments, model.problem)
     check_count(batch, shape, str(options.input))
     if (options.plot is not None or options.animate is not None) and not 0 <= options.index < batch:
         raise ValueError(f"--index {options.index}: there are {batch} trajectories, counted from 0")
-    if options.experts is not None or options.decomposition is not None:
-        arguments["experts"] = _experts(options, model)
-    if options.max_steps is not None:
-        arguments["max_steps"] = options.max_steps
-    if options.no_polish:
-        arguments["polish"] = False
+    arguments |= _settings(options, model)
     begin = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the summary says it
-        prediction = model.predict(u0, on_failure=options.on_failure, **arguments)
+        prediction = model.predict(u0, on_failure=options.on_failure or "raise", **arguments)
     seconds = time.perf_counter() - begin
     if options.animate is not None:
         prediction.animate(options.index, options.animate)
@@ -136,6 +143,18 @@ def run(options: argparse.Namespace) -> int:
     print_prediction(prediction, seconds)
     print("written to " + " and ".join(str(path) for path in (output, options.plot, options.animate) if path))
     return 0
+
+
+def _settings(options: argparse.Namespace, model: Any) -> dict[str, Any]:
+    """Arguments of ``predict`` that say how to solve."""
+    settings: dict[str, Any] = {}
+    if options.experts is not None or options.decomposition is not None:
+        settings["experts"] = _experts(options, model)
+    if options.max_steps is not None:
+        settings["max_steps"] = options.max_steps
+    if options.no_polish:
+        settings["polish"] = False
+    return settings
 
 
 def _read_input(path: Path) -> dict[str, Any]:
@@ -178,6 +197,9 @@ def _extent(u0: Any, arguments: dict[str, Any], problem: Any) -> tuple[int, tupl
     axes = list(problem.output_space.values())
     batch, own = (len(u0), u0.shape[1:]) if u0.ndim == 1 + len(axes) else (1, u0.shape)
     sizes = [own[i] if axis.is_periodic and i < len(own) else len(axis.nodes) for i, axis in enumerate(axes)]
+    given = arguments.get("x", {})
+    given = given if isinstance(given, dict) else {problem.default_axis: given}
+    sizes = [len(given.get(key, range(size))) for key, size in zip(problem.output_space, sizes, strict=True)]
     return batch, (len(arguments.get("times", problem.output_times)), *sizes)
 
 
