@@ -1,9 +1,8 @@
 """python -m training.bulk [MODEL]: rate and memory of ``pihc predict`` into Zarr, against the number of trajectories.
 
 Every row is a run of the command on random fields of the model's first family. ``MB`` is the largest resident memory of
-a process; ``CPU`` is processor time per trajectory, which a busy machine disturbs less than ``wall``. What
-stays between chunks is constant, and the largest transient of ever more chunks grows like the logarithm of their number:
-the last line is that fit at 100 000 trajectories.
+a process; ``CPU`` is processor time per trajectory, which a busy machine disturbs less than ``wall``. The largest
+transient of ever more chunks grows more slowly than their number: the last line fits its growth per doubling.
 """
 
 from __future__ import annotations
