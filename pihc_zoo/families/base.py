@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+
+from .domain import Domain, Points
 
 
 class Draws(Protocol):
@@ -67,39 +68,50 @@ class NumpyDraws:
 
 @dataclass(frozen=True)
 class Family:
-    """Base: random fields on [0, 1] along each axis.
+    """Base: random fields on a domain. Lengths of a family are in units of the length of each axis.
 
     A family of one's own defines `draw`, or `fields`, from which draws follow; training makes the latter's on the
-    device, for all of a batch at once.
+    device, for all of a batch at once. Both get positions from the start of each axis in units of its length, so that
+    one family serves domains of any length.
     """
 
     num_axes: ClassVar[tuple[int, ...]] = (1,)  # for which numbers of axes it serves
-    is_periodic: ClassVar[bool] = False  # whether fields continue with period 1
+    is_periodic: ClassVar[bool] = False  # whether fields continue periodically along every axis, whatever its kind
 
-    def sample(self, count: int, points: Any, rng: np.random.Generator) -> np.ndarray:
-        """(count, n) or (count, n_x, n_y, …) fields.
+    def sample(self, count: int, points: Any, rng: np.random.Generator, domain: Domain | None = None) -> np.ndarray:
+        """(count, n) or (count, n_x, n_y, …) fields; a system's have one more, last axis.
 
         Args:
             count: how many.
-            points: (n,) positions on one axis, or a sequence of such arrays, one per axis; fields are
-                drawn on their tensor grid. Positions may lie slightly outside [0, 1].
+            points: (n,) physical positions on one axis, or a sequence of such arrays, one per axis; fields are
+                drawn on their tensor grid. Positions may lie slightly outside the domain.
             rng: of the draws.
+            domain: where; default [0, 1] along every axis, closed on itself for families of periodic fields.
 
         Raises:
             ValueError: the family does not serve so many axes.
         """
         axes = [points] if np.ndim(points[0]) == 0 else points
-        if len(axes) not in self.num_axes:
+        self.check_axes(len(axes))
+        domain = Domain.unit(*[self.is_periodic] * len(axes)) if domain is None else domain
+        return self.draw(count, domain.points(axes), rng)
+
+    def check_axes(self, number: int) -> None:
+        """Refuses a number of axes that the family does not serve.
+
+        Raises:
+            ValueError: so it is.
+        """
+        if number not in self.num_axes:
             served = " or ".join(map(str, self.num_axes))
-            raise ValueError(f"{type(self).__name__} draws fields on {served} axes, got positions on {len(axes)}")
-        return self.draw(count, [np.asarray(own, dtype=np.float64) for own in axes], rng)
+            raise ValueError(f"{type(self).__name__} draws fields on {served} axes, got positions on {number}")
 
-    def draw(self, count: int, axes: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-        """`sample` at one array of positions per axis: one field after the other, so that few are the first of many."""
-        return np.concatenate([self.fields(axes, NumpyDraws(rng)) for _ in range(count)])
+    def draw(self, count: int, points: Points, rng: np.random.Generator) -> np.ndarray:
+        """`sample` at positions in units of lengths: one field after the other, so that few are the first of many."""
+        return np.concatenate([self.fields(points, NumpyDraws(rng)) for _ in range(count)])
 
-    def fields(self, axes: Sequence[np.ndarray], draws: Draws) -> Any:
-        """(count, *points) fields at one array of positions per axis, a row of ``draws`` for each."""
+    def fields(self, points: Points, draws: Draws) -> Any:
+        """(count, *points) fields at positions in units of lengths, a row of ``draws`` for each."""
         raise NotImplementedError
 
     @property
