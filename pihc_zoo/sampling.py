@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from .config import build, lookup
-from .families import FAMILIES, Family, filling, out_of_family, sample_parameters
+from . import families
+from .config import ConfigError, build, describe, lookup
+from .families import FAMILIES, Domain, Family, FieldFamilies, Values, sample_parameters
 from .problems import Problem
+from .text import nearest
 
 
 class Model(Protocol):
@@ -35,24 +37,124 @@ class Described:
     folder: Path | None = None
 
 
+def values_of(problem: Problem, trust: dict[str, Any] | None = None) -> dict[str, Values]:
+    """What values each field of a problem takes initially.
+
+    Args:
+        trust: a model's settings; its ``state_range``, if any, is the range of a problem of one field.
+    """
+    known = (trust or {}).get("state_range")
+    something_enters = _enters(problem)
+    values = {}
+    for name, own in problem.fields.items():
+        low, high = (own.low, own.high) if known is None or problem.is_system else known
+        values[name] = Values(
+            low, high, own.high, own.scale, name in problem.zero_mean_fields, may_be_clean=something_enters
+        )
+    return values
+
+
+def _enters(problem: Problem) -> bool:
+    """Whether a wall drives the solution: its target, at default parameters, is not zero."""
+    for conditions in problem.walls(problem.defaults()).values():
+        pairs = conditions.values() if isinstance(conditions, dict) else [conditions]
+        if any(np.any(np.asarray(wall.target) != 0) for pair in pairs for wall in pair):
+            return True
+    return False
+
+
 def default_families(model: Model) -> dict[str, Family]:
-    """Families that fill the range of values for which a model was trained; periodic ones as they are."""
-    low, high = model.config["trust"].get("state_range", model.problem.state_range)
-    return filling(model.problem.output_space, low, high)
+    """Families of smooth fields that fill the range of values for which a model was trained."""
+    domain = Domain.of(model.problem.output_space)
+    return _together(
+        {name: families.filling(domain, own) for name, own in values_of(model.problem, model.config["trust"]).items()}
+    )
+
+
+def training_family(problem: Problem, trust: dict[str, Any] | None = None) -> Family:
+    """A family of smooth fields that fill the range, with constants, for training where a recipe names none."""
+    domain = Domain.of(problem.output_space)
+    parts = {name: families.for_training(domain, own) for name, own in values_of(problem, trust).items()}
+    return FieldFamilies(parts) if problem.is_system else parts[problem.field]
+
+
+def out_of_family(model: Model) -> dict[str, Family]:
+    """Sets by name that a model was not trained for."""
+    domain = Domain.of(model.problem.output_space)
+    values = values_of(model.problem, model.config["trust"])
+    return _together({name: families.out_of_family(domain, own) for name, own in values.items()})
+
+
+def _together(by_field: dict[str, dict[str, Family]]) -> dict[str, Family]:
+    """The sets that all fields have, of one field as they are."""
+    first, *others = by_field.values()
+    if not others:
+        return first
+    names = [name for name in first if all(name in other for other in others)]
+    return {name: FieldFamilies({field: own[name] for field, own in by_field.items()}) for name in names}
+
+
+def read_family(spec: Any, problem: Problem, trust: dict[str, Any] | None = None) -> Family:
+    """The family that a recipe or a record describes.
+
+    Args:
+        spec: ``{"name": …, …settings}``, or such a table by field. One table serves every field of a system, each
+            drawn by itself. Families that are given no range, mean or scale fill the range of their field.
+        problem: of whose initial conditions.
+        trust: a model's settings, see `values_of`.
+
+    Raises:
+        ConfigError: no such family, unknown settings, a field without a family, a family of an unknown field.
+    """
+    if not isinstance(spec, dict):
+        raise ConfigError(f"a family must be a table with its name, got {spec!r}")
+    values = values_of(problem, trust)
+    if isinstance(spec.get("name"), str) or not spec:
+        parts = {name: _read(spec, own) for name, own in values.items()}
+    else:
+        for name, own in spec.items():
+            if not isinstance(own, dict):
+                raise ConfigError(f"a family must be a table with its name, or one by field, got {name} = {own!r}")
+            if name not in values:
+                raise ConfigError(f"family: {problem.name} has no field {name!r}; {nearest(name, values)}")
+        for name in values:
+            if name not in spec:
+                raise ConfigError(f"family: the field {name!r} of {problem.name} has none; add a table [family.{name}]")
+        parts = {name: _read(spec[name], own) for name, own in values.items()}
+    return FieldFamilies(parts) if problem.is_system else parts[problem.field]
+
+
+def _read(spec: dict[str, Any], values: Values) -> Family:
+    cls, settings = lookup("family", spec, FAMILIES)
+    build("family", cls, settings)  # unknown settings are named
+    return families.filled(cls, values, **settings)
+
+
+def describe_family(family: Family) -> dict[str, Any]:
+    """What `read_family` reads back.
+
+    Raises:
+        ConfigError: a family that is not registered.
+    """
+    if isinstance(family, FieldFamilies):
+        return {name: describe(own, FAMILIES) for name, own in family.families.items()}
+    return describe(family, FAMILIES)
 
 
 def family_of(name: str, model: Model, settings: dict[str, Any] | None = None) -> Family:
     """The family ``name`` with its recorded settings, or inside the model's range of values.
 
+    Args:
+        settings: with another ``name`` than that of the record, or by field, where they have them.
+
     Raises:
         ValueError: no such family.
     """
-    cls, recorded = lookup("family", {"name": name, **(settings or {})}, FAMILIES)
-    family = build("family", cls, recorded)
-    if settings or name in out_of_family(model.problem.output_space) or "low" not in {f.name for f in fields(cls)}:
-        return family
-    default: Any = next(iter(default_families(model).values()))
-    return replace(family, low=default.low, high=default.high) if hasattr(default, "low") else family
+    if not settings:
+        known = default_families(model) | out_of_family(model)
+        return known[name] if name in known else read_family({"name": name}, model.problem, model.config["trust"])
+    is_whole = "name" in settings or all(isinstance(own, dict) for own in settings.values())
+    return read_family(settings if is_whole else {"name": name, **settings}, model.problem, model.config["trust"])
 
 
 def draw(
@@ -68,10 +170,11 @@ def draw(
         num_points: per periodic axis, in place of the native ones.
 
     Returns:
-        u0 (count, *space), and (count,) values by symbol.
+        u0 (count, *space), of a system (count, *space, field), and (count,) values by symbol.
     """
     rng = np.random.default_rng([seed, 2**31])
     axes = list(problem.output_space.values())
-    axes = axes if num_points is None else [axis.sized(num_points) for axis in axes]
-    u0 = family.sample(count, [axis.nodes for axis in axes], rng)
+    if num_points is not None:
+        axes = [axis.sized(num_points) if axis.is_periodic else axis for axis in axes]
+    u0 = family.sample(count, [axis.nodes for axis in axes], rng, Domain.of(problem.output_space))
     return u0, sample_parameters(problem, tuple(inputs), count, rng)

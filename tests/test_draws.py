@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 from scipy.special import ive
 from scipy.stats import ks_2samp, kstest
 
-from pihc_zoo.families import FAMILIES, Family, PeriodicGaussianProcess, RandomWaves
+from pihc_zoo.families import FAMILIES, Domain, Family, PeriodicGaussianProcess, RandomWaves
 from pihc_zoo.learning.draws import KeyedDraws, Purpose, Source, philox
 from pihc_zoo.problems import DiffusionSorption
 
@@ -35,8 +35,9 @@ def test_the_generator_gives_the_published_numbers(counter, key, words):
 
 
 def source(family, seed=3, inputs=("D", "n_f")):
-    axes = [np.arange(24) / 24] * (2 if family.is_periodic and 2 in family.num_axes else 1)
-    return Source(family, axes, DiffusionSorption(), inputs, seed)
+    number = 2 if family.is_periodic and 2 in family.num_axes else 1
+    axes = [np.arange(24) / 24] * number
+    return Source(family, axes, DiffusionSorption(), inputs, seed, Domain.unit(*[family.is_periodic] * number))
 
 
 @pytest.mark.parametrize("name", FAMILIES)

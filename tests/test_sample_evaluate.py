@@ -126,7 +126,7 @@ def test_progress_is_shown_unless_quiet(folder, tmp_path, monkeypatch, capsys):
 
 def test_families_of_ones_own_and_recorded_ones_are_measured(folder, tmp_path):
     report = pz.evaluate(folder, {"mine": Constants(0.1, 0.2)}, 1, quick=True, quiet=True)
-    assert report["families"]["mine"] == {"name": "constants", "low": 0.1, "high": 0.2}
+    assert report["families"]["mine"] == {"name": "constants", "low": 0.1, "high": 0.2, "clean": 0.0}
     assert list(report["results"]) == ["mine"]
 
 

@@ -28,7 +28,7 @@ import torch
 import pihc_zoo as pz
 from pihc_zoo import evaluation
 from pihc_zoo.cli.arguments import Parser
-from pihc_zoo.families import BoundedFamily, Family, PeriodicGaussianProcess, RandomWaves, SmoothFields
+from pihc_zoo.families import BoundedFamily, Domain, Family, PeriodicGaussianProcess, RandomWaves, SmoothFields
 from pihc_zoo.families import sample_parameters as draw_parameters
 from pihc_zoo.files import save_npz, write_text
 from pihc_zoo.learning.start import with_constants, with_settings
@@ -119,7 +119,7 @@ def drawn(row: Row, given: Any) -> tuple[np.ndarray, dict[str, np.ndarray], np.n
     low, high = problem.state_range
     fields: list[np.ndarray] = []
     while len(fields) < count:
-        (field,) = row.family.sample(1, points, rng)
+        (field,) = row.family.sample(1, points, rng, Domain.of(problem.output_space))
         if low <= field.min() and field.max() <= high:
             fields.append(field)
     u0, parameters = np.stack(fields), draw_parameters(problem, given.parameter_inputs, count, rng)

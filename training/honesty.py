@@ -190,7 +190,7 @@ def _judged(model: Any, members: list, request: dict[str, Any], label: str, para
     given = u0
     if "input_x" in request:
         given = np.stack([own(request["input_x"]) for _, own in members])
-    if problem.conserves_mean and not problem.has_moving_frame:
+    if problem.zero_mean_fields:
         u0 = given = u0 - u0.mean(axis=tuple(range(1, u0.ndim)), keepdims=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pihc_zoo import config as configuration
-from pihc_zoo.families import FAMILIES, Family
+from pihc_zoo.families import Family
+from pihc_zoo.problems import problem_of
+from pihc_zoo.sampling import read_family
 from pihc_zoo.text import nearest
 
 FOLDER = Path(__file__).parent / "recipes"
@@ -121,20 +123,15 @@ def load(name: str, overrides: dict[str, Any] | None = None) -> Recipe:
     own = {key: data.pop(key) for key in _OWN if key in data}
     config = {"format": configuration.FORMAT, "config_version": "{}.{}".format(*configuration.CONFIG_VERSION), **data}
     configuration.check_keys(config)
+    problem, _ = problem_of(config["problem"])
+    trust = config["trust"]
     return Recipe(
         name=own["name"],
         config=config,
         training=configuration.build("training", Training, own.get("training", {})),
-        family=_family(own["family"]),
-        test_families={key: _family(spec) for key, spec in own["test_families"].items()},
+        family=read_family(own["family"], problem, trust),
+        test_families={key: read_family(spec, problem, trust) for key, spec in own["test_families"].items()},
         description=own.get("description", ""),
         test_parameters=own.get("test_parameters", {}),
         ablations=own.get("ablations", {}),
     )
-
-
-def _family(spec: Any) -> Family:
-    if not isinstance(spec, dict):
-        raise ValueError(f"a family must be a table with its name, got {spec!r}")
-    cls, settings = configuration.lookup("family", spec, FAMILIES)
-    return configuration.build("family", cls, settings)

@@ -137,7 +137,7 @@ def calibrate_field(
     deviation = float(np.sqrt(np.mean(experiment.u**2))) if deviation is None else float(deviation)
     if not (length_scale > 0 and deviation > 0):
         raise ValueError(f"length_scale and deviation must be positive, got {length_scale:g} and {deviation:g}")
-    has_mean = all(feature.laplacian >= 0 for feature in model.problem.features.values())
+    has_mean = not model.problem.zero_mean_fields
     field = SmoothField(axes, length_scale, deviation, has_mean, points)
     readings = Readings(model, experiments, [], known)
     c = model.tensors({key: torch.as_tensor(np.array(value)) for key, value in readings.known.items()})

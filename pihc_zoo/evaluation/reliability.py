@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..arrays import to_numpy
-from ..families import FAMILIES, sample_parameters
-from ..families import out_of_family as _names
+from ..families import Domain, sample_parameters
+from ..sampling import out_of_family as sets_of
 from .references import ReferenceSet, relative_error
 
 
@@ -54,10 +54,10 @@ def trust(model, references: ReferenceSet) -> dict[str, Any]:
 def out_of_family(model, count: int = 32, seed: int = 0) -> dict[str, float]:
     """Per family that the model was not trained for: the fraction flagged, that is not reliable."""
     axes = model.problem.output_space
-    flagged = {}
-    for name in _names(axes):
+    domain, flagged = Domain.of(axes), {}
+    for name, family in sets_of(model).items():
         rng = np.random.default_rng([seed, 2**31])
-        u0 = FAMILIES[name]().sample(count, [axis.nodes for axis in axes.values()], rng)
+        u0 = family.sample(count, [axis.nodes for axis in axes.values()], rng, domain)
         parameters = sample_parameters(model.problem, model.parameter_inputs, count, rng)
         prediction = ReferenceSet(u0, parameters, u0).predict(model)
         flagged[name] = float(1 - np.mean(to_numpy(prediction.is_reliable)))

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..arrays import to_numpy
-from ..config import describe
-from ..families import FAMILIES, Family
+from ..families import Family
 from ..progress import progress
 from ..reference import truth_solver
-from ..sampling import default_families
+from ..sampling import default_families, describe_family
 from .classical import benchmark, compare
 from .clocks import environment, peak_memory
 from .ingredients import default_batch, ladder, summary
@@ -95,7 +94,7 @@ def evaluate(
         "seed": seed,
         "hardware": f"{place['device']}, {'one GPU' if place['is_cuda'] else 'one CPU thread'}",
         "environment": place,
-        "families": {name: describe(family, FAMILIES) for name, family in families.items()},
+        "families": {name: describe_family(family) for name, family in families.items()},
         "threshold": model.config["trust"].get("threshold"),
     }
     stages: dict[str, Callable[[], Any]] = {

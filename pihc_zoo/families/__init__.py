@@ -1,12 +1,12 @@
-"""Families of initial conditions (numpy only): random fields at any positions on one or several axes.
+"""Families of initial conditions and coefficients (numpy only): random fields at any positions on any axes.
 
-The same draw evaluated on two grids is the same field.
+The same draw evaluated on two grids is the same field, and the same on a domain of another length, stretched.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..registration import registrar
 from .base import Draws, Family, NumpyDraws, draw_parameters, sample_parameters
@@ -22,6 +22,9 @@ from .bounded import (
     SquareWaves,
     WhiteNoise,
 )
+from .coefficients import LognormalProcess
+from .defaults import OUT_OF_FAMILY, PERIODIC_OUT_OF_FAMILY, Values, filled, filling, for_training, out_of_family
+from .domain import Domain, Points
 from .periodic import (
     PeriodicGaussianProcess,
     PeriodicNoise,
@@ -30,6 +33,7 @@ from .periodic import (
     PeriodicStrongFields,
     RandomWaves,
 )
+from .systems import FieldFamilies
 
 __all__ = [
     "FAMILIES",
@@ -37,10 +41,13 @@ __all__ = [
     "PERIODIC_OUT_OF_FAMILY",
     "BoundedFamily",
     "Constants",
+    "Domain",
     "Draws",
     "Family",
+    "FieldFamilies",
     "GaussianProcess",
     "HighPlateaus",
+    "LognormalProcess",
     "NarrowPulses",
     "NumpyDraws",
     "PeriodicGaussianProcess",
@@ -48,13 +55,18 @@ __all__ = [
     "PeriodicShortWaves",
     "PeriodicSquareWaves",
     "PeriodicStrongFields",
+    "Points",
     "RandomSines",
     "RandomWaves",
     "ShortWaves",
     "SmoothFields",
     "SquareWaves",
+    "Values",
     "WhiteNoise",
     "draw_parameters",
+    "filled",
+    "filling",
+    "for_training",
     "out_of_family",
     "register_family",
     "sample_parameters",
@@ -76,30 +88,9 @@ FAMILIES: dict[str, type[Family]] = {
     "periodic_noise": PeriodicNoise,
     "periodic_short_waves": PeriodicShortWaves,
     "periodic_strong_fields": PeriodicStrongFields,
+    "lognormal_process": LognormalProcess,
 }
 _Class = TypeVar("_Class", bound=type[Family])
-OUT_OF_FAMILY = ("square_waves", "narrow_pulses", "white_noise", "short_waves", "high_plateaus")
-PERIODIC_OUT_OF_FAMILY = ("periodic_square_waves", "periodic_noise", "periodic_short_waves", "periodic_strong_fields")
-
-
-def out_of_family(space: dict[str, Any]) -> tuple[str, ...]:
-    """Names of the sets that no model of a problem on the axes ``space`` was trained for."""
-    is_periodic = all(axis.is_periodic for axis in space.values())
-    names = PERIODIC_OUT_OF_FAMILY if is_periodic else OUT_OF_FAMILY
-    return tuple(name for name in names if len(space) in FAMILIES[name].num_axes)
-
-
-def filling(space: dict[str, Any], low: float, high: float) -> dict[str, Family]:
-    """Families of smooth fields on the axes ``space``, by name; on bounded ones from just above low to just below high.
-
-    Periodic ones have a scale of their own.
-    """
-    if all(axis.is_periodic for axis in space.values()):
-        names = ("periodic_gaussian_process", "random_waves")
-        return {name: FAMILIES[name]() for name in names if len(space) in FAMILIES[name].num_axes}
-    margin = (high - low) / 60
-    names = ("random_sines", "gaussian_process", "constants")
-    return {name: FAMILIES[name](low=low + margin, high=high - margin) for name in names}
 
 
 def register_family(name: str) -> Callable[[_Class], _Class]:

@@ -108,7 +108,8 @@ class RandomSines(BoundedFamily):
         numbers = draws.array(2 * j if is_periodic[0] else j)
 
         def values(axes):
-            return (draws.xp.sin(np.pi * (axes[0][:, None] * numbers) + phases[:, None]) @ amplitudes[..., None])[..., 0]
+            sines = draws.xp.sin(np.pi * (axes[0][:, None] * numbers) + phases[:, None])
+            return (sines @ amplitudes[..., None])[..., 0]
 
         return values
 

@@ -46,8 +46,9 @@ class FieldFamilies(Family):
         for name, part in self.families.items():
             if number not in part.num_axes:
                 served = " or ".join(map(str, part.num_axes))
+                kind = type(part).__name__
                 raise ValueError(
-                    f"the family of {name}, {type(part).__name__}, draws fields on {served} axes, got positions on {number}"
+                    f"the family of {name}, {kind}, draws fields on {served} axes, got positions on {number}"
                 )
 
     def draw(self, count, points, rng):

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..families import Family, draw_parameters
+from ..families import Domain, Family, draw_parameters
 
 METHOD = "philox4x32-10"  # a run drawn otherwise is another run
 _MASK = 0xFFFFFFFF
@@ -125,9 +125,10 @@ class Source:
 
     Attributes:
         family: of the initial conditions; one without `Family.fields` is drawn place by place on the host.
-        axes: positions of the nodes, by axis.
+        axes: physical positions of the nodes, by axis.
         problem, inputs: whose parameters are drawn.
         seed: of the run.
+        domain: on which fields are drawn; default the problem's.
     """
 
     family: Family
@@ -135,24 +136,32 @@ class Source:
     problem: Any
     inputs: tuple[str, ...]
     seed: int
+    domain: Domain | None = None
     constants: dict = field(default_factory=dict, repr=False)
+
+    def __post_init__(self):
+        if self.domain is None:
+            self.domain = Domain.of(self.problem.output_space)
 
     def draws(self, step: int, places: Tensor, purpose: Purpose) -> KeyedDraws:
         """Random numbers for some places (count,) of a step."""
         return KeyedDraws(self.seed, step, places, purpose, self.constants)
 
     def __call__(self, step: int, places: Tensor, purpose: Purpose = Purpose.BATCH) -> tuple[Tensor, dict[str, Tensor]]:
-        """(count, *space) initial values, float64, and (count,) values of each input, on the device of ``places``.
+        """Initial values, float64, and (count,) values of each input, on the device of ``places``.
+
+        Values are (count, *space), of a system (count, *space, field).
 
         Raises:
             ValueError: the family does not serve these axes.
         """
         draws = self.draws(step, places, purpose)
         parameters = draw_parameters(self.problem, self.inputs, draws)
-        if self.family.is_vectorised and len(self.axes) in self.family.num_axes:
-            return self.family.fields(self.axes, draws), parameters
-        fields = [
-            self.family.sample(1, list(self.axes), np.random.default_rng([self.seed, step, place, int(purpose)]))
-            for place in places.tolist()
-        ]
+        self.family.check_axes(len(self.axes))
+        if self.family.is_vectorised:
+            return self.family.fields(self.domain.points(self.axes), draws), parameters
+        fields = []
+        for place in places.tolist():
+            rng = np.random.default_rng([self.seed, step, place, int(purpose)])
+            fields.append(self.family.sample(1, list(self.axes), rng, self.domain))
         return torch.as_tensor(np.concatenate(fields), device=places.device), parameters

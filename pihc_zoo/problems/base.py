@@ -61,12 +61,14 @@ class Variable:
         low, high: range of its values.
         unit: physical unit, or "dimensionless".
         description: one line.
+        scale: typical deviation of initial fields from their mean; None: nothing is known of it.
     """
 
     low: float
     high: float
     unit: str = "dimensionless"
     description: str = ""
+    scale: float | None = None
 
 
 @dataclass(frozen=True, init=False)
@@ -147,6 +149,12 @@ class Problem:
     def state_range(self) -> tuple[float, float]:
         """Lowest and highest value of any field."""
         return min(own.low for own in self.fields.values()), max(own.high for own in self.fields.values())
+
+    @property
+    def zero_mean_fields(self) -> frozenset[str]:
+        """Fields whose space average is zero at all times: those of both signs whose inverse Laplacian is a feature."""
+        inverted = {feature.field for feature in self.features.values() if feature.laplacian < 0}
+        return frozenset(name for name in inverted if self.fields[name].low < 0 < self.fields[name].high)
 
     def residual(self, f: dict[str, Any], c: dict[str, Any], at: dict[str, Any]) -> Any:
         """Pointwise residual of the features ``f`` under the parameters ``c``.

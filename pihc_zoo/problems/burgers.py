@@ -28,7 +28,7 @@ class Burgers(Problem):
     name = "burgers-1d"
     title = "Viscous Burgers, 1-D"
     equation = r"u_t + u\,u_x = \nu\,u_{xx}"
-    fields = {"u": Variable(-2.5, 2.5, description="velocity")}
+    fields = {"u": Variable(-2.5, 2.5, description="velocity", scale=1.0)}
     units = {"x": "dimensionless", "t": "dimensionless"}
     features = {
         "u": Derivative("u"),

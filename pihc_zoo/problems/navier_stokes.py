@@ -30,7 +30,7 @@ class NavierStokes2D(Problem):
     name = "navier-stokes-2d"
     title = "Navier–Stokes, 2-D, vorticity"
     equation = r"w_t + \mathbf{u}\cdot\nabla w = \nu\,\Delta w,\quad \mathbf{u} = (-\psi_y, \psi_x),\ \Delta\psi = w"
-    fields = {"w": Variable(-6.0, 6.0, description="vorticity")}
+    fields = {"w": Variable(-6.0, 6.0, description="vorticity", scale=1.0)}
     units = {"x": "dimensionless", "y": "dimensionless", "t": "dimensionless"}
     features = {
         "w_t": Derivative("w", t=1),

@@ -187,9 +187,9 @@ def test_walls_are_those_of_bounded_axes_and_layers_grow_from_them(problem):
 
 
 def test_admissible_states_are_accepted(problem, random):
-    """All of the state range; for problems that conserve the mean, random fields without one."""
+    """All of the state range; where the mean must be zero, random fields without one."""
     (low, high), shape = problem.state_range, [len(axis.nodes) for axis in problem.output_space.values()]
-    if problem.conserves_mean:
+    if problem.zero_mean_fields:
         fields = random(3, *shape).numpy() - 0.5
         fields -= fields.mean(axis=tuple(range(1, fields.ndim)), keepdims=True)
         fields *= 0.99 * high / np.abs(fields).max()
