@@ -22,6 +22,7 @@ import torch
 import pihc_zoo as pz
 from pihc_zoo.cli.arguments import Parser
 from pihc_zoo.evaluation import relative_error
+from pihc_zoo.families import Domain
 from pihc_zoo.files import write_text
 from pihc_zoo.progress import progress
 from pihc_zoo.reference import MethodOfLines, in_passes, truth_solver
@@ -135,13 +136,21 @@ def _groups(model: Any, rng: np.random.Generator) -> Iterator[tuple[list, dict[s
 
 
 def _scaled(own: Any, model: Any, rng: np.random.Generator) -> Any:
-    """A field inside the model's range of states: amplitudes over three decades, an offset where the mean is free."""
+    """A field inside the model's range of states: amplitudes over three decades, an offset where the mean is free.
+
+    A function of physical positions, broadcasting.
+    """
+    domain = Domain.of(model.problem.output_space)
+
+    def shape(*axes: np.ndarray) -> np.ndarray:
+        return own(*domain.points(axes))
+
     low, high = model.trust.state_range or model.problem.state_range
     if kinds_of(model.problem.output_space) is BOUNDED:
-        return lambda x: low + (high - low) * own(x)
+        return lambda x: low + (high - low) * shape(x)
     size = float(np.exp(rng.uniform(np.log(0.03), 0))) if rng.uniform() < 0.4 else rng.uniform(0.1, 1.0)
     offset = rng.uniform(-0.5, 0.5) if model.problem.has_moving_frame and rng.uniform() < 0.6 else 0.0
-    return lambda *axes: high * (offset + (0.9 - abs(offset)) * size * own(*axes))
+    return lambda *axes: high * (offset + (0.9 - abs(offset)) * size * shape(*axes))
 
 
 def _request(problem: Any, rng: np.random.Generator) -> tuple[dict[str, Any], str]:
@@ -163,7 +172,8 @@ def _request(problem: Any, rng: np.random.Generator) -> tuple[dict[str, Any], st
         ((_, axis),) = problem.output_space.items()
         points = np.linspace(axis.start, axis.stop, int(rng.integers(6, 200)))
         return {"input_x": points}, f"u0 on {len(points)} points"
-    points = np.sort(rng.uniform(0, 1, int(rng.integers(1, 20))))
+    ((_, axis),) = problem.output_space.items()
+    points = axis.start + (axis.stop - axis.start) * np.sort(rng.uniform(0, 1, int(rng.integers(1, 20))))
     return {"x": points}, f"{len(points)} output points"
 
 

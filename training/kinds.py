@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-Field = Callable[..., np.ndarray]  # positions in [0, 1] by axis, broadcasting, ↦ values
+Field = Callable[..., np.ndarray]  # positions by axis in units of its length, broadcasting, ↦ values
 
 
 def _unit(rng: np.random.Generator) -> float:
