@@ -139,10 +139,6 @@ class Source:
     domain: Domain | None = None
     constants: dict = field(default_factory=dict, repr=False)
 
-    def __post_init__(self):
-        if self.domain is None:
-            self.domain = Domain.of(self.problem.output_space)
-
     def draws(self, step: int, places: Tensor, purpose: Purpose) -> KeyedDraws:
         """Random numbers for some places (count,) of a step."""
         return KeyedDraws(self.seed, step, places, purpose, self.constants)
@@ -158,10 +154,11 @@ class Source:
         draws = self.draws(step, places, purpose)
         parameters = draw_parameters(self.problem, self.inputs, draws)
         self.family.check_axes(len(self.axes))
+        domain = Domain.of(self.problem.output_space) if self.domain is None else self.domain
         if self.family.is_vectorised:
-            return self.family.fields(self.domain.points(self.axes), draws), parameters
+            return self.family.fields(domain.points(self.axes), draws), parameters
         fields = []
         for place in places.tolist():
             rng = np.random.default_rng([self.seed, step, place, int(purpose)])
-            fields.append(self.family.sample(1, list(self.axes), rng, self.domain))
+            fields.append(self.family.sample(1, list(self.axes), rng, domain))
         return torch.as_tensor(np.concatenate(fields), device=places.device), parameters
