@@ -47,7 +47,7 @@ BURGERS = {
     "equations": ["u_t + u*u_x = nu*u_xx"],
     "duration": 2.0,
     "inputs": ["nu"],
-    "fields": {"u": {"range": [-2.5, 2.5], "description": "velocity"}},
+    "fields": {"u": {"range": [-2.5, 2.5], "description": "velocity", "scale": 1.0}},
     "parameters": {"nu": {"default": 1e-2, "low": 1e-3, "high": 1e-1, "is_logarithmic": True}},
     "space": {"x": {**PERIODIC, "points": 256}},
 }
@@ -60,7 +60,7 @@ NAVIER_STOKES = {
     "inputs": ["nu"],
     "times": 64,
     "conserves_mean": True,
-    "fields": {"w": {"range": [-6.0, 6.0], "description": "vorticity"}},
+    "fields": {"w": {"range": [-6.0, 6.0], "description": "vorticity", "scale": 1.0}},
     "parameters": {"nu": {"default": 1e-4, "low": 1e-4, "high": 1e-2, "is_logarithmic": True}},
     "space": {"x": PERIODIC, "y": PERIODIC},
 }

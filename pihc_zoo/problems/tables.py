@@ -98,14 +98,17 @@ def _is_number(value: Any) -> bool:
 
 
 def variables(tables: Mapping[str, Any]) -> dict[str, Variable]:
-    """The fields, [problem.fields.NAME]: range = [low, high], unit, description."""
+    """The fields, [problem.fields.NAME]: range = [low, high], unit, description, scale."""
     if not tables:
         raise ConfigError("problem: fields must name at least one field, as in [problem.fields.u]")
     found = {}
     for name, values in tables.items():
-        own = Table(values, f"problem: field {name}", ("range", "unit", "description"))
+        own = Table(values, f"problem: field {name}", ("range", "unit", "description", "scale"))
         unit, description = own.text("unit", "dimensionless"), own.text("description", "")
-        found[name] = Variable(*own.interval("range"), unit, description)
+        scale = own.number("scale") if "scale" in own else None
+        if scale is not None and scale <= 0:
+            raise ConfigError(f"{own.where}: scale must be positive, got {scale:g}")
+        found[name] = Variable(*own.interval("range"), unit, description, scale)
     return found
 
 
