@@ -499,6 +499,7 @@ BAD = {  # what is wrong: (table, words of the message)
     "unknown key of a parameter": (changed(G, parameters__D__units="m"), "did you mean 'unit'"),
     "unknown key of an axis": (changed(G, space__x__lefft="u = 1"), "did you mean 'left'"),
     "no range": (changed(G, fields__u__range=None), "field u lacks 'range'"),
+    "negative scale": (changed(G, fields__u__scale=-1.0), "scale must be positive, got -1"),
     "empty range": (changed(G, fields__u__range=[1.0, 1.0]), "range must be [low, high]"),
     "infinite range": (changed(G, fields__u__range=[0.0, float("inf")]), "range must be [low, high]"),
     "range of texts": (changed(G, fields__u__range=["0", "1"]), "range must be [low, high]"),
