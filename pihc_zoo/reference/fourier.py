@@ -85,6 +85,12 @@ class FourierFeatures(nn.Module):
         dims = tuple(range(-len(self.names), 0))
         return torch.fft.irfftn(modes, s=shape or self.shape, dim=dims, norm="forward")
 
+    def to_modes(self, values: Tensor) -> Tensor:
+        """Values (..., *space) on any periodic grid ↦ their modes, those beyond the band left out."""
+        band = [axis.band for axis in self.space.values()]
+        modes = torch.fft.rfftn(values, dim=tuple(range(-len(band), 0)), norm="forward")
+        return resized(modes, tuple(values.shape[-len(band) :]), self.shape, band).to(self.modes_dtype)
+
     def project(self, values: Tensor) -> Tensor:
         """Values at collocation points (..., *collocation) ↦ the modes inside the band."""
         modes = torch.fft.rfftn(values, dim=tuple(range(-len(self.names), 0)), norm="forward")

@@ -19,23 +19,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from .exponential import METHODS
+from .evolution import Evolution, Stepping
 from .fourier import resized
 from .inputs import layout, on_axes, split_inputs
 from .periodic_points import canonical, positions, reader
 from .semi_discrete import FourierSemiDiscrete
-from .steps import hermite, plan, rounded
 
-_STABILITY = 2.8  # RK4 is stable for |λ| step ≤ 2.83 on the imaginary and 2.78 on the real axis
-_MOST_STEPS = 1_000_000  # over the duration; a trajectory that asks for more has failed
-_INTERVALS_A_CHECK = 8  # output intervals between two estimates of the error of a step
-_ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-4}  # smallest error to ask for
 _RESOLVED = 1e-12  # relative norm of what a coarser grid may leave out of an initial condition
 _POINTS_A_PASS = 2**17  # collocation points a pass on a CPU, so that a stage stays in its cache
-_MOST_HALVINGS = 7
-_FIRST = 8.0  # a run whose steps will be halved asks for so much less accuracy at first
 
 
 class PseudoSpectral:
@@ -90,18 +82,10 @@ class PseudoSpectral:
         for name, axis in problem.output_space.items():
             if not axis.is_periodic:
                 raise ValueError(f"axis {name!r} is bounded; the pseudo-spectral method needs periodic axes")
-        if steps is not None and steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
-        if not 0 < safety <= 1:
-            raise ValueError(f"safety must lie in (0, 1], got {safety}")
-        if dtype not in _ROUNDING:
-            raise ValueError(f"dtype must be one of {', '.join(map(str, _ROUNDING))}, got {dtype}")
-        if method not in METHODS:
-            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+        self.stepping = Stepping(problem.duration, steps, safety, rtol, is_verified, method, dtype)
         self.problem, self.axes = problem, dict(problem.output_space)
         self.num_nodes, self.dealiasing, self.least_nodes = num_nodes, dealiasing, least_nodes
-        self.steps, self.safety, self.rtol, self.dtype, self.device = steps, safety, rtol, dtype, device
-        self.is_verified, self.method = is_verified and steps is None, method
+        self.dtype, self.device = dtype, device
         self.tail, self.most_points = tail, most_points
         self._made: dict[tuple[int, ...], FourierSemiDiscrete] = {}
         if num_nodes is not None:
@@ -228,7 +212,8 @@ class PseudoSpectral:
                 start = torch.as_tensor(np.ascontiguousarray(values[part]), device=self.device)
                 known = on_axes(model.features.space, {k: v[part] if len(v) > 1 else v for k, v in fields.items()})
                 known = {k: torch.as_tensor(v, dtype=self.dtype, device=self.device) for k, v in known.items()}
-                run = _Run(self, model, start, model.with_parameters(own, known), times, read)
+                modes = model.features.to_modes(start)
+                run = Evolution(self.stepping, model.with_parameters(own, known), modes, times, read, model.outer)
 
                 def report(number: int, before: int = done, count: int = len(part), total: int = total) -> None:
                     if progress is not None:
@@ -241,118 +226,3 @@ class PseudoSpectral:
             if not len(rows):
                 return u, nodes
             nodes, total = finer, total + len(rows) * intervals
-
-
-class _Run:
-    """One pass of trajectories on one grid."""
-
-    def __init__(self, solver: PseudoSpectral, model: FourierSemiDiscrete, values: Tensor, rates, times, read):
-        self.solver, self.model, self.rates, self.times, self.read = solver, model, rates, times, read
-        features = model.features
-        band = [axis.band for axis in features.space.values()]
-        modes = torch.fft.rfftn(values, dim=tuple(range(-len(band), 0)), norm="forward")
-        self.modes = resized(modes, tuple(values.shape[2:]), features.shape, band).to(features.modes_dtype)
-        self.is_given = torch.isfinite(values.flatten(1)).all(dim=1)
-        self.step = METHODS[solver.method](rates.symbol, features.modes_dtype)
-        self.shape = (len(values), len(times), values.shape[1])
-
-    def verified(self, report: Callable[[int], None], tail: float) -> tuple[np.ndarray, np.ndarray]:
-        """`solve`, its steps halved until two answers agree where that is asked for."""
-        solver = self.solver
-        u, is_rough, counts = self.solve(report, tail)
-        if not solver.is_verified or is_rough.all():
-            return u, is_rough
-        is_open = self.is_given.cpu().numpy() & ~is_rough
-        for _ in range(_MOST_HALVINGS):
-            counts = [2 * count for count in counts]
-            finer, is_rough, _ = self.solve(lambda number: None, tail, counts)
-            flat = [a.reshape(len(a), -1) for a in (finer - u, finer)]
-            u = finer
-            with np.errstate(invalid="ignore", divide="ignore"):
-                change = np.linalg.norm(flat[0], axis=1) / np.linalg.norm(flat[1], axis=1) / 15
-                is_open &= ~is_rough & ~(change <= max(solver.rtol, _ROUNDING[solver.dtype]))
-                is_open &= np.linalg.norm(flat[1], axis=1) > 0
-            if not is_open.any():
-                return u, is_rough
-        u[is_open] = np.nan
-        return u, is_rough
-
-    def solve(
-        self, report: Callable[[int], None], tail: float, counts: list[int] | None = None
-    ) -> tuple[np.ndarray, np.ndarray, list[int]]:
-        """Trajectories (batch, time, field, *space); which exceed ``tail``; the steps of each output interval.
-
-        Where all exceed it the rest of the pass is not computed. Finite initial values with no finite end exceed it.
-        """
-        solver, modes = self.solver, self.modes
-        out: np.ndarray | None = None
-        is_failed = torch.zeros(len(modes), dtype=torch.bool, device=modes.device)
-        is_rough = torch.zeros_like(is_failed)
-        duration, taken = solver.problem.duration, []
-        asked = solver.rtol * (_FIRST if solver.is_verified else 1.0)
-
-        def written(row: int, v: Tensor) -> None:
-            nonlocal out
-            own = self.read(v)
-            out = np.full((*self.shape[:2], *own.shape[1:]), np.nan) if out is None else out
-            out[:, row] = own
-            if tail < np.inf:
-                outer, whole = ((part.flatten(2)).norm(dim=2) for part in (v * self.model.outer, v))
-                whole = torch.maximum(whole, 1e-3 * whole.amax(dim=1, keepdim=True))
-                is_rough.logical_or_(self.is_given & ~(outer <= tail * whole).all(dim=1))
-
-        written(0, modes)
-        t, done, ahead = 0.0, 0, None  # ahead: n(u) at the start of the next step, where it is known
-        accurate = np.inf  # the longest step that is accurate enough
-        for number, part in enumerate(plan(self.times, solver.steps, duration)):
-            t = part.start
-            if part.count == 0 and counts is not None:
-                part.count = counts[number]
-                part.size /= part.count
-            elif part.count == 0:  # as many steps as stability and accuracy ask for
-                speed = self.rates.fastest(modes, t)
-                is_failed |= ~(speed < _STABILITY * solver.safety * _MOST_STEPS / duration)
-                modes = torch.where(is_failed.reshape(-1, *[1] * (modes.dim() - 1)), torch.zeros_like(modes), modes)
-                speed = float(torch.where(is_failed, 0.0, speed).max())
-                size = min(part.size, accurate, _STABILITY * solver.safety / max(speed, 1e-300))
-                if number % _INTERVALS_A_CHECK == 0:
-                    ahead = self.rates(modes, t)
-                    once = self.step(modes, self.rates, t, size, ahead)
-                    half = self.step(modes, self.rates, t, size / 2, ahead)
-                    twice = self.step(half, self.rates, t + size / 2, size / 2)
-                    accurate = size * self._growth(modes, once - twice, size, asked)
-                part.count = rounded(part.size / min(size, accurate))
-                part.size /= part.count
-            taken.append(part.count)
-            for own in range(part.count):
-                t = part.start + own * part.size
-                before, start = modes, self.rates(modes, t) if ahead is None else ahead
-                modes, ahead = self.step(before, self.rates, t, part.size, start), None
-            inside = [(row, s) for row, s in part.outputs if s < 1]
-            if inside:
-                ahead, symbol = self.rates(modes, t + part.size), self.rates.symbol.to(modes.dtype)
-                slopes = [-part.size * (symbol * u + n) for u, n in ((before, start), (modes, ahead))]
-                for row, s in inside:
-                    written(row, hermite(before, slopes[0], modes, slopes[1], s))
-            for row, s in part.outputs:
-                if s >= 1:
-                    written(row, modes)
-            done += len(part.outputs)
-            report(done)
-            if is_rough.all():
-                break
-        out[is_failed.cpu().numpy()] = np.nan
-        if tail < np.inf:
-            is_rough |= is_failed & self.is_given
-        return out, is_rough.cpu().numpy(), taken
-
-    def _growth(self, modes: Tensor, difference: Tensor, size: float, asked: float) -> float:
-        """By how much a step may grow; ``difference``: of one step of ``size`` and two of half of it.
-
-        The half steps err by 1/15 of it (Richardson), and errors of a whole run are taken to add up.
-        """
-        error = difference.flatten(1).norm(dim=1) / modes.flatten(1).norm(dim=1).clamp(min=1e-300)
-        error = float(error[torch.isfinite(error)].max()) if torch.isfinite(error).any() else 0.0
-        error *= 16 / 15 * self.solver.problem.duration / size
-        asked = max(asked, _ROUNDING[self.solver.dtype])
-        return float(np.clip((asked / max(error, 1e-300)) ** 0.25, 0.05, 1e3))
