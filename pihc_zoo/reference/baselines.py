@@ -19,6 +19,8 @@ PICARD_BATCHES = (8, 64)
 MOST_PICARD_STEPS = 3
 LSODA_NODES = (48, 96, 192, 384, 768, 1536)
 LOOSEST, TIGHTEST = 1e-2, 1e-8
+TENSOR_NODES = (24, 32, 48, 64, 96, 128, 192)  # per axis
+STEADY_NODES = (8, 12, 16, 24, 32, 48, 64, 96, 128)
 SPECTRAL_NODES = (24, 32, 40, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)  # per axis
 SPECTRAL_POINTS = 10_000  # in all: a larger grid is no baseline
 FEWEST_STEPS, MOST_STEPS = 8, 2**14  # over the duration
@@ -54,19 +56,22 @@ def baselines(problem) -> dict[str, list[Baseline]]:
 
     One bounded axis has "picard", where that serves the problem, and "lsoda" (one trajectory at a time, on the CPU
     whatever the device); periodic ones "pseudo-spectral" in float32 with a fixed number of steps, where too few are
-    unstable and answer NaN. Solvers of one's own, `Problem.reference_solvers`, are families of one.
+    unstable and answer NaN; several axes of which some are bounded "spectral"; steady problems "sparse-direct". Solvers of one's own, `Problem.reference_solvers`, are families of one.
     """
-    from . import is_periodic
+    from . import kind_of
     from .picard import PicardSolver
 
     own = {
         name: [Baseline(name, {}, lambda device="cpu", solve=solve: solve, (1,))]
         for name, solve in problem.reference_solvers().items()
     }
-    if is_periodic(problem):
+    kind = kind_of(problem)
+    if kind == "periodic":
         return {"pseudo-spectral": _pseudo_spectral(problem), **own}
-    if len(problem.output_space) > 1:
-        return own
+    if kind == "tensor":
+        return {"spectral": _tensor(problem), **own}
+    if kind == "steady":
+        return {"sparse-direct": _steady(problem), **own}
     picard = {"picard": _picard(problem)} if PicardSolver.serves(problem) else {}
     return {**picard, "lsoda": _lsoda(problem), **own}
 
@@ -128,6 +133,33 @@ def _lsoda(problem) -> list[Baseline]:
 
     grids = (None,) if problem.is_defined_on_cells else LSODA_NODES
     return [baseline(nodes, LOOSEST) for nodes in grids]
+
+
+def _tensor(problem) -> list[Baseline]:
+    dims = len(problem.output_space)
+
+    def baseline(nodes: int, steps: int) -> Baseline:
+        settings = {"num_nodes": nodes, "steps": steps}
+        name = f"spectral, {' × '.join([str(nodes)] * dims)} nodes, {steps} steps of ETDRK4"
+
+        def refined(factor: float) -> Baseline | None:
+            finer = round(steps * factor)
+            return baseline(nodes, finer) if 1 <= finer <= MOST_STEPS else None
+
+        return Baseline(name, settings, _fast(problem, settings), (1,), refined, float(steps * nodes ** (dims + 1)))
+
+    return [baseline(nodes, FEWEST_STEPS) for nodes in TENSOR_NODES]
+
+
+def _steady(problem) -> list[Baseline]:
+    dims = len(problem.output_space)
+    found = []
+    for nodes in STEADY_NODES:
+        size = " × ".join([str(nodes)] * dims)
+        settings = {"num_nodes": nodes}
+        name = f"finite differences and sparse LU, {size} nodes"
+        found.append(Baseline(name, settings, _fast(problem, settings), (1,), cost=float(nodes ** (1.5 * dims))))
+    return found
 
 
 def _pseudo_spectral(problem) -> list[Baseline]:
