@@ -7,10 +7,21 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.integrate import solve_ivp
 
+from pihc_zoo.evaluation.references import reference_set
+from pihc_zoo.families import RandomWaves
 from pihc_zoo.grid import FourierAxis, GradedAxis
 from pihc_zoo.problems.base import Derivative, Parameter, Problem, Variable, WallCondition
-from pihc_zoo.reference import ConvergedLines, MethodOfLines, baselines, fast_solver, reference_solver, truth_solver
+from pihc_zoo.reference import (
+    ConvergedLines,
+    MethodOfLines,
+    SteadySolver,
+    baselines,
+    fast_solver,
+    reference_solver,
+    truth_solver,
+)
 from pihc_zoo.reference.pseudo_spectral import PseudoSpectral
+from pihc_zoo.reference.tensor import TensorSpectral
 
 
 def distance(u, truth):
@@ -318,6 +329,125 @@ def test_a_system_with_a_mass_matrix_agrees_with_an_independent_integrator():
     assert set(baselines(problem)) == {"lsoda"}
 
 
+# ------------------------------------------------------------------ several axes, some bounded
+
+NO_FLUX = (WallCondition(0.0, 1.0, 0.0),) * 2
+
+
+class Plane(GinzburgLandau):
+    """The two fields on a periodic square of side 2."""
+
+    features = {
+        **{name: own for name, own in GinzburgLandau.features.items() if name[-1] in "uvt"},
+        "u_xx": Derivative("u", laplacian=1),
+        "v_xx": Derivative("v", laplacian=1),
+    }
+    output_space = {"x": FourierAxis(48, 2.0), "y": FourierAxis(48, 2.0)}
+
+
+class Quarter(Plane):
+    """The same between no-flux walls of a square of side 1."""
+
+    output_space = {"x": GradedAxis(12, 0.0, 1.0), "y": GradedAxis(14, 0.0, 1.0)}
+
+    def walls(self, c):
+        return {axis: {"u": NO_FLUX, "v": NO_FLUX} for axis in "xy"}
+
+
+def test_no_flux_walls_are_those_of_the_even_continuation():
+    """An independent solver on the doubled, periodic square has the same solution."""
+
+    def field(x, y):
+        cosines = np.cos(np.pi * x)[:, None], np.cos(2 * np.pi * y)
+        return np.stack([0.5 * cosines[0] * cosines[1] + 0.2, 0.4 * cosines[0] - 0.3 * cosines[1]], axis=-1)
+
+    doubled, x = PseudoSpectral(Plane(), rtol=1e-8), np.arange(48) / 24
+    theirs = doubled(field(x, x), times=[0.5, 2.0])
+    cells = {"x": (np.arange(20) + 0.5) / 20, "y": (np.arange(24) + 0.5) / 24}
+    inside = x[(x > 0) & (x < 1)]
+    solve = TensorSpectral(Quarter(), rtol=1e-6)
+    own = solve(field(cells["x"], cells["y"]), input_x=cells, x={"x": inside, "y": inside}, times=[0.5, 2.0])
+    assert distance(own, theirs[:, 1:24, 1:24]) < 1e-6
+    native = field(*(axis.nodes for axis in Quarter.output_space.values()))
+    assert fast_solver(Quarter())(native[None]).shape == (1, 5, 12, 14, 2)
+    assert distance(fast_solver(Quarter())(native), truth_solver(Quarter(), rtol=1e-4)(native)) < 1e-3
+    assert set(baselines(Quarter())) == {"spectral"}
+
+
+class Channel(Inlet):
+    """u_t + v u_x = D Δu + s between an inlet and an outlet, periodic across: u = 1/2 + h(x) w(y)/(1 + t)."""
+
+    features = {
+        "u_t": Derivative("u", t=1),
+        "u_x": Derivative("u", x=1),
+        "diffusion": Derivative("u", laplacian=1),
+    }
+    coefficients = ("across",)
+    output_space = {"x": GradedAxis(12, 0.0, 1.0), "y": FourierAxis(32)}
+    output_times = np.linspace(0.0, 1.0, 3)
+
+    def residual(self, f, c, at):
+        h, h_x, h_xx = self.shape(at["x"], c)
+        decay, k = 1 / (1 + at["t"]), 2 * np.pi
+        source = decay * (c["v"] * h_x - c["D"] * (h_xx - k**2 * h)) - decay * decay * h
+        return f["u_t"] + c["v"] * f["u_x"] - c["D"] * f["diffusion"] - source * at["across"]
+
+    def linearised(self, c):
+        return None
+
+
+def test_a_channel_with_a_source_and_a_coefficient_field_is_exact():
+    problem = Channel()
+    x, y = (axis.nodes for axis in problem.output_space.values())
+    across = np.cos(2 * np.pi * y) + 0 * x[:, None]
+    h = problem.shape(x, problem.defaults())[0][:, None]
+    exact = 0.5 + h * across / (1 + problem.output_times[:, None, None])
+    solve = TensorSpectral(problem, num_nodes=32, rtol=1e-6)
+    assert distance(solve(exact[0], {"across": across}), exact) < 1e-5
+
+
+# ------------------------------------------------------------------ steady problems
+
+
+class Pressure(Problem):
+    """−∇·(a ∇u) + u³ = s on a rectangle, u = 1 on the walls; u = 1 + sin(πx) sin(πy/2)."""
+
+    fields = {"u": Variable(0.0, 2.0)}
+    features = {
+        "u": Derivative("u"),
+        "u_x": Derivative("u", x=1),
+        "u_y": Derivative("u", y=1),
+        "laplacian": Derivative("u", laplacian=1),
+    }
+    parameters = {"c": Parameter(1.0, 0.0, 2.0, "dimensionless", "strength of the cube")}
+    coefficients = ("a", "a_x", "a_y", "source")
+    duration = None
+    output_space = {"x": GradedAxis(40, 0.0, 1.0), "y": GradedAxis(40, 0.0, 2.0)}
+    output_times = np.zeros(1)
+
+    def residual(self, f, c, at):
+        flow = at["a"] * f["laplacian"] + at["a_x"] * f["u_x"] + at["a_y"] * f["u_y"]
+        return c["c"] * f["u"] ** 3 - flow - at["source"]
+
+    def walls(self, c):
+        return {axis: (WallCondition(1.0, 0.0, 1.0),) * 2 for axis in "xy"}
+
+    def linearised(self, c):
+        return None
+
+
+def test_a_steady_nonlinear_problem_converges_at_the_stencils_order():
+    problem, k = Pressure(), np.pi
+    x, y = np.meshgrid(*(axis.nodes for axis in problem.output_space.values()), indexing="ij")
+    u, a = 1 + np.sin(k * x) * np.sin(k * y / 2), np.exp(x - y / 2)
+    slopes = a * k * (np.cos(k * x) * np.sin(k * y / 2) - np.sin(k * x) * np.cos(k * y / 2) / 4)
+    given = {"a": a, "a_x": a, "a_y": -a / 2, "source": u**3 + 1.25 * k**2 * a * (u - 1) - slopes}
+    errors = [distance(SteadySolver(problem, n)(None, given), u[None]) for n in (10, 20, 40)]
+    assert (orders(errors) > 2.8).all() and errors[-1] < 1e-4, errors
+    many = truth_solver(problem, rtol=1e-5)(None, {**given, "c": np.array([1.0, 0.5])})
+    assert many.shape == (2, 1, 40, 40) and distance(many[0], u[None]) < 1e-4 < distance(many[1], u[None])
+
+
 # ------------------------------------------------------------------ what is refused, and solvers of one's own
 
 
@@ -356,3 +486,30 @@ def test_solvers_of_ones_own_are_baselines():
 
     (baseline,) = baselines(Own())["soliton"]
     assert baseline.build("cpu")(np.zeros((1, 96)), {}).shape == (1, 2, 96) and baseline.refined(2.0) is None
+
+
+# ------------------------------------------------------------------ references that fail
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_reference_that_fails_is_named_and_left_out(monkeypatch, tmp_path, size):
+    class Fails:
+        pass_size = size
+
+        def __call__(self, u0, parameters):
+            if size == 1 and parameters["delta"][0] == deltas[2]:
+                raise RuntimeError("stopped early")
+            u = np.repeat(u0[:, None], 5, axis=1)
+            u[parameters["delta"] == deltas[2]] = np.nan
+            return u
+
+    monkeypatch.setattr("pihc_zoo.evaluation.references.truth_solver", lambda problem: Fails())
+    problem, path = KortewegDeVries(), tmp_path / "cache.npz"
+    deltas = np.full(5, np.nan)
+    everything = reference_set(problem, RandomWaves(), ("delta",), 5, 0)
+    deltas = everything.parameters["delta"]
+    for _ in range(2):  # solved, and from the cache
+        with pytest.warns(RuntimeWarning, match=f"1 of 5 references .* draw 2, delta = {deltas[2]:.4g}: "):
+            found = reference_set(problem, RandomWaves(), ("delta",), 5, 0, path)
+        assert len(found) == 4 and len(found.left_out) == 1 and np.isfinite(found.u).all()
+        np.testing.assert_array_equal(found.parameters["delta"], np.delete(deltas, 2))

@@ -25,7 +25,7 @@ from pihc_zoo.evaluation import relative_error
 from pihc_zoo.families import Domain
 from pihc_zoo.files import write_text
 from pihc_zoo.progress import progress
-from pihc_zoo.reference import MethodOfLines, in_passes, truth_solver
+from pihc_zoo.reference import in_passes, truth_solver
 from pihc_zoo.text import percent
 from pihc_zoo.zoo.folder import METRICS_FILE, read_metrics, record
 from pihc_zoo.zoo.registry import WEIGHTS
@@ -38,6 +38,7 @@ BATCH = 16
 SMALL, RIGHT = 2e-4, 1e-3  # errors below the first are never a fault; answers right to the second should be reliable
 FAR, OFF = 5.0, 2.5  # error over estimate
 EARLIEST = 2e-5  # of the duration
+CELLS, LINES = {"rtol": 1e-8, "atol": 1e-9}, {"rtol": 1e-6}  # of the truth between walls
 TAIL, RTOL, LEAST_NODES = 5e-4, 1e-3, 64  # of the truth on periodic axes: within 1e-4 of one at 1e-5, 1e-7, 128
 
 
@@ -229,7 +230,7 @@ def _truth(problem: Any, u0: np.ndarray, parameters: dict[str, np.ndarray], requ
     if kinds_of(problem.output_space) is PERIODIC:
         solve = truth_solver(problem, tail=TAIL, rtol=RTOL, least_nodes=LEAST_NODES)
         return np.concatenate(list(in_passes(solve, u0, parameters, times=times)))
-    solve = MethodOfLines(problem, rtol=1e-8, atol=1e-9)
+    solve: Any = truth_solver(problem, **(CELLS if problem.is_defined_on_cells else LINES))
     x = request.get("x")
     shape = (len(times), len(solve.axis.nodes) if x is None else len(x))
     result = np.full((len(u0), *shape), np.nan)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,13 @@ class ReferenceSet:
         u0: (batch, *space) at the native grid's points.
         parameters: (batch,) values of each parameter that the model takes as input.
         u: (batch, time, *space) at the points of u0.
+        left_out: draws that were not solved and are not among these: which, and why.
     """
 
     u0: np.ndarray
     parameters: dict[str, np.ndarray]
     u: np.ndarray
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.u0)
@@ -53,9 +55,8 @@ class ReferenceSet:
     def resampled(self, num_points: int) -> ReferenceSet:
         """The same fields on ``num_points`` points per axis, all periodic: exact for fields without Nyquist modes."""
         num_axes = self.u0.ndim - 1
-        return ReferenceSet(
-            _resampled(self.u0, num_points, num_axes), self.parameters, _resampled(self.u, num_points, num_axes)
-        )
+        u0, u = (_resampled(own, num_points, num_axes) for own in (self.u0, self.u))
+        return replace(self, u0=u0, u=u)
 
     def predict(self, model, **options: Any) -> Any:
         """The model's `Prediction` for these initial conditions, failures without a warning."""
@@ -136,25 +137,69 @@ def reference_set(
             are in float32, that is to 6e-8, with or without it.
         fixed: values of some of the parameters ``inputs``, in place of drawn ones.
         quiet: show no progress.
+
+    Draws that the classical solver gives up on are named in a warning and left out.
+
+    Raises:
+        RuntimeError: no draw was solved.
     """
     u0, parameters = draw(problem, family, inputs, count, seed, num_points)
     parameters |= {key: np.full(count, float(value)) for key, value in (fixed or {}).items()}
     drawn, stored = _named(u0, parameters), _read_cache(cache)
     if _holds(stored, u0, parameters):
-        return ReferenceSet(u0, parameters, stored["u"])
-    solve = truth_solver(problem)
+        return _solved(u0, parameters, stored["u"], stored.get("reasons"))
     dtype = np.float32 if u0.size * len(problem.output_times) > _LARGE else np.float64
-    total = -(-count // solve.pass_size)
-    parts = progress(in_passes(solve, u0, parameters), "references", total=total, quiet=quiet, leave=False)
-    u = np.concatenate([part.astype(dtype, copy=False) for part in parts])
+    u, reasons = _solutions(truth_solver(problem), u0, parameters, dtype, quiet)
     if cache is not None:
         cache.parent.mkdir(parents=True, exist_ok=True)
         if dtype is np.float32:
             with atomic_path(cache) as temporary, open(temporary, "wb") as file:
-                np.savez(file, **drawn, u=u)
+                np.savez(file, **drawn, u=u, reasons=reasons)
         else:
-            save_npz(cache, {**drawn, "u": u})
-    return ReferenceSet(u0, parameters, u)
+            save_npz(cache, {**drawn, "u": u, "reasons": reasons})
+    return _solved(u0, parameters, u, reasons)
+
+
+def _solutions(
+    solve: Any, u0: np.ndarray, parameters: dict[str, np.ndarray], dtype: Any, quiet: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """(batch, time, *space), NaN where there is no end, and why there is none."""
+    size, parts, reasons = solve.pass_size, [], []
+    passes = range(0, len(u0), size)
+    for first in progress(passes, "references", total=len(passes), quiet=quiet, leave=False):
+        rows = slice(first, first + size)
+        own = {key: value[rows] for key, value in parameters.items()}
+        reason = "the solver did not reach the end"
+        try:
+            (part,) = in_passes(solve, u0[rows], own)
+        except RuntimeError as error:
+            part, reason = None, str(error)
+        parts.append(None if part is None else part.astype(dtype, copy=False))
+        reasons += [reason] * len(u0[rows])
+    found = [part for part in parts if part is not None]
+    if not found:
+        raise RuntimeError(f"no reference could be solved: {reasons[0]}")
+    empty = np.full((size, *found[0].shape[1:]), np.nan, dtype)
+    u = np.concatenate([empty[: len(u0) - i * size] if part is None else part for i, part in enumerate(parts)])
+    return u, np.array(reasons)
+
+
+def _solved(
+    u0: np.ndarray, parameters: dict[str, np.ndarray], u: np.ndarray, reasons: np.ndarray | None
+) -> ReferenceSet:
+    """The draws that have a solution; the others are named in a warning."""
+    is_solved = np.isfinite(u.reshape(len(u), -1)).all(axis=1)
+    if is_solved.all():
+        return ReferenceSet(u0, parameters, u)
+    left_out = []
+    for i in np.flatnonzero(~is_solved):
+        values = "".join(f", {key} = {value[i]:.4g}" for key, value in parameters.items())
+        left_out.append(f"draw {i}{values}: {'not solved' if reasons is None else reasons[i]}")
+    if not is_solved.any():
+        raise RuntimeError(f"no reference could be solved: {left_out[0]}")
+    text = f"{len(left_out)} of {len(u)} references were not solved and are left out; {'; '.join(left_out)}"
+    warnings.warn(text, RuntimeWarning, stacklevel=3)
+    return replace(ReferenceSet(u0, parameters, u).take(np.flatnonzero(is_solved)), left_out=tuple(left_out))
 
 
 def fine_reference_set(
@@ -172,7 +217,12 @@ def fine_reference_set(
     points = stored["u0"].shape[-1] if "u0" in stored else max(TRUTH_NODES, native)
     u0, parameters = draw(problem, family, inputs, count, seed, points)
     if not _holds(stored, u0, parameters):
-        points = max(points, *truth_solver(problem).resolution(u0, parameters))
+        solve = truth_solver(problem)
+        passes = range(0, count, solve.pass_size)
+        for first in progress(passes, "resolutions", total=len(passes), quiet=quiet, leave=False):
+            rows = slice(first, first + solve.pass_size)
+            own = {key: value[rows] for key, value in parameters.items()}
+            points = max(points, *solve.resolution(u0[rows], own))
     return reference_set(problem, family, inputs, count, seed, cache, num_points=points, quiet=quiet)
 
 

@@ -62,11 +62,11 @@ def evaluate(
         quiet: show no progress.
 
     Returns:
-        model, problem, count, seed, hardware, environment, families (how to draw them again), results
-        (errors per family), ladder, compare, classical (`compare` without the surrogate), experts
-        (`benchmark`), threshold, trust (per family), out_of_family, peak_memory_mb; for models with
-        inputs by_parameter, on periodic axes what `roll_out` returns. All but results and trust are
-        measured on the first family.
+        model, problem, count, seed, left_out (per family the references that were not solved, if any), hardware,
+        environment, families (how to draw them again), results (errors per family), ladder, compare, classical
+        (`compare` without the surrogate), experts (`benchmark`), threshold, trust (per family), out_of_family,
+        peak_memory_mb; for models with inputs by_parameter, on periodic axes what `roll_out` returns. All but results
+        and trust are measured on the first family.
     """
     families = families or default_families(model)
     if quick:
@@ -97,6 +97,9 @@ def evaluate(
         "families": {name: describe_family(family) for name, family in families.items()},
         "threshold": model.config["trust"].get("threshold"),
     }
+    left_out = {name: list(references.left_out) for name, references in sets.items() if references.left_out}
+    if left_out:
+        report["left_out"] = left_out
     stages: dict[str, Callable[[], Any]] = {
         "compare": lambda: compare(model, first, batch, repeats),
         "results": lambda: {name: _accuracy(model, references) for name, references in sets.items()},

@@ -56,7 +56,8 @@ def baselines(problem) -> dict[str, list[Baseline]]:
 
     One bounded axis has "picard", where that serves the problem, and "lsoda" (one trajectory at a time, on the CPU
     whatever the device); periodic ones "pseudo-spectral" in float32 with a fixed number of steps, where too few are
-    unstable and answer NaN; several axes of which some are bounded "spectral"; steady problems "sparse-direct". Solvers of one's own, `Problem.reference_solvers`, are families of one.
+    unstable and answer NaN; several axes of which some are bounded "spectral"; steady problems "sparse-direct". Solvers
+    of one's own, `Problem.reference_solvers`, are families of one.
     """
     from . import kind_of
     from .picard import PicardSolver

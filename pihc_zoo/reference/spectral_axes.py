@@ -1,4 +1,4 @@
-"""Spectral axes of the classical solver for several dimensions: cosines, Chebyshev polynomials, trigonometric functions.
+"""Spectral axes of the classical solver for several dimensions: cosines, Chebyshev points, trigonometric modes.
 
 Each gives nodes, matrices of values, derivatives and interpolation with a field's walls eliminated, and modes in which
 the second derivative is diagonal.
