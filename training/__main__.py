@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         place = Place.of_environment()
         mesh = Mesh.parse(options.mesh, place.world)
         import_packages(options.imports)
-        recipe = recipes.load(options.recipe, dict(setting(text) for text in options.set))
+        recipe = recipes.load(options.recipe, dict(setting(text) for text in options.set), options.quiet)
         if options.threads:
             torch.set_num_threads(options.threads)
         processes = Processes(place, mesh, options.device, options.backend, options.timeout)

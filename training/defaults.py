@@ -1,8 +1,8 @@
 """What a recipe leaves out, from its problem: grid, lift, network, maps, solver, trust, by measured trials.
 
-A few initial fields of the recipe's family are solved classically. Then settings of increasing cost are tried, untrained,
-until lift and corrections alone are within `GOAL` of these solutions. Everything is drawn from a fixed seed, so that a
-recipe always means the same settings.
+A few initial fields of the recipe's family are solved classically. Then settings of increasing cost are tried,
+untrained, until lift and corrections alone are within `GOAL` of these solutions. Everything is drawn from a fixed seed,
+so that a recipe always means the same settings.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from pihc_zoo.surrogate import Surrogate
 
 GOAL = 5e-4  # mean relative error of the trials' solutions
 WORTH = 0.7  # a dearer trial is taken if it leaves so much of the error
-PROBES, SEED = 4, 7_000
+PROBES, SEED = 8, 7_000
+SEEN = 256  # initial fields whose range the model is trusted for
 TAIL = 1e-4  # relative norm of the modes that a grid may leave out
 STEPS = 16  # of the lift in a window
 _PERIODIC_NODES = {1: (32, 48, 64, 96, 128, 192, 256, 384, 512), 2: (16, 24, 32, 48, 64, 96, 128)}
@@ -39,22 +40,24 @@ _GRADINGS = (1.0, 2.0)
 _BOUNDED_WINDOWS = {1: (1, 2, 5, 10), 2: (1, 5, 10, 20)}
 
 
-def completed(config: dict[str, Any], problem: Problem, family: Family, quiet: bool = False) -> dict[str, Any]:
-    """A configuration with all parts, those that it has unchanged.
+def completed(
+    config: dict[str, Any], training: dict[str, Any], problem: Problem, family: Family, quiet: bool = False
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A configuration with all parts, and settings of training; what is given stays as it is.
 
     Args:
         config: parts by name, at least the problem.
+        training: settings by name.
         family: of initial conditions, of the trials.
         quiet: no progress bar.
 
     Raises:
         ConfigError: the problem has no classical solution to compare with, or axes for which there are no defaults.
     """
-    if all(part in config for part in configuration.PARTS):
-        return config
     trials = _Trials(config, problem, family)
     best: tuple[float, dict[str, Any]] | None = None
-    bar = progress(list(trials.candidates()), "settings", quiet=quiet)
+    candidates = list(trials.candidates())
+    bar = progress(candidates, "settings", total=len(candidates), quiet=quiet)
     for candidate in bar:
         error = trials.error(candidate)
         bar.set_postfix_str(f"error {100 * error:.3g} %")
@@ -62,12 +65,13 @@ def completed(config: dict[str, Any], problem: Problem, family: Family, quiet: b
             best = error, candidate
         if best[0] <= GOAL:
             break
-    return trials.scaled(best[1])
+    found = trials.scaled(best[1])
+    return found, {**found.pop("training"), **training}
 
 
 class _Trials:
     def __init__(self, config: dict[str, Any], problem: Problem, family: Family):
-        self.given, self.problem = config, problem
+        self.given, self.problem, self.family = config, problem, family
         self.inputs = tuple(config["problem"].get("inputs", ()))
         self.space = problem.output_space
         if len({axis.is_periodic for axis in self.space.values()}) > 1 or len(self.space) > 2:
@@ -75,9 +79,9 @@ class _Trials:
         self.is_periodic = next(iter(self.space.values())).is_periodic
         self.u0, self.c = draw(problem, family, self.inputs, PROBES, SEED)
         try:
-            self.truth = in_passes(truth_solver(problem), self.u0, self.c)
+            self.truth = np.concatenate(list(in_passes(truth_solver(problem), self.u0, self.c)))
         except (ValueError, RuntimeError) as error:
-            raise ConfigError(f"settings are derived by classical solutions, of which there are none: {error}") from None
+            raise ConfigError(f"settings are derived by classical solutions, but there are none: {error}") from None
         self.size = np.linalg.norm(self.truth.reshape(PROBES, -1), axis=1)
 
     # ------------------------------------------------------------------ settings
@@ -160,7 +164,7 @@ class _Trials:
             "trust": {"refinement": 1.5, "krylov": 5} if not self.is_periodic else {"refinement": 1.5},
             "training": training,
         }
-        return {**own, **self.given, "training": {**training, **self.given.get("training", {})}}
+        return {**own, **self.given}
 
     def _resolution(self) -> dict[str, int]:
         """Nodes per periodic axis that carry the solutions, by the tails of their spectra."""
@@ -178,6 +182,7 @@ class _Trials:
 
     def _model(self, candidate: dict[str, Any]) -> Surrogate:
         config = {key: value for key, value in candidate.items() if key != "training"}
+        config |= {"format": configuration.FORMAT, "config_version": "{}.{}".format(*configuration.CONFIG_VERSION)}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
             return Surrogate.from_config(config).eval()
@@ -193,8 +198,9 @@ class _Trials:
 
     def scaled(self, candidate: dict[str, Any]) -> dict[str, Any]:
         """The configuration with the scales of its problem: of initial values, of corrections, of what was seen."""
-        low, high = float(self.u0.min()), float(self.u0.max())
-        slack = 0.1 * (high - low) or 1.0
+        seen, _ = draw(self.problem, self.family, self.inputs, SEEN, SEED)
+        low, high = float(seen.min()), float(seen.max())
+        slack = 0.05 * (high - low) or 1.0
         bounds = self.problem.state_range
         candidate = dict(candidate)
         if not self.problem.is_system:

@@ -10,8 +10,10 @@ from typing import Any
 from pihc_zoo import config as configuration
 from pihc_zoo.families import Family
 from pihc_zoo.problems import problem_of
-from pihc_zoo.sampling import read_family
+from pihc_zoo.sampling import read_family, training_family
 from pihc_zoo.text import nearest
+
+from .defaults import completed
 
 FOLDER = Path(__file__).parent / "recipes"
 SHIPPED = "shipped"  # the word for the weights in this checkout
@@ -94,8 +96,13 @@ class Recipe:
     ablations: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def load(name: str, overrides: dict[str, Any] | None = None) -> Recipe:
+def load(name: str, overrides: dict[str, Any] | None = None, quiet: bool = True) -> Recipe:
     """Reads ``recipes/<name>.toml`` (or a path), with overrides such as training.steps; see `config.overridden`.
+
+    What a recipe leaves out follows from its problem, see `defaults.completed`: it may be a name and a problem alone.
+
+    Args:
+        quiet: no progress bar while settings are tried.
 
     Raises:
         ValueError: no such recipe, unknown or missing keys, settings of the wrong kind.
@@ -114,23 +121,34 @@ def load(name: str, overrides: dict[str, Any] | None = None) -> Recipe:
             raise ValueError(
                 f"{path.name} has the unknown key {key!r}; {configuration.nearest(key, (*_OWN, *configuration.PARTS))}"
             )
-    missing = [key for key in ("name", "family", "test_families") if not data.get(key)]
+    missing = [key for key in ("name", "problem") if not data.get(key)]
     if missing:
         raise ValueError(f"{path.name} lacks {', '.join(map(repr, missing))}; compare training/recipes/")
+    for key in ("name", "description"):
+        if not isinstance(data.get(key, ""), str):
+            raise ValueError(f"{path.name}: {key!r} must be a text, got {data[key]!r}")
     for key in (*_OWN[2:], *configuration.PARTS):
         if key in data and not isinstance(data[key], dict):
             raise ValueError(f"{path.name}: {key!r} must be a table, got {data[key]!r}")
     own = {key: data.pop(key) for key in _OWN if key in data}
+    problem, _ = problem_of(data["problem"])
+    trust = data.get("trust")
+    family = read_family(own["family"], problem, trust) if "family" in own else training_family(problem, trust)
+    training = own.get("training", {})
+    settings = configuration.build("training", Training, training)
+    if not all(part in data for part in configuration.PARTS):
+        data, training = completed(data, training, problem, family, quiet)
+        settings = configuration.build("training", Training, training)
     config = {"format": configuration.FORMAT, "config_version": "{}.{}".format(*configuration.CONFIG_VERSION), **data}
     configuration.check_keys(config)
-    problem, _ = problem_of(config["problem"])
     trust = config["trust"]
+    tests = {key: read_family(spec, problem, trust) for key, spec in own.get("test_families", {}).items()}
     return Recipe(
         name=own["name"],
         config=config,
-        training=configuration.build("training", Training, own.get("training", {})),
-        family=read_family(own["family"], problem, trust),
-        test_families={key: read_family(spec, problem, trust) for key, spec in own["test_families"].items()},
+        training=settings,
+        family=family,
+        test_families=tests or {own.get("family", {}).get("name", "smooth fields"): family},
         description=own.get("description", ""),
         test_parameters=own.get("test_parameters", {}),
         ablations=own.get("ablations", {}),

@@ -114,23 +114,27 @@ class StagewiseOperator(nn.Module):
         self._inverses: dict = {}
 
     def _diagonalise(self, rates: Tensor) -> None:
-        """Eigensystems of the elements' time matrices; of conjugate pairs one is kept, twice."""
-        stages = self.stages
-        values, into, out_of, inflow = [], [], [], []
+        """Eigensystems of the elements' time matrices; of conjugate pairs one is kept, twice.
+
+        Elements with fewer pairs than others repeat an eigenvalue, without weight.
+        """
+        stages, systems, inflow = self.stages, [], []
         for first in range(0, len(rates), stages):
-            own, vectors = torch.linalg.eig(rates[first : first + stages, first + 1 : first + stages + 1])
-            inverse = torch.linalg.inv(vectors)
-            size = own.abs().max()
-            is_kept = own.imag > -1e-12 * size
-            twice = torch.where(own.imag > 1e-12 * size, 2.0, 1.0)[is_kept]
-            vectors, inverse = vectors[:, is_kept] * twice, inverse[is_kept]
-            values.append(own[is_kept])
+            values, vectors = torch.linalg.eig(rates[first : first + stages, first + 1 : first + stages + 1])
+            size = 1e-12 * values.abs().max()
+            is_kept = values.imag > -size
+            weight = torch.where(values.imag > size, 2.0, 1.0)[is_kept]
+            systems.append((values[is_kept], vectors[:, is_kept] * weight, torch.linalg.inv(vectors)[is_kept]))
+            inflow.append(rates[first : first + stages, first] if first else torch.zeros_like(rates[:stages, 0]))
+        most = max(len(values) for values, _, _ in systems)
+        spectrum, into, out_of = [], [], []
+        for values, vectors, inverse in systems:
+            missing = most - len(values)
+            spectrum.append(torch.cat([values, values[:1].expand(missing)]))
+            vectors, inverse = nn.functional.pad(vectors, (0, missing)), nn.functional.pad(inverse, (0, 0, 0, missing))
             into.append(torch.cat([inverse.real, inverse.imag]))
             out_of.append(torch.cat([vectors.real, -vectors.imag], dim=1))
-            inflow.append(rates[first : first + stages, first] if first else torch.zeros_like(rates[:stages, 0]))
-        if len({len(own) for own in values}) > 1:
-            raise ValueError("elements of the time axis differ in kind; take equal stages")
-        self.register_buffer("spectrum", torch.view_as_real(torch.stack(values)).contiguous(), persistent=False)
+        self.register_buffer("spectrum", torch.view_as_real(torch.stack(spectrum)).contiguous(), persistent=False)
         self.register_buffer("analysis", torch.stack(into), persistent=False)  # (element, 2·eigenvalue, stage)
         self.register_buffer("synthesis", torch.stack(out_of), persistent=False)  # (element, stage, 2·eigenvalue)
         self.register_buffer("time_inflow", torch.stack(inflow), persistent=False)  # (element, stage)
