@@ -275,7 +275,8 @@ class EvolutionAnsatz(nn.Module):
         """
         unit = self.unit(conditions)
         batch, space = unit.shape[0], self.grid.shape[1:]
-        features = conditions.lift_features[:, self.space_features][:, :, self.instants]
+        picked = conditions.lift_features.unbind(1)
+        features = torch.stack([picked[i][:, self.instants] for i in self.space_features], dim=1)
         fields = [conditions.lift.u[:, self.instants], self.discretisation.project(features)]
         fields.append(conditions.residual[:, self.instants] * (self.grid.time.stop / unit))
         channels = [own.reshape(batch, -1, *space) for own in fields]

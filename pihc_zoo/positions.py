@@ -14,7 +14,7 @@ from .discretisation import Discretisation, Readout, along, constants
 from .grid import Axis, Grid
 
 Matrix = Callable[..., np.ndarray]  # axis, positions ↦ matrix
-_LATEST = 32  # matrices, and readouts, that are kept
+_LATEST = 64  # matrices, and readouts, that are kept
 
 
 class Positions:
@@ -28,6 +28,7 @@ class Positions:
         self.constraint = constraint
         self._matrices: dict = {}
         self._readouts: dict = {}
+        self._times: dict = {}
 
     @property
     def device(self) -> torch.device:
@@ -62,6 +63,15 @@ class Positions:
                 self._readouts[key] = Readout(own, times, points).to(self.device)
         return self._readouts[key]
 
+    def times(self, times: np.ndarray) -> Tensor:
+        """``times`` as a tensor on the device."""
+        key = (times.tobytes(), self.device)
+        if key not in self._times:
+            _make_room(self._times, 32 * _LATEST)
+            with constants():
+                self._times[key] = torch.as_tensor(times, dtype=torch.float64, device=self.device)
+        return self._times[key]
+
     def at_nodes(self, u0: Tensor, points: dict[str, np.ndarray], grid: Grid | None = None) -> Tensor:
         """(batch, *points) initial values at ``points`` ↦ (batch, *space) at the nodes of the grid, float64."""
         return self._along(u0.double(), (grid or self.constraint.grid).space, _gathering, points)
@@ -82,6 +92,6 @@ def _gathering(axis: Axis, points: np.ndarray) -> np.ndarray:
     return axis.gathering(points)
 
 
-def _make_room(latest: dict[Any, Any]) -> None:
-    while len(latest) >= _LATEST:
+def _make_room(latest: dict[Any, Any], count: int = _LATEST) -> None:
+    while len(latest) >= count:
         latest.pop(next(iter(latest)))

@@ -37,10 +37,9 @@ class Frame:
         """The offset, broadcasting against a field (batch, ...)."""
         return self.offset.to(field.dtype).reshape(-1, *[1] * (field.dim() - 1))
 
-    def shift(self, times: np.ndarray) -> dict[str, Tensor]:
+    def shift(self, times: Tensor) -> dict[str, Tensor]:
         """(batch, time) how far it has moved along each axis."""
-        t = torch.as_tensor(times, dtype=self.offset.dtype, device=self.offset.device)
-        return {name: velocity[:, None] * t for name, velocity in self.velocity.items()}
+        return {name: velocity[:, None] * times.to(self.offset) for name, velocity in self.velocity.items()}
 
 
 @dataclasses.dataclass
@@ -145,7 +144,7 @@ class Rollout:
         field = Field(window.u, window.conditions.walls, window.initial)
         if window.frame is None:
             return readout(field)
-        values = readout(field, window.frame.shift(times))
+        values = readout(field, window.frame.shift(self.positions.times(times)))
         return values + window.frame.like(values)
 
     def solution(self, windows: Iterable[Window], times: np.ndarray, points: dict[str, np.ndarray]) -> Tensor:

@@ -163,8 +163,7 @@ class WalledAxis(SpaceAxis):
         for side, condition in zip("lr", conditions, strict=True):
             d = getattr(self, f"slope_{side}")
             value, slope, target = (column(v, 0, d) for v in (condition.value, condition.slope, condition.target))
-            own = torch.zeros(2, dtype=d.dtype, device=d.device)
-            own[0 if side == "l" else 1] = 1
+            own = torch.eye(2, dtype=d.dtype, device=d.device)["lr".index(side)]
             rows.append(value[:, None] * own + slope[:, None] * torch.stack([d[0], d[-1]]))
             node_rows.append(slope[:, None] * d[1:-1])
             targets.append(target)

@@ -176,7 +176,7 @@ class Inference:
         if not self.request.has_own_points:
             return error.sum(dim=1), scale.sum(dim=1)
         readout = self.model.positions.readout(estimate.discretisation, local, self.request.points)
-        shift = None if frame is None else frame.shift(times)
+        shift = None if frame is None else frame.shift(self.model.positions.times(times))
         near, before = torch.zeros_like(error), estimate.error_before.double()
         for part in (estimate.error, estimate.unexplained):
             if part is not None:
@@ -257,7 +257,9 @@ class Inference:
     def _at_points(self, own: NodalField) -> Tensor:
         """(batch, time, *points) a field at the times that are read from it."""
         readout = self.model.positions.readout(own.discretisation, own.local, self.request.points)
-        return readout(own.field.double(), None if own.frame is None else own.frame.shift(own.times))
+        return readout(
+            own.field.double(), None if own.frame is None else own.frame.shift(self.model.positions.times(own.times))
+        )
 
     def _polish(self, found: Pass, c: Parameters) -> Tensor:
         """Goes on where solves failed or the estimated error is too large; keeps what got better."""
