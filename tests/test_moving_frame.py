@@ -80,7 +80,7 @@ def test_the_equation_is_the_same_in_the_moving_frame():
 
 def test_a_frame_moves_each_trajectory_at_its_own_speed():
     frame = Frame({"x": torch.tensor([0.5, -1.0]).double()}, torch.tensor([0.1, 0.2]).double())
-    assert_allclose(frame.shift(np.array([0.0, 2.0]))["x"], [[0.0, 1.0], [0.0, -2.0]])
+    assert_allclose(frame.shift(torch.tensor([0.0, 2.0]))["x"], [[0.0, 1.0], [0.0, -2.0]])
     assert frame.like(torch.zeros(2, 3, 4, dtype=torch.float32)).shape == (2, 1, 1)
 
 

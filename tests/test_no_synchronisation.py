@@ -25,7 +25,7 @@ SHAPING = ("nonzero", "masked_select", "unique", "_unique2", "unique_dim", "uniq
 FROM_HOST = ("lift", "lift_fresh", "lift_fresh_copy")  # torch.tensor(…) of a number or a list
 
 
-class Waited(AssertionError):
+class WaitedError(AssertionError):
     """Something waited for the device."""
 
 
@@ -35,13 +35,13 @@ class Device(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, arguments=(), options=None):
         name = function.overloadpacket.__name__
         if name in READING + SHAPING + FROM_HOST:
-            raise Waited(f"{name} of {[getattr(a, 'shape', a) for a in arguments]}")
+            raise WaitedError(f"{name} of {[getattr(a, 'shape', a) for a in arguments]}")
         if name.startswith("index") and any(
             isinstance(i, torch.Tensor) and i.dtype in (torch.bool, torch.uint8)
             for part in arguments[1:]
             for i in (part if isinstance(part, list | tuple) else [part])
         ):
-            raise Waited(f"{name} by a mask")
+            raise WaitedError(f"{name} by a mask")
         return function(*arguments, **(options or {}))
 
 
@@ -54,7 +54,7 @@ def device(monkeypatch):
 
         def convert(value, *arguments, **options):
             if not isinstance(value, torch.Tensor):
-                raise Waited(f"torch.{name} of a {type(value).__name__}")
+                raise WaitedError(f"torch.{name} of a {type(value).__name__}")
             return real(value, *arguments, **options)
 
         return convert
@@ -113,5 +113,5 @@ def test_a_training_step_waits_for_nothing(name, monkeypatch):
     ],
 )
 def test_the_mode_refuses(reads, monkeypatch):
-    with device(monkeypatch), pytest.raises(Waited):
+    with device(monkeypatch), pytest.raises(WaitedError):
         reads(torch.ones(3))
