@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,7 +30,8 @@ from .parameters import Parameters
 from .polish import Polish
 from .positions import Positions
 from .prediction.assembly import assemble
-from .prediction.call import check_call
+from .prediction.call import check_call, check_dtype, check_options
+from .prediction.chunks import Chunks
 from .prediction.initial_values import check_values
 from .prediction.predict import Inference
 from .prediction.prediction import Prediction
@@ -309,6 +311,10 @@ class Surrogate(nn.Module):
         rtol: float | None = None,
         polish: bool | None = None,
         on_failure: str = "warn",
+        batch_size: int | None = None,
+        estimate: bool = True,
+        dtype: Any = None,
+        progress: bool = False,
     ) -> Prediction:
         """Solves for new initial conditions.
 
@@ -328,13 +334,24 @@ class Surrogate(nn.Module):
                 settings are overridden.
             on_failure: "warn" (failed trajectories are NaN), "raise", or "fallback" (the classical
                 solver, said in ``messages``).
+            batch_size: trajectories a pass at most. Default: 16 on a CPU, whose cache they fill, on a GPU as many as
+                its free memory takes; where that runs out, it is tried again with half of them.
+            estimate: whether to estimate errors. Without, ``estimated_error`` is NaN, no answer is reliable, and only
+                failed solves are polished.
+            dtype: of ``u`` and of the fields of residual and error, float32 or float64 of numpy or torch; default
+                float64, in which all is computed but for what the model keeps in single precision.
+            progress: show a bar, or on a file now and then a line, on stderr.
+
+        A tensor on a GPU stays there, and the answer with it; the host reads a copy of u0 once, to check it.
 
         Raises:
             ValueError: input of wrong shape or outside what the model was trained for; with
                 on_failure="raise" also values that are not finite or not admissible, and failed
                 solves.
         """
-        is_torch = isinstance(u0, Tensor)
+        given = u0 if isinstance(u0, Tensor) else None
+        check_options(batch_size, estimate, progress)
+        kind = check_dtype(dtype)
         request = check_request(self.problem, self.parameter_inputs, u0, x, times, parameters, input_x, on_failure)
         decomposition = self._decomposition(experts)
         changes = {key: value for key, value in {"max_steps": max_steps, "rtol": rtol}.items() if value is not None}
@@ -345,18 +362,25 @@ class Surrogate(nn.Module):
 
         if polish is None:
             polish = max_steps is None and rtol is None
-        inference = Inference(self, request, decomposition, solver, polish)
+        inference = Inference(self, request, decomposition, solver, polish, estimate)
+        if given is not None:
+            given = given.reshape(request.values.shape)
+        chunks = Chunks(inference, batch_size, given)
+        answers = chunks.answers(good, kind, progress)
         return assemble(
             self.problem,
             request,
             messages,
-            inference.answers(good),
+            answers,
             num_subproblems=inference.num_windows * (1 if decomposition.is_joint else decomposition.num_experts),
             num_experts=decomposition.num_experts,
             trust=self.trust,
             name=self.name,
             on_failure=on_failure,
-            like_input=torch.as_tensor if is_torch else np.asarray,
+            like_input=np.asarray if given is None else partial(torch.as_tensor, device=given.device),
+            u=chunks.u,
+            has_estimate=estimate,
+            dtype=kind,
         )
 
     # ------------------------------------------------------------------ checks of input

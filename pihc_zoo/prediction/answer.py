@@ -13,7 +13,8 @@ class Answer:
     """The solution of n trajectories and the figures of its report, see `Prediction`.
 
     Attributes:
-        u: (n, time, *space) at the output points; where a roll-out failed, values up to then.
+        u: (n, time, *space) at the output points; where a roll-out failed, values up to then. None where the answers
+            of all trajectories are in one array.
         coefficients: (n, subproblem, coefficient); ``status``, ``iterations`` (n, subproblem).
         residual, estimated_error, unresolved: (n,); ``residual_per_expert`` (n, expert).
         read_field: "residual" or "estimated_error" ↦ that field (n, time, *space).
@@ -21,7 +22,7 @@ class Answer:
         failure_time: (n,) from which on a roll-out has no values; default: NaN, none failed.
     """
 
-    u: np.ndarray
+    u: np.ndarray | None
     coefficients: np.ndarray
     status: np.ndarray
     iterations: np.ndarray
@@ -35,9 +36,9 @@ class Answer:
 
     def __post_init__(self):
         if self.is_polished is None:
-            self.is_polished = np.zeros(len(self.u), dtype=bool)
+            self.is_polished = np.zeros(len(self), dtype=bool)
         if self.failure_time is None:
-            self.failure_time = np.full(len(self.u), np.nan)
+            self.failure_time = np.full(len(self), np.nan)
 
     def __len__(self) -> int:
-        return len(self.u)
+        return len(self.status)

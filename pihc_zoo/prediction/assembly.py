@@ -30,6 +30,9 @@ def assemble(
     name: str,
     on_failure: str,
     like_input: Callable[[np.ndarray], Any] = np.asarray,
+    u: Any = None,
+    has_estimate: bool = True,
+    dtype: Any = np.float64,
 ) -> Prediction:
     """Puts answers together, marks failed trajectories and says what to trust.
 
@@ -42,6 +45,9 @@ def assemble(
         trust: bounds of what the model may be trusted for.
         name: of the model.
         like_input: converts arrays to the caller's kind; picklable.
+        u: (batch, time, *space) what was computed, where answers do not hold it: an array, or a tensor on a device.
+        has_estimate: whether errors were estimated.
+        dtype: of the residual's and the error's field.
 
     Raises:
         ValueError: a failed solve, with on_failure="raise".
@@ -67,7 +73,7 @@ def assemble(
 
     def field_map(key: str) -> LazyField:
         def read(rows: np.ndarray) -> np.ndarray:
-            fields = np.full((len(rows), *request.shape), np.nan)
+            fields = np.full((len(rows), *request.shape), np.nan, dtype=dtype)
             place = np.where(is_good[rows], np.cumsum(is_good)[rows] - 1, -1)  # among good trajectories
             for answer, first, stop in zip(answers, firsts, firsts[1:], strict=False):
                 is_here = (place >= first) & (place < stop)
@@ -78,7 +84,7 @@ def assemble(
         return LazyField(read, np.arange(batch), like_input)
 
     num_coefficients = answers[0].coefficients.shape[-1] if answers else 0
-    u = gathered("u", np.nan, request.shape)
+    u = gathered("u", np.nan, request.shape) if u is None else u
     status = gathered("status", int(Status.BAD_INPUT), (num_subproblems,), np.int64)
     estimated = gathered("estimated_error", np.nan, ())
     converged = is_converged(status)
@@ -93,11 +99,12 @@ def assemble(
         elif len(failed):
             messages[i] = _failure(Status(int(status[i, failed[0]])), failed, num_subproblems, num_experts)
             u[i] = np.nan
-    u = _cut(u, times, failure_time)
+    for i in np.flatnonzero(has_stopped):
+        u[i, np.flatnonzero(times >= failure_time[i])] = np.nan
     is_failed = ~converged.all(axis=1) | has_stopped
     is_unanswered = is_failed & ~is_good if on_failure == "fallback" else is_failed
     if on_failure == "fallback":
-        _fall_back(problem, request, u, np.flatnonzero(is_failed & is_good), messages)
+        _fall_back(problem, request, u, like_input, np.flatnonzero(is_failed & is_good), messages)
     if is_unanswered.any() and on_failure == "raise":
         raise ValueError(_summary(is_unanswered, messages, "trajectories failed"))
     unresolved = gathered("unresolved", np.nan, ())
@@ -105,7 +112,9 @@ def assemble(
     late = f"predicted beyond the trained duration ({problem.duration:g}): t = {times.max():g}"
     for i in good:
         reasons = [messages[i]] if messages[i] else []
-        reasons += trust.reasons(values[i], None if is_failed[i] else float(estimated[i]), float(unresolved[i]))
+        error = float(estimated[i]) if has_estimate and not is_failed[i] else None
+        reasons += trust.reasons(values[i], error, float(unresolved[i]))
+        reasons += [] if has_estimate else ["its error was not estimated (estimate=False)"]
         messages[i] = "; ".join(reasons + ([late] if times.max() > problem.duration else []))
     is_reliable = np.array([not message for message in messages])
     _warn(is_unanswered, is_reliable, messages)
@@ -174,7 +183,12 @@ def _cut(fields: np.ndarray, times: np.ndarray, failure_time: np.ndarray) -> np.
 
 
 def _fall_back(
-    problem: Problem, request: Request, u: np.ndarray, indices: np.ndarray, messages: list[str | None]
+    problem: Problem,
+    request: Request,
+    u: Any,
+    like_input: Callable[[np.ndarray], Any],
+    indices: np.ndarray,
+    messages: list[str | None],
 ) -> None:
     """Replaces trajectories by the classical solver's."""
     from ..reference import reference_solver
@@ -186,7 +200,7 @@ def _fall_back(
     for i in indices:
         own = {key: float(value if np.ndim(value) == 0 else value[i]) for key, value in request.c.items()}
         try:
-            u[i] = solve(request.values[i], input_x=input_x, x=x, times=request.times, parameters=own)
+            u[i] = like_input(solve(request.values[i], input_x=input_x, x=x, times=request.times, parameters=own))
             messages[i] = f"{messages[i]}; replaced by the classical solver"
         except RuntimeError as error:
             messages[i] = f"{messages[i]}; {error}"

@@ -36,3 +36,29 @@ def check_call(
     points = check_field(problem, u0, {})
     outputs = check_outputs(problem, x, points)
     return points, check_times(problem, times), outputs
+
+
+def check_options(batch_size: Any, estimate: Any, progress: Any) -> None:
+    """Checks how ``predict`` is to compute.
+
+    Raises:
+        ValueError: a batch size that is no positive integer, or a switch that is neither True nor False.
+    """
+    if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
+        raise ValueError(f"batch_size must be a positive integer, got {batch_size!r}")
+    for name, value in (("estimate", estimate), ("progress", progress)):
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be True or False, got {value!r}")
+
+
+def check_dtype(dtype: Any) -> np.dtype:
+    """The dtype of answers, float64 where None is given.
+
+    Raises:
+        ValueError: other than float32 and float64.
+    """
+    name = "float64" if dtype is None else str(dtype).removeprefix("torch.")
+    name = dtype.__name__ if isinstance(dtype, type) else name
+    if name not in ("float32", "float64"):
+        raise ValueError(f"dtype must be float32 or float64, of numpy or torch, got {dtype!r}")
+    return np.dtype(name)

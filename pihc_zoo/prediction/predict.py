@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..arrays import to_numpy
 from ..decomposition import Decomposition
-from ..discretisation import Field, constants
+from ..discretisation import Field
 from ..estimate import Candidate, Estimate
 from ..parameters import Parameters
 from ..solvers.levenberg_marquardt import FEW_STEPS, LevenbergMarquardt
@@ -23,8 +23,6 @@ from .answer import Answer
 from .passes import NodalField, Pass
 from .request import Request
 
-_CPU_CHUNK = 16  # trajectories per pass on a CPU: the working set stays in cache
-_CHUNK = 512  # elsewhere
 _WANTED = 0.5  # of the trust threshold: an estimate above that is polished
 
 if TYPE_CHECKING:
@@ -40,6 +38,7 @@ class Inference:
         request: checked call of ``predict``.
         decomposition, solver: of the call.
         polish: whether to go on where the experts' answer is not good enough, and to solve for early times.
+        has_estimate: whether errors are estimated.
     """
 
     def __init__(
@@ -49,9 +48,11 @@ class Inference:
         decomposition: Decomposition,
         solver: LevenbergMarquardt,
         polish: bool = False,
+        has_estimate: bool = True,
     ):
         self.model, self.request = model, request
         self.options = {"decomposition": decomposition, "solver": solver}
+        self.has_estimate = has_estimate
         self.times = np.sort(request.times)
         self.num_windows = model.rollout.count(self.times)
         self.polish = model.polish if polish else None
@@ -85,9 +86,11 @@ class Inference:
             rows = constraint.rows(found.u, window.conditions) if found.rows is None else found.rows
             start = fine_initial if window.frame is None else fine_initial - window.frame.like(fine_initial)
             residual = rows / constraint.residual_map.weights
-            estimate = estimator(Candidate(found.u, window.conditions, start, carried, residual))
+            estimate = None
+            if self.has_estimate:
+                estimate = estimator(Candidate(found.u, window.conditions, start, carried, residual))
+                carried = estimate.error[:, -1]
             sums.append(self._sums(window, rows, psi, estimate, values))
-            carried = estimate.error[:, -1]
             coefficients.append(found.coefficients)
             status.append(found.solution.status.reshape(u0.shape[0], -1))
             iterations.append(found.solution.iterations.reshape(u0.shape[0], -1))
@@ -138,10 +141,12 @@ class Inference:
         answer[:, : start.shape[1]] = start
         return answer, start.shape[1]
 
-    def _sums(self, window: Window, rows: Tensor, psi: Tensor, estimate: Estimate, values: Tensor) -> Tensor:
+    def _sums(self, window: Window, rows: Tensor, psi: Tensor, estimate: Estimate | None, values: Tensor) -> Tensor:
         """(batch, 3 + expert) sums of squares of u, estimated error, its scale and rows by expert, float64."""
         size, by_expert = self._squares(window.field.u, rows, psi)
-        error, scale = self._errors(estimate, window.frame, *self._times_of(window.index), values)
+        error = scale = torch.full_like(size, torch.nan)
+        if estimate is not None:
+            error, scale = self._errors(estimate, window.frame, *self._times_of(window.index), values)
         if window.frame is not None:
             size = size + window.frame.offset.square()
         return torch.cat([torch.stack([size, error, scale], dim=1), by_expert], dim=1).double()
@@ -184,32 +189,24 @@ class Inference:
                 near = near + readout(own, shift).flatten(2).square().mean(dim=2)
         return torch.maximum(error, near).sum(dim=1), scale.sum(dim=1)
 
-    def _fields(self, window: Window, residual: Tensor, estimate: Estimate) -> dict[str, NodalField]:
+    def _fields(self, window: Window, residual: Tensor, estimate: Estimate | None) -> dict[str, NodalField]:
         times, local = self._times_of(window.index)
         own, walls = self.model.constraint.discretisation, window.conditions.walls
         fields = {
             "u": (Field(window.u, walls, window.initial), own),
             "residual": (Field.correction(residual, walls), own),
-            "estimated_error": (Field(estimate.error, estimate.walls, estimate.error_before), estimate.discretisation),
         }
+        if estimate is not None:
+            error = Field(estimate.error, estimate.walls, estimate.error_before)
+            fields["estimated_error"] = error, estimate.discretisation
         return {key: NodalField(*field, times, local, window.frame) for key, field in fields.items()}
 
     # ------------------------------------------------------------------ what eager mode makes of it
 
-    def answers(self, indices: np.ndarray) -> list[Answer]:
-        """Those of the request's trajectories ``indices``, a few at a time."""
-        chunk, found = _CPU_CHUNK if self.model.device.type == "cpu" else _CHUNK, []
-        with constants():
-            for first in range(0, len(indices), chunk):
-                own = indices[first : first + chunk]
-                c = {key: value if np.ndim(value) == 0 else value[own] for key, value in self.request.c.items()}
-                found.append(self.answer(self.request.values[own], c))
-        return found
-
-    def answer(self, u0: np.ndarray, c: dict[str, Any]) -> Answer:
-        """Initial conditions (batch, *space) ↦ their answer."""
+    def answer(self, u0: Tensor, c: dict[str, Any]) -> tuple[Tensor, Answer]:
+        """Initial conditions (batch, *space) ↦ their solution (batch, time, *points), and all else of their answer."""
         model, request = self.model, self.request
-        values, own = self._inward(torch.as_tensor(u0, device=model.device)), model.tensors(c)
+        values, own = self._inward(u0), model.tensors(c)
         found = self.computed(values, own)
         is_polished = torch.zeros(len(values), dtype=torch.bool, device=model.device)
         if self.polish is not None:
@@ -221,19 +218,21 @@ class Inference:
         failure_time = None
         if self.num_windows > 1:
             failure_time = to_numpy(model.rollout.failure_time(found.status, found.mean_squares, self.num_windows))
-        return Answer(
-            to_numpy(self._outward(found.u if is_sorted else found.u[:, order])),
+        fields = found.fields  # all that is kept of the pass
+        answer = Answer(
+            None,
             to_numpy(found.coefficients),
             to_numpy(found.status),
             to_numpy(found.iterations),
             to_numpy(found.residual),
             to_numpy(found.residual_per_expert),
-            to_numpy(found.estimated_error),
+            to_numpy(found.estimated_error if self.has_estimate else torch.full_like(found.error, torch.nan)),
             to_numpy(found.unresolved),
-            lambda key: self._read(found.fields[key])[:, order],
+            lambda key: self._read(fields.get(key, []), len(u0))[:, order],
             to_numpy(is_polished),
             failure_time,
         )
+        return self._outward(found.u if is_sorted else found.u[:, order]), answer
 
     def _inward(self, u0: Tensor) -> Tensor:
         """(batch, *space[, field]) ↦ (batch, [field], *space)."""
@@ -244,10 +243,13 @@ class Inference:
         return u.movedim(2, -1) if self.request.num_fields > 1 else u
 
     @torch.no_grad()
-    def _read(self, fields: list[NodalField]) -> np.ndarray:
-        """(batch, time, *points) a field at the request's points and times, increasing; at t = 0 as at its start."""
-        shape = (len(fields[0].field.u), *self.request.shape)  # as callers see it
-        result = np.zeros(shape)
+    def _read(self, fields: list[NodalField], batch: int) -> np.ndarray:
+        """(batch, time, *points) a field at the request's points and times, increasing; at t = 0 as at its start.
+
+        NaN where it was not computed.
+        """
+        shape = (batch, *self.request.shape)  # as callers see it
+        result = np.full(shape, 0.0 if fields else np.nan)
         for own in fields:
             at = np.flatnonzero(np.isin(self.times, own.times))
             if len(at):
@@ -266,7 +268,7 @@ class Inference:
         model = self.model
         threshold = np.inf if model.trust.threshold is None else _WANTED * model.trust.threshold
         is_solved = is_converged(found.status).all(dim=1)
-        is_good = is_solved & (found.estimated_error <= threshold)
+        is_good = is_solved & (found.estimated_error <= threshold) if self.has_estimate else is_solved
         times, local = self._times_of(0)
         if not len(times):  # nothing is read from these nodes
             is_good = is_solved
@@ -288,6 +290,8 @@ class Inference:
         found.status[kept] = torch.where(is_converged(status), status, int(Status.POLISHED))
         residual = rows / model.constraint.residual_map.weights
         for key, values in (("u", solved.u), ("residual", residual), ("estimated_error", estimate.error)):
+            if key not in found.fields:
+                continue
             (own,) = found.fields[key]
             own.field.u[kept] = values[is_better]
         if len(times):
@@ -314,5 +318,7 @@ class Inference:
         found.fields["u"].append(field)
         parts = {"residual": torch.zeros_like(estimate.u), "estimated_error": estimate.error}
         for key, own in parts.items():
+            if key not in found.fields:
+                continue
             field = Field.correction(own, estimate.walls)
             found.fields[key].append(NodalField(field, early.discretisation, times, times))
