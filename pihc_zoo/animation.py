@@ -53,6 +53,8 @@ def check_gif(path: str | os.PathLike, fps: int = 12) -> Path:
 def animate_prediction(prediction: Prediction, index: int = 0, path: str | os.PathLike = "out.gif", fps: int = 12):
     """Writes one trajectory as a GIF, a frame per output time: a line in one space dimension, a map in two.
 
+    The fields of a system stand side by side.
+
     A roll-out that failed ends with its last values.
 
     Args:
@@ -72,8 +74,10 @@ def animate_prediction(prediction: Prediction, index: int = 0, path: str | os.Pa
     names = [name for name in wide_axes(prediction) if len(prediction.points[name]) > 1]
     if len(names) not in (1, 2):
         raise ValueError(f"animations need one or two axes with several output points; this field has {len(names)}")
-    t, u = to_numpy(prediction.t), trajectory(prediction, prediction.u, index, names)
-    rows = [row for row in np.argsort(t, kind="stable") if np.isfinite(u[row]).all()]
+    parts = [prediction.of_field(name) for name in prediction.fields]
+    t = to_numpy(prediction.t)
+    fields = [trajectory(part, part.u, index, names) for part in parts]
+    rows = [row for row in np.argsort(t, kind="stable") if all(np.isfinite(u[row]).all() for u in fields)]
     if len(rows) < 2:
         reason = prediction.messages[index] or "ask for more times"
         raise ValueError(f"trajectory {index} has values at {len(rows)} times, an animation needs two: {reason}")
@@ -83,16 +87,18 @@ def animate_prediction(prediction: Prediction, index: int = 0, path: str | os.Pa
     with matplotlib.rc_context(STYLE):
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained", dpi=_DPI)
-        parameters = textwrap.fill(parameter_line(prediction, index), 95)
+        figure = Figure(figsize=(_WIDTH * len(parts), _HEIGHT), layout="constrained", dpi=_DPI)
+        parameters = textwrap.fill(parameter_line(prediction, index), 95 * len(parts))
         figure.suptitle(f"{report_line(prediction, index).replace('   ·   ', ' · ')}\n{parameters}", fontsize=8)
-        axes = figure.subplots()
-        draw = (_line if len(names) == 1 else _map)(figure, axes, prediction, names, u[rows])
+        panels = figure.subplots(1, len(parts), squeeze=False)[0]
+        start = _line if len(names) == 1 else _map
+        draws = [start(figure, *own[:2], names, own[2][rows]) for own in zip(panels, parts, fields, strict=True)]
         writer = PillowWriter(fps=fps)
         with atomic_path(path) as temporary, writer.saving(figure, os.fspath(temporary), _DPI):
             for frame, row in enumerate(rows):
-                axes.set_title(time_label(prediction, t[row]))
-                draw(u[row])
+                panels[0].set_title(time_label(prediction, t[row]))
+                for draw, u in zip(draws, fields, strict=True):
+                    draw(u[row])
                 writer.grab_frame()
                 if frame == 0:  # the layout of the first frame is that of all
                     figure.set_layout_engine("none")

@@ -61,13 +61,13 @@ def to_dataset(prediction: Prediction, diagnostics: Sequence[str] = ()) -> xarra
     for key, values in prediction.parameters.items():
         coordinates[f"{PARAMETER}{key}"] = variable(("batch",), values, units.get(key), f"parameter {key}")
     whole = ("batch", "time", *space)
-    variables = {
-        "u": variable(whole, prediction.u, units.get("u"), f"solution {prediction.symbol}"),
-        "u0": variable(
-            ("batch", *(f"{name}_input" for name in space)), prediction.u0, units.get("u"), "initial condition as given"
-        ),
-        **{name: variable(whole, values, meaning=name.replace("_", " ")) for name, values in fields.items()},
-    }
+    start = ("batch", *(f"{name}_input" for name in space))
+    variables = {}
+    for name in prediction.fields if prediction.is_system else ("u",):
+        only = prediction.of_field(name) if prediction.is_system else prediction
+        variables[name] = variable(whole, only.u, only.units.get("u"), f"solution {only.symbol}")
+        variables[f"{name}0"] = variable(start, only.u0, only.units.get("u"), "initial condition as given")
+    variables |= {name: variable(whole, values, meaning=name.replace("_", " ")) for name, values in fields.items()}
     own = {
         "failure_time": {"unit": units.get("t")},
         "coefficients": {"unit": None},
@@ -83,4 +83,7 @@ def to_dataset(prediction: Prediction, diagnostics: Sequence[str] = ()) -> xarra
         variables[key] = variable(("batch", *further), values, meaning=_MEANING.get(key, ""), **attributes)
     messages = [str(message) for message in prediction.messages]
     variables["messages"] = variable(("batch",), messages, meaning=_MEANING["messages"])
-    return xarray.Dataset(variables, coordinates, {"model": prediction.model, "symbol": prediction.symbol})
+    attributes = {"model": prediction.model, "symbol": prediction.symbol}
+    if prediction.is_system:
+        attributes["fields"] = list(prediction.fields)
+    return xarray.Dataset(variables, coordinates, attributes)

@@ -139,7 +139,8 @@ class Rollout:
         times = times[times > 0]
         local, times = self.local_times(times, window.index), times[self.window_of(times) == window.index]
         if not len(local):
-            return window.u.new_zeros(window.u.shape[0], 0, *(len(part) for part in points.values()))
+            fields = window.u.shape[2 : window.u.dim() - len(points)]
+            return window.u.new_zeros(window.u.shape[0], 0, *fields, *(len(part) for part in points.values()))
         readout = self.positions.readout(self.constraint.discretisation, local, points)
         field = Field(window.u, window.conditions.walls, window.initial)
         if window.frame is None:

@@ -219,14 +219,14 @@ class Surrogate(nn.Module):
         the equation's, and gradients lack the coefficients' part. `predict` says where.
 
         Args:
-            u0: (batch, *space) at the native grid's points.
+            u0: (batch, *space) at the native grid's points, of a system (batch, *space, field).
             parameters: symbol → number or (batch,) tensor; defaults where left out.
             times: (m,) output times in any order, an array or a tensor, see `predict`; default the problem's own.
             x: output positions, an array or a tensor or, with several axes, a dict of them by axis; default the
                 problem's native grid, on periodic axes u0's own.
 
         Returns:
-            (batch, time, *space), float64; at t = 0 the initial condition.
+            (batch, time, *space[, field]), float64; at t = 0 the initial condition.
 
         Raises:
             ValueError: wrong shapes, complex values, unknown parameters or values outside their range, times or
@@ -235,12 +235,14 @@ class Surrogate(nn.Module):
         """
         points, times, outputs = check_call(self.problem, u0, parameters, times, x)
         c = self._in_range(parameters, len(u0))
-        return self._at(u0.double(), c, times, points, outputs)
+        if not self.problem.is_system:
+            return self._at(u0.double(), c, times, points, outputs)
+        return self._at(u0.double().movedim(-1, 1), c, times, points, outputs).movedim(2, -1)
 
     def _at(
         self, u0: Tensor, c: Parameters, times: np.ndarray, points: dict[str, Any], outputs: dict[str, Any]
     ) -> Tensor:
-        """u0 (batch, *points) ↦ (batch, time, *outputs) at ``times`` in any order."""
+        """u0 (batch, [field], *points) ↦ (batch, time, [field], *outputs) at ``times`` in any order."""
         order = np.argsort(times, kind="stable")
         ordered = times[order]
         parts, later = [], ordered[ordered > 0]
@@ -268,6 +270,7 @@ class Surrogate(nn.Module):
     def solution(self, initial: Tensor, c: Parameters, times: np.ndarray, points: dict, **options: Any) -> Tensor:
         """Initial values at the nodes ↦ (batch, time, *points) at increasing ``times`` > 0, differentiable.
 
+        Here a system's fields are the dimension before space: (batch, field, *space) ↦ (batch, time, field, *points).
         Warns of solves that did not converge.
         """
         windows = self.windows(initial, c, self.rollout.count(times), **options)
@@ -319,7 +322,8 @@ class Surrogate(nn.Module):
         """Solves for new initial conditions.
 
         Args:
-            u0: (batch, *space) or (*space,) initial conditions, numpy or torch, at ``input_x``.
+            u0: (batch, *space) or (*space,) initial conditions, numpy or torch, at ``input_x``; of a system (batch,
+                *space, field), and so is the answer, (batch, time, *space, field).
             x: output positions, an array or, with several axes, a dict by axis; default the problem's native
                 grid, on periodic axes u0's own.
             times: output times in [0, duration]; default the problem's own. Some problems can be continued

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..prediction.prediction_file import PARAMETER, PERIOD, REPORT, TEXTS
+from ..prediction.prediction_file import LATER_TEXTS, PARAMETER, PERIOD, REPORT, TEXTS
 from ..prediction.request import check_field, real_array
 from ..text import nearest
 from .files import read_arrays
@@ -24,7 +24,7 @@ def check_names(arrays: dict[str, Any], problem) -> None:
     """Raises ValueError for a key that nothing reads; what `Prediction.save` writes is known."""
     axes = problem.output_space
     known = ["u0", "t", "u", *axes, *(f"{PARAMETER}{key}" for key in problem.parameters)]
-    written = {*known, *REPORT, *TEXTS, *problem.diagnostics, *(f"{PERIOD}{key}" for key in axes)}
+    written = {*known, *REPORT, *TEXTS, *LATER_TEXTS, *problem.diagnostics, *(f"{PERIOD}{key}" for key in axes)}
     for key in arrays:
         if key.startswith(PARAMETER) and key not in known:
             name = key.removeprefix(PARAMETER)

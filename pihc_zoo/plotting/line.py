@@ -57,7 +57,7 @@ def draw_line(prediction: Prediction, index: int, names: list[str], truth: np.nd
             axes.set_ylim(t.min(), t.max())
             axes.set_xlabel(axis_label(prediction, name))
             axes.set_ylabel(axis_label(prediction, "t"))
-    _profiles(below, prediction, name, order, u, to_numpy(prediction.u0)[index], truth)
+    draw_profiles(below, prediction, name, order, u, to_numpy(prediction.u0)[index], truth)
     return figure
 
 
@@ -79,7 +79,7 @@ def _maps(prediction: Prediction, index: int, names: list[str], u: np.ndarray, t
     return [*shown, own, (estimate, estimated, errors)]
 
 
-def _profiles(axes: Any, prediction: Prediction, name: str, order, u, u0, truth: np.ndarray | None) -> None:
+def draw_profiles(axes: Any, prediction: Prediction, name: str, order, u, u0, truth: np.ndarray | None) -> None:
     """u over one axis at a few times, or over t where there is one point; the truth is dotted."""
     import matplotlib
 

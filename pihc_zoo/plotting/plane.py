@@ -25,7 +25,7 @@ from .style import (
 if TYPE_CHECKING:
     from ..prediction.prediction import Prediction
 
-_NUM_SNAPSHOTS = 5
+NUM_SNAPSHOTS = 5
 _SPECTRAL_RANGE = 1e-11  # lowest value of a spectrum that is drawn, of the highest
 
 
@@ -37,7 +37,7 @@ def draw_plane(prediction: Prediction, index: int, names: list[str], truth: np.n
     t, u = to_numpy(prediction.t), trajectory(prediction, prediction.u, index, names)
     order = np.argsort(t, kind="stable")
     known = [row for row in order if np.isfinite(u[row]).all()]
-    rows = snapshot_rows(known, _NUM_SNAPSHOTS)
+    rows = snapshot_rows(known, NUM_SNAPSHOTS)
     has_truth = truth is not None and bool(rows)
     figure = Figure(figsize=(13, 13.4 if has_truth else 7.6), layout="constrained", dpi=130)
     figure.get_layout_engine().set(h_pad=0.06, w_pad=0.05, hspace=0.05)
@@ -52,9 +52,9 @@ def draw_plane(prediction: Prediction, index: int, names: list[str], truth: np.n
         true = [(truth[row], f"truth,  {time_label(prediction, t[row])}") for row in rows]
         wrong = [(u[row] - truth[row], f"{symbol} − {symbol}_true,  {time_label(prediction, t[row])}") for row in rows]
         fields += [values for values, _ in true]
-        _snapshots(parts[1], prediction, names, true, scale(prediction, *fields))
-        _snapshots(parts[2], prediction, names, wrong, difference_scale(*(values for values, _ in wrong)))
-    _snapshots(parts[0], prediction, names, shown, scale(prediction, *fields))
+        draw_snapshots(parts[1], prediction, names, true, scale(prediction, *fields))
+        draw_snapshots(parts[2], prediction, names, wrong, difference_scale(*(values for values, _ in wrong)))
+    draw_snapshots(parts[0], prediction, names, shown, scale(prediction, *fields))
     error = trajectory(prediction, prediction.estimated_error_field, index, names)
     last = rows[-1] if rows else order[-1]
     left, *panels = lower.subplots(1, 3, width_ratios=(1, 1.2, 1.2))
@@ -97,18 +97,19 @@ def _square(axes: Any, prediction: Prediction, names: list[str], is_first: bool 
         axes.tick_params(labelleft=False)
 
 
-def _snapshots(
+def draw_snapshots(
     figure: Any,
     prediction: Prediction,
     names: list[str],
     shown: list[tuple[np.ndarray, str]],
     colours: dict[str, Any],
+    count: int = NUM_SNAPSHOTS,
 ) -> None:
     """Fields on one scale, side by side."""
-    panels = np.atleast_1d(figure.subplots(1, max(len(shown), _NUM_SNAPSHOTS)))
-    stacked = np.stack([values for values, _ in shown])
+    panels = np.atleast_1d(figure.subplots(1, max(len(shown), count)))
     positions = [to_numpy(prediction.points[name]) for name in names]
-    if not np.isfinite(stacked).any() or stacked.shape[1:] != tuple(map(len, positions)):
+    sizes = tuple(map(len, positions))
+    if not any(np.isfinite(values).any() and values.shape == sizes for values, _ in shown):
         shown = []
     for i, (axes, (values, title)) in enumerate(zip(panels, shown, strict=False)):
         mesh = axes.pcolormesh(*positions, values.T, shading="nearest", rasterized=True, **colours)

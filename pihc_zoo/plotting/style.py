@@ -60,9 +60,10 @@ def wide_axes(prediction: Prediction) -> list[str]:
 
 
 def trajectory(prediction: Prediction, fields: Any, index: int, names: list[str]) -> np.ndarray:
-    """(time, *names) of one trajectory: axes with a single point are left out."""
+    """(time, *names[, field]) of one trajectory: axes with a single point are left out."""
     values = to_numpy(fields)[index]
-    return values.reshape(len(values), *(len(prediction.points[name]) for name in names))
+    last = values.shape[1 + len(prediction.points) :]
+    return values.reshape(len(values), *(len(prediction.points[name]) for name in names), *last)
 
 
 def unit(prediction: Prediction, name: str) -> str:
@@ -126,8 +127,8 @@ def headline(figure: Any, prediction: Prediction, index: int) -> None:
 
 def scale(prediction: Prediction, *fields: np.ndarray) -> dict[str, Any]:
     """Colour map and limits for fields of u: diverging about zero where the problem's states have both signs."""
-    finite = np.concatenate([values[np.isfinite(values)] for values in fields])
-    if prediction.is_signed:
+    finite = np.concatenate([np.zeros(0), *(values[np.isfinite(values)] for values in fields)])
+    if prediction.symbol in prediction.signed_fields:
         limit = symmetric_limit(finite, 1.0) if len(finite) else 1.0
         return {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
     low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)

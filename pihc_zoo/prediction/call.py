@@ -25,9 +25,11 @@ def check_call(
         raise ValueError(f"model(u0) takes a torch tensor, got {type(u0).__name__}; predict takes arrays as well")
     if u0.is_complex():
         raise ValueError(f"u0 must be real numbers, got the type {u0.dtype}; pass its real part")
-    if u0.dim() != 1 + len(axes) or len(u0) == 0:
-        one = "; add the batch axis: model(u0[None])" if u0.dim() == len(axes) else ""
+    num_axes = len(axes) + problem.is_system
+    if u0.dim() != 1 + num_axes or len(u0) == 0:
+        one = "; add the batch axis: model(u0[None])" if u0.dim() == num_axes else ""
         expected = ", ".join(f"n_{name}" if axis.is_periodic else str(len(axis.nodes)) for name, axis in axes.items())
+        expected += f", {len(problem.fields)}" if problem.is_system else ""
         raise ValueError(f"u0 must have the shape (batch, {expected}), got {tuple(u0.shape)}{one}")
     refuse_transforms(u0, *(parameters.values() if isinstance(parameters, dict) else ()))
     for name, value in {"times": times, **by_axis(x, "x", problem)}.items():

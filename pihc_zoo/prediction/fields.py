@@ -9,7 +9,7 @@ import numpy as np
 
 
 class LazyField:
-    """A field (batch, time, *space), read from the solution's nodes when it is called.
+    """A field (batch, time, *space[, field]), read from the solution's nodes when it is called.
 
     Copies and pickles hold the values themselves.
 
@@ -30,12 +30,16 @@ class LazyField:
     def __getitem__(self, rows: np.ndarray) -> LazyField:
         return LazyField(self._read, self._rows[rows], self._like_input)
 
+    def component(self, index: int) -> LazyField:
+        """Of one field of a system, the last axis of what is read."""
+        return LazyField(lambda rows: self._read(rows)[..., index], self._rows, self._like_input)
+
     def __reduce__(self) -> tuple:
         return StoredField, (self(),)
 
 
 class StoredField:
-    """A field (batch, time, *space) that is known."""
+    """A field (batch, time, *space[, field]) that is known."""
 
     def __init__(self, values: Any):
         self._values = values
@@ -45,3 +49,7 @@ class StoredField:
 
     def __getitem__(self, rows: np.ndarray) -> StoredField:
         return StoredField(self._values[rows])
+
+    def component(self, index: int) -> StoredField:
+        """Of one field of a system."""
+        return StoredField(self._values[..., index])

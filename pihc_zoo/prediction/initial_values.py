@@ -11,6 +11,19 @@ from ..problems.base import Problem
 _OVERSHOOT = 1e-3  # of the range of states that interpolated values may leave it by
 
 
+def _beyond(problem: Problem, values: np.ndarray) -> str | None:
+    """What is wrong with interpolated initial values (*space[, field]) that leave the range of their field."""
+    for k, (name, field) in enumerate(problem.fields.items()):
+        own, slack = values[..., k] if problem.is_system else values, _OVERSHOOT * (field.high - field.low)
+        if own.min() < field.low - slack or own.max() > field.high + slack:
+            return (
+                f"between its points the initial condition{f' of {name}' if problem.is_system else ''} is interpolated "
+                f"from {own.min():.3g} to {own.max():.3g}, beyond [{field.low:g}, {field.high:g}]; give it at more "
+                "points"
+            )
+    return None
+
+
 def _between(problem: Problem, values: np.ndarray, points: dict[str, np.ndarray], width: int | None = None):
     """(batch, *space) values at the problem's own nodes along bounded axes, by stencils of ``width`` points."""
     for i, (name, axis) in enumerate(problem.output_space.items()):
@@ -57,7 +70,7 @@ def check_values(
 
     Args:
         problem: says which initial conditions it takes.
-        values: (batch, *space).
+        values: (batch, *space[, field]).
         on_failure: of the call.
         points: where the values are, by axis name; those between them are checked as well.
 
@@ -71,15 +84,9 @@ def check_values(
         count = int((~np.isfinite(values[i])).sum())
         messages[i] = f"initial condition has {count} values that are not finite; remove or interpolate them"
     if points is not None:
-        low, high = problem.state_range
-        slack = _OVERSHOOT * (high - low)
         between = _between(problem, np.where(np.expand_dims(is_finite, space), values, 0.0), points)
         for i, own in enumerate(between):
-            if not messages[i] and (own.min() < low - slack or own.max() > high + slack):
-                messages[i] = (
-                    f"between its points the initial condition is interpolated from {own.min():.3g} to "
-                    f"{own.max():.3g}, beyond [{low:g}, {high:g}]; give it at more points"
-                )
+            messages[i] = messages[i] or _beyond(problem, own)
     if on_failure == "raise":
         for i, message in enumerate(messages):
             if message:

@@ -20,21 +20,24 @@ if TYPE_CHECKING:
     import xarray
     from matplotlib.figure import Figure
 
+_ERRORS = ("residual", "estimated_error")  # maps of all fields
+
 
 @dataclass(repr=False)
 class Prediction:
     """A solution with its trust report.
 
-    ``out[i]`` is that of one trajectory, ``out[2:5]`` that of some; the batch axis stays.
+    ``out[i]`` is that of one trajectory, ``out[2:5]`` that of some; the batch axis stays. ``out["v"]`` are the values
+    (batch, time, *space) of the field v, `of_field` is the prediction of it alone.
 
     Attributes:
-        u: (batch, time, *space) solution, float64; NaN where it failed.
+        u: (batch, time, *space) solution, of a system (batch, time, *space, field), float64; NaN where it failed.
         t: (time,) output times.
         points: output positions by axis name, in the order of u's dimensions; ``x`` is that of the axis "x".
-        u0: (batch, *space) the initial conditions as given.
+        u0: (batch, *space[, field]) the initial conditions as given.
         parameters: (batch,) values by symbol.
         coefficients: (batch, subproblem, coefficient) of the basis functions.
-        residual: (batch,) relative L2 norm of the mapped residual, dimensionless.
+        residual: (batch,) relative L2 norm of the mapped residual, of a system over all its fields, dimensionless.
         residual_per_expert: (batch, expert) its part in each expert's subdomain.
         estimated_error: (batch,) estimated relative L2 error, dimensionless, from the residual on a
             finer grid.
@@ -46,9 +49,10 @@ class Prediction:
         is_reliable: (batch,) converged, no reason of `Trust.reasons`, and all times within the trained duration.
         is_polished: (batch,) whether Newton's method for all nodal values went on from the experts' answer.
         failure_time: (batch,) time from which on a roll-out has no values; NaN if it has all, or none.
-        units: physical units of u, the coordinates and the parameters by name.
-        symbol: the literature's letter for u.
-        is_signed: whether states of both signs are in the problem's range.
+        units: physical units of the fields, the coordinates and the parameters by name.
+        fields: names of the fields, of a system in the order of u's last axis.
+        symbol: name of the first field.
+        signed_fields: names of those whose range has both signs.
         periods: lengths of the periodic axes by name.
         diagnostics: what `diagnostic` computes, name → (factor, derivative of u).
         field_maps: fields at the output points that are read when asked for, by name.
@@ -74,21 +78,36 @@ class Prediction:
     model: str = ""
     units: dict[str, str] = field(default_factory=dict)
     symbol: str = "u"
-    is_signed: bool = False
+    fields: tuple[str, ...] = ("u",)
+    signed_fields: tuple[str, ...] = ()
     periods: dict[str, float] = field(default_factory=dict)
     diagnostics: dict[str, tuple[float, Any]] = field(default_factory=dict)
     field_maps: dict[str, LazyField | StoredField] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        axes, shape = ", ".join(("batch", "t", *self.points)), tuple(self.u.shape)
+        last = ("/".join(self.fields),) if self.is_system else ()
+        axes, shape = ", ".join(("batch", "t", *self.points, *last)), tuple(self.u.shape)
         count = int(to_numpy(self.is_reliable).sum())
         return f"Prediction({self.model!r}: u {shape} over ({axes}), {count} of {len(self)} reliable)"
 
     def __len__(self) -> int:
         return len(self.u)
 
-    def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray) -> Prediction:
-        """The prediction of the i-th trajectory, or of those that a slice, a list or a mask picks."""
+    @property
+    def is_system(self) -> bool:
+        """Whether there are several fields."""
+        return len(self.fields) > 1
+
+    def __getitem__(self, rows: str | int | slice | Sequence[int] | np.ndarray) -> Any:
+        """The prediction of the i-th trajectory, or of those that a slice, a list or a mask picks; a field's values.
+
+        Raises:
+            ValueError: no such field.
+            IndexError: no such trajectory.
+        """
+        if isinstance(rows, str):
+            place = self._place(rows)
+            return self.u[..., place] if self.is_system else self.u
         picked = np.atleast_1d(np.arange(len(self))[rows])
         if picked.ndim > 1:
             raise IndexError("a prediction has one index, that of its trajectories")
@@ -101,6 +120,33 @@ class Prediction:
             field_maps={key: values[picked] for key, values in self.field_maps.items()},
         )
 
+    def of_field(self, name: str) -> Prediction:
+        """The prediction of one field of a system, arrays without the last axis; the report stays that of all fields.
+
+        Raises:
+            ValueError: no such field.
+        """
+        place = self._place(name)
+        if not self.is_system:
+            return self
+        return replace(
+            self,
+            u=self.u[..., place],
+            u0=self.u0[..., place],
+            symbol=name,
+            fields=(name,),
+            units={**self.units, "u": self.units.get(name, "dimensionless")},
+            diagnostics={key: own for key, own in self.diagnostics.items() if own[1].field == name},
+            field_maps={
+                key: values.component(place) if key in _ERRORS else values for key, values in self.field_maps.items()
+            },
+        )
+
+    def _place(self, name: str) -> int:
+        if name not in self.fields:
+            raise ValueError(f"no field {name!r}; {nearest(name, self.fields)}")
+        return self.fields.index(name)
+
     @property
     def x(self) -> Any:
         """(n,) output positions along the axis "x"."""
@@ -108,12 +154,12 @@ class Prediction:
 
     @property
     def residual_field(self) -> Any:
-        """(batch, time, *space) mapped residual at the output points, in the unit of u."""
+        """(batch, time, *space[, field]) mapped residual at the output points, in the unit of u."""
         return self._field("residual")
 
     @property
     def estimated_error_field(self) -> Any:
-        """(batch, time, *space) estimated u − u_true at the output points."""
+        """(batch, time, *space[, field]) estimated u − u_true at the output points."""
         return self._field("estimated_error")
 
     def _field(self, name: str) -> Any:
@@ -144,7 +190,7 @@ class Prediction:
             raise ValueError(f"diagnostic {name!r}: {error}") from None
         factor, feature = self.diagnostics[name]
         orders = [feature.orders.get(key, 0) for key in self.points]
-        u = to_numpy(self.u)
+        u = to_numpy(self[feature.field] if self.is_system else self.u)
         result = np.empty(u.shape)
         for i, row in enumerate(u):  # one by one: transforms are twice as large
             result[i] = derivative(row, lengths, orders, feature.laplacian, factor)
@@ -161,7 +207,7 @@ class Prediction:
         Raises:
             ValueError: the folder cannot be written, the path names another kind of file, or no such diagnostic.
         """
-        known = [name for name in self.field_maps if name not in ("residual", "estimated_error")]  # from a file
+        known = [name for name in self.field_maps if name not in _ERRORS]  # from a file
         arrays = to_arrays(self, {name: self.diagnostic(name) for name in dict.fromkeys([*known, *diagnostics])})
         return save_npz(path, {key: to_numpy(value) for key, value in arrays.items()}, compress)
 
@@ -172,7 +218,8 @@ class Prediction:
 
         ``u`` has the dimensions batch, time and the space axes, with coordinates ``time`` and those of the axes.
         Names of the report, and parameter_<name>, are those of `save`'s files. ``u0`` has the dimensions batch and
-        <axis>_input, for it may lie at other points. Units are attributes (``units``; "1" where dimensionless).
+        <axis>_input, for it may lie at other points. Of a system each field is a variable by its name, its initial
+        values <name>0. Units are attributes (``units``; "1" where dimensionless).
 
         Args:
             diagnostics: names of `diagnostic` to add as variables.
@@ -198,17 +245,25 @@ class Prediction:
             path = path.with_name(path.name + ".npz")  # as `save` does
         return cls(**from_arrays(read_arrays(path), repr(str(path))))
 
-    def plot(self, index: int = 0, path: str | os.PathLike | None = None, truth: Any = None) -> Figure:
+    def plot(
+        self, index: int = 0, path: str | os.PathLike | None = None, truth: Any = None, field: str | None = None
+    ) -> Figure:
         """Draws prediction and estimated error of one trajectory, beside the ``truth`` if given; saves it to ``path``.
 
-        See `pihc_zoo.plotting.plot_prediction`.
+        Of a system every field has a row, or one ``field`` the whole figure. See `pihc_zoo.plotting.plot_prediction`.
         """
         from ..plotting import plot_prediction
 
-        return plot_prediction(self, index, path, truth)
+        return plot_prediction(self, index, path, truth, field)
 
-    def animate(self, index: int = 0, path: str | os.PathLike | None = None, fps: int = 12) -> Path:
-        """Writes one trajectory as a GIF, by default ``<model>.gif`` in the working folder; returns its path."""
+    def animate(
+        self, index: int = 0, path: str | os.PathLike | None = None, fps: int = 12, field: str | None = None
+    ) -> Path:
+        """Writes one trajectory as a GIF, by default ``<model>.gif`` in the working folder; returns its path.
+
+        Of a system all fields side by side, or one ``field``.
+        """
         from ..animation import animate_prediction
 
-        return animate_prediction(self, index, path or f"{self.model.split('/')[-1] or 'prediction'}.gif", fps)
+        path = path or f"{self.model.split('/')[-1] or 'prediction'}.gif"
+        return animate_prediction(self if field is None else self.of_field(field), index, path, fps)

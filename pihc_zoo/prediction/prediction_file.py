@@ -1,8 +1,9 @@
 """A `Prediction` as the arrays of an NPZ file, and back (numpy only; no pickled objects).
 
 Keys: u0, positions by axis name, t, u, parameter_<name>, the report, and as text ``model``, ``symbol``, ``axes``
-(names, in the order of u's dimensions), ``units`` (rows of name and unit) and ``messages``; period_<axis> of
-periodic axes. Any other key is a further field (batch, time, *space).
+(names, in the order of u's dimensions), ``fields`` (names, of a system in the order of u's last axis),
+``signed_fields``, ``units`` (rows of name and unit) and ``messages``; period_<axis> of periodic axes. Any other key is
+a further field (batch, time, *space).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ REPORT = (
     "coefficients",
 )
 TEXTS = ("model", "symbol", "axes", "units", "messages")
+LATER_TEXTS = ("fields", "signed_fields")  # that older files lack
 PARAMETER, PERIOD = "parameter_", "period_"
 
 
@@ -45,6 +47,7 @@ def to_arrays(prediction: Prediction, diagnostics: dict[str, Any]) -> dict[str, 
         "axes": list(prediction.points),
         "units": np.array(list(prediction.units.items()), dtype=np.str_).reshape(-1, 2),
         "messages": prediction.messages,
+        **{key: list(getattr(prediction, key)) for key in LATER_TEXTS},
     }
     return arrays | {key: np.asarray(value, dtype=np.str_) for key, value in texts.items()}
 
@@ -66,7 +69,8 @@ def from_arrays(arrays: dict[str, np.ndarray], name: str) -> dict[str, Any]:
             f"{name} is not a saved prediction: it lacks {', '.join(missing)}; expected what Prediction.save wrote"
         )
     points = {key: arrays[key] for key in axes}
-    own = {key: value for key, value in arrays.items() if key not in ("u0", "t", "u", *points, *REPORT, *TEXTS)}
+    known = {"u0", "t", "u", *points, *REPORT, *TEXTS, *LATER_TEXTS}
+    own = {key: value for key, value in arrays.items() if key not in known}
     parameters = {key.removeprefix(PARAMETER): own.pop(key) for key in list(own) if key.startswith(PARAMETER)}
     periods = {key.removeprefix(PERIOD): float(own.pop(key)) for key in list(own) if key.startswith(PERIOD)}
     return {
@@ -76,6 +80,8 @@ def from_arrays(arrays: dict[str, np.ndarray], name: str) -> dict[str, Any]:
         "messages": [str(message) for message in arrays["messages"]],
         "model": str(arrays["model"]),
         "symbol": str(arrays["symbol"]),
+        "fields": tuple(str(key) for key in arrays.get("fields", [arrays["symbol"]])),
+        "signed_fields": tuple(str(key) for key in arrays.get("signed_fields", ())),
         "units": {str(key): str(unit) for key, unit in arrays["units"]},
         "periods": periods,
         "field_maps": {key: StoredField(value) for key, value in own.items()},
