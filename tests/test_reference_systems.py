@@ -7,7 +7,8 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.integrate import solve_ivp
 
-from pihc_zoo.evaluation.references import reference_set
+from pihc_zoo.evaluation import cheapest
+from pihc_zoo.evaluation.references import ReferenceSet, reference_set
 from pihc_zoo.families import RandomWaves
 from pihc_zoo.grid import FourierAxis, GradedAxis
 from pihc_zoo.problems.base import Derivative, Parameter, Problem, Variable, WallCondition
@@ -488,7 +489,31 @@ def test_solvers_of_ones_own_are_baselines():
     assert baseline.build("cpu")(np.zeros((1, 96)), {}).shape == (1, 2, 96) and baseline.refined(2.0) is None
 
 
-# ------------------------------------------------------------------ references that fail
+# ------------------------------------------------------------------ references and the search for baselines
+
+
+def test_references_of_a_system_are_resampled_field_by_field():
+    t = np.array([0.0, 1.0])
+    fine, coarse = (wave(np.arange(n) / n, t)[None] for n in (48, 32))
+    own = ReferenceSet(fine[:, 0], {}, fine, is_system=True).resampled(32)
+    assert_allclose(own.u, coarse, rtol=0, atol=1e-12)
+    assert_allclose(own.u0, coarse[:, 0], rtol=0, atol=1e-12)
+
+
+def test_a_baseline_takes_no_more_steps_than_its_error_asks_for():
+    """Of order 4: an error a hundred times smaller takes about three times the steps, whatever a table holds."""
+    problem, x = KortewegDeVries(), KortewegDeVries.output_space["x"].nodes
+    exact = np.stack([soliton(x, t) for t in problem.output_times])[None]
+    references = ReferenceSet(exact[:, 0], {}, exact)
+    family = [own for own in baselines(problem)["pseudo-spectral"] if own.settings["num_nodes"] == 96]
+    steps = []
+    for error in (1e-2, 1e-4):
+        row = cheapest(family, references, error, batch=1)
+        assert row["is_equal"] and row["error_mean"] <= error
+        steps.append(row["settings"]["steps"])
+        fewer = {**row["settings"], "steps": steps[-1] // 2}
+        assert not distance(fast_solver(problem, **fewer)(exact[:, 0]), exact) <= error
+    assert 1.4 < steps[1] / steps[0] < 6
 
 
 @pytest.mark.parametrize("size", [1, 4])

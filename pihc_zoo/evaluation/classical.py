@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -54,13 +55,8 @@ def cheapest(
 def _cheapest(
     family: list[Baseline], references: ReferenceSet, error: float, batch: int, device: Any
 ) -> tuple[Baseline, dict[str, Any]]:
-    found: list[tuple[Baseline, dict[str, Any]]] = []
-    equal: list[tuple[Baseline, dict[str, Any]]] = []
-    for start in family:
-        most = _DEARER * min((baseline.cost for baseline, _ in equal), default=np.inf)
-        tried = _refined(start, references, error, most, device)
-        found += tried
-        equal += [own for own in tried if own[1]["is_equal"]]
+    found = _search(family, references, error, device)
+    equal = [own for own in found if own[1]["is_equal"]]
     if not equal:
         return _most_accurate(found, references, device)
     equal = sorted(equal, key=lambda own: own[0].cost)[:_NUM_CANDIDATES]
@@ -78,26 +74,33 @@ def _cheapest(
     return equal[i][0], {**equal[i][1], "batch": size}
 
 
-def _refined(
-    start: Baseline, references: ReferenceSet, error: float, most: float, device: Any
+def _search(
+    family: list[Baseline], references: ReferenceSet, error: float, device: Any
 ) -> list[tuple[Baseline, dict[str, Any]]]:
-    """Ever finer settings on one grid, with their rows, until one is good enough, dearer than ``most`` or no better."""
+    """Settings that were tried, with their rows: always the cheapest one that is left, of all grids.
+
+    A grid is left where halving its steps no longer helps, and all of them where what is left is much dearer than what
+    is accurate enough.
+    """
     tried: list[tuple[Baseline, dict[str, Any]]] = []
-    baseline: Baseline | None = start
-    last = np.inf
-    while baseline is not None and baseline.cost < most:
+    left = [(baseline.cost, place, baseline, np.inf) for place, baseline in enumerate(family)]
+    heapq.heapify(left)
+    most = np.inf
+    while left:
+        cost, place, baseline, last = heapq.heappop(left)
+        if cost > most:
+            break
         row, screened = _judged(baseline, references, error, device)
         tried.append((baseline, row))
         if row["is_equal"]:
-            between = baseline.refined(2**-0.5) if len(tried) > 1 else None
+            most = min(most, _DEARER * cost)
+            between = baseline.refined(2**-0.5) if np.isfinite(last) or screened < 0.5 * error else None
             if between is not None:
-                own = _judged(between, references, error, device)[0]
-                tried += [(between, own)] if own["is_equal"] else []
-            break
-        if np.isfinite(screened) and screened > _IMPROVED * last:
-            break
-        last = screened
-        baseline = baseline.refined(2.0)
+                tried.append((between, _judged(between, references, error, device)[0]))
+        elif not np.isfinite(screened) or screened <= _IMPROVED * last:
+            finer = baseline.refined(2.0)
+            if finer is not None:
+                heapq.heappush(left, (finer.cost, place, finer, screened))
     return tried
 
 

@@ -23,7 +23,7 @@ _LARGE = 2**24  # values; larger solutions are stored in float32, uncompressed
 
 @dataclass
 class ReferenceSet:
-    """Initial conditions (batch, *space), parameters and their converged solutions.
+    """Initial conditions (batch, *space), parameters and their converged solutions; of a system, fields come last.
 
     Attributes:
         u0: (batch, *space) at the native grid's points.
@@ -36,13 +36,15 @@ class ReferenceSet:
     parameters: dict[str, np.ndarray]
     u: np.ndarray
     left_out: tuple[str, ...] = ()
+    is_system: bool = False
 
     def __len__(self) -> int:
         return len(self.u0)
 
     def take(self, rows: Any) -> ReferenceSet:
         """The trajectories ``rows``: a slice or indices, which may repeat."""
-        return ReferenceSet(self.u0[rows], {key: value[rows] for key, value in self.parameters.items()}, self.u[rows])
+        own = {key: value[rows] for key, value in self.parameters.items()}
+        return replace(self, u0=self.u0[rows], parameters=own, u=self.u[rows])
 
     def cycled(self, count: int) -> ReferenceSet:
         """The first ``count`` trajectories, from the beginning again where there are fewer."""
@@ -54,8 +56,10 @@ class ReferenceSet:
 
     def resampled(self, num_points: int) -> ReferenceSet:
         """The same fields on ``num_points`` points per axis, all periodic: exact for fields without Nyquist modes."""
-        num_axes = self.u0.ndim - 1
-        u0, u = (_resampled(own, num_points, num_axes) for own in (self.u0, self.u))
+        num_axes = self.u0.ndim - 1 - self.is_system
+        u0, u = (np.moveaxis(own, -1, 1) if self.is_system else own for own in (self.u0, self.u))
+        u0, u = (_resampled(own, num_points, num_axes) for own in (u0, u))
+        u0, u = (np.moveaxis(own, 1, -1) if self.is_system else own for own in (u0, u))
         return replace(self, u0=u0, u=u)
 
     def predict(self, model, **options: Any) -> Any:
@@ -147,7 +151,7 @@ def reference_set(
     parameters |= {key: np.full(count, float(value)) for key, value in (fixed or {}).items()}
     drawn, stored = _named(u0, parameters), _read_cache(cache)
     if _holds(stored, u0, parameters):
-        return _solved(u0, parameters, stored["u"], stored.get("reasons"))
+        return _solved(ReferenceSet(u0, parameters, stored["u"], is_system=problem.is_system), stored.get("reasons"))
     dtype = np.float32 if u0.size * len(problem.output_times) > _LARGE else np.float64
     u, reasons = _solutions(truth_solver(problem), u0, parameters, dtype, quiet)
     if cache is not None:
@@ -157,7 +161,7 @@ def reference_set(
                 np.savez(file, **drawn, u=u, reasons=reasons)
         else:
             save_npz(cache, {**drawn, "u": u, "reasons": reasons})
-    return _solved(u0, parameters, u, reasons)
+    return _solved(ReferenceSet(u0, parameters, u, is_system=problem.is_system), reasons)
 
 
 def _solutions(
@@ -184,22 +188,21 @@ def _solutions(
     return u, np.array(reasons)
 
 
-def _solved(
-    u0: np.ndarray, parameters: dict[str, np.ndarray], u: np.ndarray, reasons: np.ndarray | None
-) -> ReferenceSet:
+def _solved(references: ReferenceSet, reasons: np.ndarray | None) -> ReferenceSet:
     """The draws that have a solution; the others are named in a warning."""
+    u = references.u
     is_solved = np.isfinite(u.reshape(len(u), -1)).all(axis=1)
     if is_solved.all():
-        return ReferenceSet(u0, parameters, u)
+        return references
     left_out = []
     for i in np.flatnonzero(~is_solved):
-        values = "".join(f", {key} = {value[i]:.4g}" for key, value in parameters.items())
+        values = "".join(f", {key} = {value[i]:.4g}" for key, value in references.parameters.items())
         left_out.append(f"draw {i}{values}: {'not solved' if reasons is None else reasons[i]}")
     if not is_solved.any():
         raise RuntimeError(f"no reference could be solved: {left_out[0]}")
     text = f"{len(left_out)} of {len(u)} references were not solved and are left out; {'; '.join(left_out)}"
     warnings.warn(text, RuntimeWarning, stacklevel=3)
-    return replace(ReferenceSet(u0, parameters, u).take(np.flatnonzero(is_solved)), left_out=tuple(left_out))
+    return replace(references.take(np.flatnonzero(is_solved)), left_out=tuple(left_out))
 
 
 def fine_reference_set(
@@ -214,7 +217,7 @@ def fine_reference_set(
     """`reference_set` on as many points per periodic axis as the truth has, to be resampled from."""
     native = max(len(axis.nodes) for axis in problem.output_space.values())
     stored = _read_cache(cache)
-    points = stored["u0"].shape[-1] if "u0" in stored else max(TRUTH_NODES, native)
+    points = stored["u0"].shape[1] if "u0" in stored else max(TRUTH_NODES, native)
     u0, parameters = draw(problem, family, inputs, count, seed, points)
     if not _holds(stored, u0, parameters):
         solve = truth_solver(problem)

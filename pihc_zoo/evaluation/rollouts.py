@@ -25,8 +25,8 @@ def mean_squares(
     model, references: ReferenceSet, num_points: int | None = None, **options: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """(batch, time) mean squares of u − truth and of the truth on ``num_points`` per axis, streamed."""
-    num_axes, num_times = references.u0.ndim - 1, references.u.shape[1]
-    points = int(num_points or references.u0.shape[-1])
+    num_axes, num_times = references.u0.ndim - 1 - references.is_system, references.u.shape[1]
+    points = int(num_points or references.u0.shape[1])
     size = max(1, _VALUES_A_PIECE // (num_times * points**num_axes))
     errors, scales = [], []
     for part in references.pieces(size):
