@@ -464,6 +464,21 @@ class Static(GinzburgLandau):
     features = {name: own for name, own in GinzburgLandau.features.items() if name != "v_t"}
 
 
+class Flux(Pressure):
+    """−∇·(a ∇u) = s as a system of first order: its flux has no walls."""
+
+    fields = {"u": Variable(0.0, 2.0), "q": Variable(-1.0, 1.0)}
+    features = {"u_x": Derivative("u", x=1), "q": Derivative("q"), "q_x": Derivative("q", x=1)}
+
+    def walls(self, c):
+        return {"x": {"u": (WallCondition(1.0, 0.0, 1.0),) * 2}}
+
+
+def test_a_steady_system_of_first_order_is_refused():
+    with pytest.raises(ValueError, match="needs walls for 'q' on axis 'x'"):
+        truth_solver(Flux())
+
+
 @pytest.mark.parametrize(
     ("problem", "message"),
     [(Wave(), "write the equation as a system"), (Static(), "nothing says how it evolves")],
@@ -487,6 +502,17 @@ def test_solvers_of_ones_own_are_baselines():
 
     (baseline,) = baselines(Own())["soliton"]
     assert baseline.build("cpu")(np.zeros((1, 96)), {}).shape == (1, 2, 96) and baseline.refined(2.0) is None
+
+
+def test_a_truth_of_ones_own_takes_the_place_of_the_packages():
+    class Own(Flux):
+        def reference_solvers(self):
+            return {"truth": lambda u0, parameters: u0[:, None]}
+
+    assert_allclose(truth_solver(Own())(np.ones((2, 4, 4, 2))), np.ones((2, 1, 4, 4, 2)))
+    assert "truth" not in baselines(Own())
+    with pytest.raises(ValueError, match="answers at its output times"):
+        truth_solver(Own())(np.ones((2, 4, 4, 2)), times=[0.0])
 
 
 # ------------------------------------------------------------------ references and the search for baselines

@@ -210,7 +210,7 @@ class Problem:
         return []
 
     def reference_solvers(self) -> dict[str, Callable[[np.ndarray, dict[str, Any]], np.ndarray]]:
-        """Classical solvers of one's own by name, measured beside the package's.
+        """Classical solvers of one's own by name, measured beside the package's; "truth" takes the place of its truth.
 
         Each maps u0 (batch, *space[, field]) on the output grid and parameters, numbers or (batch,) by symbol, to
         (batch, time, *space[, field]) at the output times.

@@ -36,7 +36,7 @@ def kind_of(problem) -> str:
 
 
 def truth_solver(problem, **settings: Any):
-    """The converged solver.
+    """The converged solver: the problem's own, where its `reference_solvers` has a "truth", else one of ours.
 
     One bounded axis: one trajectory at a time, on grids of its own until they agree to 1e-7; where the problem is
     defined on its output cells (`Problem.is_defined_on_cells`) on these, about 1e-9 in time. Several axes, some
@@ -53,6 +53,9 @@ def truth_solver(problem, **settings: Any):
     Raises:
         ValueError: no solver serves the problem.
     """
+    own = problem.reference_solvers().get("truth")
+    if own is not None:
+        return _Own(own)
     kind = kind_of(problem)
     if kind == "lines":
         lines = MethodOfLines if problem.is_defined_on_cells else ConvergedLines
@@ -79,6 +82,28 @@ def reference_solver(problem):
     if kind == "lines" and problem.is_defined_on_cells:
         return MethodOfLines(problem, rtol=1e-8, atol=1e-8)
     return truth_solver(problem, rtol=_FALLBACK_RTOL)
+
+
+class _Own:
+    """A problem's own truth, on its output times and grid."""
+
+    has_own_grid = False
+    pass_size = 8
+
+    def __init__(self, solve: Any):
+        self.solve = solve
+
+    def __call__(self, u0: np.ndarray, parameters: dict[str, Any] | None = None, **grid: Any) -> np.ndarray:
+        """u0 (batch, *space[, field]) ↦ (batch, time, *space[, field]).
+
+        Raises:
+            ValueError: positions or times other than the problem's.
+        """
+        if any(value is not None for value in grid.values()):
+            raise ValueError(
+                f"the problem's own truth answers at its output times and points, not at {', '.join(grid)}"
+            )
+        return np.asarray(self.solve(u0, parameters or {}))
 
 
 def in_passes(solve: Any, u0: np.ndarray, parameters: dict[str, np.ndarray], **options: Any) -> Iterator[np.ndarray]:

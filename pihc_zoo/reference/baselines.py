@@ -65,6 +65,7 @@ def baselines(problem) -> dict[str, list[Baseline]]:
     own = {
         name: [Baseline(name, {}, lambda device="cpu", solve=solve: solve, (1,))]
         for name, solve in problem.reference_solvers().items()
+        if name != "truth"
     }
     kind = kind_of(problem)
     if kind == "periodic":

@@ -20,7 +20,7 @@ from ..grid import INPUT_STENCIL
 from ..grid.stencils import stencil_matrix
 from .equations import Equations, coefficient_names
 from .inputs import rows_of
-from .walled import WalledFeatures, graded
+from .walled import WalledFeatures, conditions, graded
 
 _FIRST_NODES, _MOST_POINTS, _GROWTH = {1: 64, 2: 24}, {1: 8192, 2: 2**15}, {1: 2.0, 2: 1.5}
 _ACCEPTED = 1000.0  # times the asked tolerance: what the finest grid may miss it by
@@ -36,7 +36,8 @@ class SteadySolver:
         rtol: relative L2 error.
 
     Raises:
-        ValueError: periodic axes, a time derivative.
+        ValueError: periodic axes, a time derivative, a field that is differentiated but has no walls, such as the flux
+            of an equation written as a system of first order: differences of differences decouple there.
     """
 
     has_own_grid = False
@@ -52,6 +53,14 @@ class SteadySolver:
         periodic = [name for name, axis in problem.output_space.items() if axis.is_periodic]
         if periodic:
             raise ValueError(f"axis {periodic[0]!r} is periodic; the steady solver needs walls on all axes")
+        for feature in problem.features.values():
+            for axis in feature.orders:
+                if all(own is None for own in conditions(problem, problem.defaults(), axis, feature.field)):
+                    raise ValueError(
+                        f"the steady solver needs walls for {feature.field!r} on axis {axis!r}, along which it is "
+                        "differentiated: eliminate it from the equations, or bring your own truth by "
+                        "Problem.reference_solvers"
+                    )
 
     def __call__(
         self,
