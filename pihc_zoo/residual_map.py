@@ -50,7 +50,7 @@ class RowMap:
         """The transpose of `assemble`."""
         if self.rate is None:
             return [pulled]
-        return [pulled, from_left(self.rate.T, pulled.flatten(-self.num_inner)).view(pulled.shape)]
+        return [pulled, from_left(self.rate.transpose(0, 1), pulled.flatten(-self.num_inner)).view(pulled.shape)]
 
     @property
     def multiplier(self) -> Tensor | None:
