@@ -228,7 +228,7 @@ class EvolutionAnsatz(nn.Module):
         ValueError: a lift that does not know its rate.
     """
 
-    num_directions = 0
+    num_directions = num_corrections = 0
 
     def __init__(
         self,

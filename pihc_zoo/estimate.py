@@ -182,7 +182,12 @@ class ErrorEstimator(nn.Module):
 
     def _state(self, candidate: Candidate) -> Tensor:
         """(batch, *fine space) the field at the window's start, read from its nodes."""
-        return self.refine.at_points(candidate.conditions.u0, candidate.conditions.walls)
+        start, walls, space = (
+            candidate.conditions.u0[:, None],
+            candidate.conditions.walls,
+            self.refine.discretisation.space,
+        )
+        return space.by_component(start, walls, self.refine.at_points)[:, 0]
 
 
 class DefectEstimator(nn.Module):

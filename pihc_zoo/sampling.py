@@ -177,4 +177,8 @@ def draw(
     if num_points is not None:
         axes = [axis.sized(num_points) if axis.is_periodic else axis for axis in axes]
     u0 = family.sample(count, [axis.nodes for axis in axes], rng, Domain.of(problem.output_space))
-    return u0, sample_parameters(problem, tuple(inputs), count, rng)
+    parameters = sample_parameters(problem, tuple(inputs), count, rng)
+    factor = problem.initial_factor({**problem.defaults(), **parameters})
+    if factor is not None:
+        u0 = u0 * np.reshape(factor, (-1, *[1] * (u0.ndim - 1)))
+    return u0, parameters

@@ -199,6 +199,7 @@ class Surrogate(nn.Module):
         """
         count = self.num_windows if num_windows is None else num_windows
         num_basis = getattr(self.network, "num_basis", None) if self.num_windows > 1 else None
+        num_basis = num_basis and num_basis + self.constraint.ansatz.num_corrections
         return self.rollout.windows(self.basis, initial, c, count, num_basis, **options)
 
     def basis(self, conditions: Conditions) -> Basis:

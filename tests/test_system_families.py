@@ -82,7 +82,7 @@ def sampled(problem, family, count=60):
 
 def keyed(problem, family, count=60):
     axes = [axis.nodes for axis in problem.output_space.values()]
-    return Source(family, axes, problem, (), 1)(0, torch.arange(count))[0].numpy()
+    return Source(family, axes, problem, (), 1)(0, torch.arange(count))[0].movedim(1, -1).numpy()
 
 
 # ------------------------------------------------------------------ systems

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..families import Domain, Family, draw_parameters
+from ..parameters import column
 
 METHOD = "philox4x32-10"  # a run drawn otherwise is another run
 _MASK = 0xFFFFFFFF
@@ -146,7 +147,7 @@ class Source:
     def __call__(self, step: int, places: Tensor, purpose: Purpose = Purpose.BATCH) -> tuple[Tensor, dict[str, Tensor]]:
         """Initial values, float64, and (count,) values of each input, on the device of ``places``.
 
-        Values are (count, *space), of a system (count, *space, field).
+        Values are (count, *space), of a system (count, field, *space), as fields are inside the package.
 
         Raises:
             ValueError: the family does not serve these axes.
@@ -156,9 +157,15 @@ class Source:
         self.family.check_axes(len(self.axes))
         domain = Domain.of(self.problem.output_space) if self.domain is None else self.domain
         if self.family.is_vectorised:
-            return self.family.fields(domain.points(self.axes), draws), parameters
+            return self._inward(self.family.fields(domain.points(self.axes), draws), parameters), parameters
         fields = []
         for place in places.tolist():
             rng = np.random.default_rng([self.seed, step, place, int(purpose)])
             fields.append(self.family.sample(1, list(self.axes), rng, domain))
-        return torch.as_tensor(np.concatenate(fields), device=places.device), parameters
+        return self._inward(torch.as_tensor(np.concatenate(fields), device=places.device), parameters), parameters
+
+    def _inward(self, u0: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+        """Drawn fields in the problem's scale, components before space."""
+        factor = self.problem.initial_factor({**self.problem.defaults(), **parameters})
+        u0 = u0 if factor is None else u0 * column(factor, u0.dim() - 1, u0)
+        return u0.movedim(-1, 1) if self.problem.is_system else u0

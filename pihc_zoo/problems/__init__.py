@@ -8,14 +8,19 @@ from typing import Any, TypeVar
 from .. import config as configuration
 from ..registration import register
 from ..text import nearest
+from .allen_cahn import AllenCahn
 from .base import Derivative, Parameter, Problem, Variable, WallCondition
 from .burgers import Burgers
+from .column_transport import ColumnTransport
 from .constants import with_constants
 from .diffusion_sorption import DiffusionSorption
 from .equation import TextProblem
+from .fitzhugh_nagumo import FitzHughNagumo2D
+from .korteweg_de_vries import KortewegDeVries
 from .navier_stokes import NavierStokes2D
 
-PROBLEMS: dict[str, type[Problem]] = {cls.name: cls for cls in (DiffusionSorption, NavierStokes2D, Burgers)}
+_OWN = (DiffusionSorption, ColumnTransport, NavierStokes2D, FitzHughNagumo2D, Burgers, AllenCahn, KortewegDeVries)
+PROBLEMS: dict[str, type[Problem]] = {cls.name: cls for cls in _OWN}
 
 _Class = TypeVar("_Class", bound=type[Problem])
 _DECLARED = ("title", "equation", "fields", "units", "features", "parameters", "duration", "output_space")

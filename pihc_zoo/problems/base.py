@@ -217,6 +217,10 @@ class Problem:
         """
         return {}
 
+    def initial_factor(self, c: dict[str, Any]) -> Any:
+        """What drawn initial fields are multiplied by, (batch,) or a number; None: nothing."""
+        return None
+
     def check_initial_condition(self, u0: np.ndarray) -> list[str | None]:
         """Per trajectory: None, or what is wrong with it in one line."""
         return [None] * len(u0)
