@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 
 from pihc_zoo.cli.arguments import Parser, add_imports, setting
-from pihc_zoo.evaluation import reference_set
+from pihc_zoo.evaluation import ReferenceSet, calibrated, reference_set
 from pihc_zoo.plotting.training import plot_training
 from pihc_zoo.registration import import_packages
+from pihc_zoo.surrogate import Surrogate
 from pihc_zoo.zoo.storage import save_folder
 
 from . import recipe as recipes
@@ -117,11 +118,14 @@ def _run(options: argparse.Namespace, recipe: recipes.Recipe, processes: Process
         )
     profile = Profile(output if options.profile and processes.is_first else None)
     model = advance(run, validation, options.quiet, options.save_every, log, profile)
-    processes.first(lambda: _finish(model.float(), output))
+    processes.first(lambda: _finish(model.float(), output, validation and validation.references))
     processes.close()
 
 
-def _finish(model, output: Path) -> None:
+def _finish(model: Surrogate, output: Path, references: ReferenceSet | None) -> None:
+    """Writes the model, what it is to be trusted for calibrated on the references."""
+    if references is not None and model.trust.threshold is None:
+        model = calibrated(model, [references], model.config["trust"])
     save_folder(model, output / "model")
     print(f"model written to {output / 'model'}; evaluate it with: pihc evaluate {output / 'model'}")
     if importlib.util.find_spec("matplotlib"):
