@@ -121,7 +121,7 @@ def without_network(model):
 def ladder(
     problem, references: ReferenceSet, model=None, batch: int | None = None, repeats: int = 3
 ) -> list[dict[str, Any]]:
-    """What each ingredient brings: the lift alone; untrained and trained network, each with its solve.
+    """What each ingredient brings: the lift alone, with its corrections; untrained and trained network and their solve.
 
     Where classical steps from the lift exist, 1, 2 and 3 of them stand between.
 
@@ -134,10 +134,12 @@ def ladder(
     answers: dict[str, Callable[[ReferenceSet], np.ndarray]] = {}
     for name, solver in steps_from_the_lift(problem, device).items():
         answers[name] = lambda r, solver=solver: solver(r.u0, r.parameters)
-    if not answers and model is not None:
-        bare = without_network(model)
-        answers["lift alone"] = lambda r: unsolved(bare, r)
     if model is not None:
+        bare = without_network(model)
+        if not answers:
+            answers["lift alone"] = lambda r: unsolved(bare, r)
+        if model.constraint.ansatz.num_corrections:
+            answers["lift and corrections"] = lambda r: to_numpy(r.predict(bare, polish=False).u)
         fresh = untrained(model, references)
         answers["untrained network"] = lambda r: to_numpy(r.predict(fresh, polish=False).u)
         answers["trained network"] = lambda r: to_numpy(r.predict(model, polish=False).u)

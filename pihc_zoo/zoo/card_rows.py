@@ -14,6 +14,7 @@ _PLAIN += ("points", "window", "t", "steps", "parameter")
 _FALL = 0.2  # by how much an error must fall for an ingredient to pay
 _SHOWN_WAVES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 _SHOWN_TIMES = 9
+_AS_GOOD = 1.05  # ratio of errors, or of times, that makes no difference
 
 
 def verdict(metrics: dict[str, Any]) -> tuple[str, bool]:
@@ -38,6 +39,42 @@ def verdict(metrics: dict[str, Any]) -> tuple[str, bool]:
         f"At equal or smaller error, {best['name']} needs {number(best['ms'])} ms per trajectory for "
         f"{percent(best['error_mean'])}: {number(ratio)} times {compared} than this model ({figures}).",
         wins,
+    )
+
+
+def sufficient(metrics: dict[str, Any]) -> dict[str, Any] | None:
+    """The cheapest rung of the ladder that is as good as the whole method; None where there is none."""
+    rows = [row for row in metrics.get("ladder") or () if row.get("error_mean") is not None]
+    if not rows or not rows[-1]["name"].startswith("trained"):
+        return None
+    whole, others = rows[-1], rows[:-1]
+    own = [
+        row
+        for row in others
+        if row["error_mean"] <= _AS_GOOD * whole["error_mean"]
+        and row["failed"] <= whole["failed"]
+        and row["ms"] <= _AS_GOOD * whole["ms"]
+    ]
+    return min(own, key=lambda row: row["ms"]) if own else None
+
+
+def ladder_verdict(metrics: dict[str, Any]) -> str:
+    """Which rung of the ladder suffices."""
+    rows = [row for row in metrics.get("ladder") or () if row.get("error_mean") is not None]
+    if not rows or not rows[-1]["name"].startswith("trained"):
+        return ""
+    own = sufficient(metrics)
+    if own is None:
+        best = min(rows[:-1], key=lambda row: row["error_mean"], default=None)
+        if best is None or not best["error_mean"]:
+            return ""
+        ratio = number(best["error_mean"] / rows[-1]["error_mean"])
+        return f"The trained network pays: the best rung below it, {best['name']}, errs {ratio} times as much."
+    name = own["name"]
+    verb = "suffice" if name.endswith("corrections") else "suffices"
+    return (
+        f"The {name} {verb}: {percent(own['error_mean'])} in {number(own['ms'])} ms, the whole method "
+        f"{percent(rows[-1]['error_mean'])} in {number(rows[-1]['ms'])} ms. What comes after it adds nothing here."
     )
 
 
