@@ -287,7 +287,7 @@ def test_demo_shows_error_and_both_classical_times(run, tmp_path, monkeypatch):
 
     drawn, draw = [], plotting.plot_prediction
     monkeypatch.setattr(
-        plotting, "plot_prediction", lambda p, i, path, truth: (drawn.append((p, truth)), draw(p, i, path, truth))
+        plotting, "plot_prediction", lambda p, i, path, truth, *own: (drawn.append((p, truth)), draw(p, i, path, truth))
     )
     out = run("demo", "--output", tmp_path / "new" / "demo").out
     for text in ("true error", "Picard", "LSODA", "ms per trajectory"):

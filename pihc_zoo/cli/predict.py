@@ -12,23 +12,37 @@ from typing import Any
 from ..files import check_writable, npz_path
 from ..text import nearest, percent, unit_of
 from . import bulk
-from .arguments import add_device, assignment, check_count, expert_counts, load_model, names, number, positive, seed
+from .arguments import (
+    add_device,
+    assignment,
+    check_count,
+    expert_counts,
+    load_model,
+    names,
+    number,
+    numbers,
+    positive,
+    seed,
+)
 from .printing import warn
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``pihc predict``."""
     parser.epilog = (
-        "INPUT holds u0 (batch, *space) or (*space), and optionally positions of u0 by the name of the axis (x, …), "
-        "t (output times) and parameter_<name>. The output holds u0, the positions, t, u (batch, time, *space), the "
-        "parameters and the trust report. Into a Zarr store (.zarr) go any number of trajectories, read from NPZ, "
-        "netCDF, Zarr or HDF5 by slices; the processes that torchrun starts share them."
+        "INPUT holds u0 (batch, *space) or (*space), of a system with one more, last axis of fields or an array "
+        "<name>0 per field, and optionally positions of u0 by the name of the axis (x, …), t (output times) and "
+        "parameter_<name>. The output holds u0, the positions, t, u (batch, time, *space[, field]), the parameters and "
+        "the trust report. Into a Zarr store (.zarr) go any number of trajectories, read from NPZ, netCDF, Zarr or HDF5"
+        " by slices; the processes that torchrun starts share them."
     )
     parser.add_argument("model", help="name, folder or Hub id")
     parser.add_argument("input", nargs="?", type=Path, metavar="INPUT", help="NPZ or HDF5 file with u0")
     parser.add_argument("--input", type=Path, dest="input_option", metavar="FILE", help="the same as INPUT")
     source = parser.add_argument_group("instead of INPUT")
-    source.add_argument("--constant", type=number, metavar="U0", help="one constant initial condition")
+    source.add_argument(
+        "--constant", type=numbers, metavar="U0", help="one constant initial condition; of a system U0,V0 in its order"
+    )
     source.add_argument(
         "--sample", type=positive, metavar="N", help="N random initial conditions, and parameters that are inputs"
     )
@@ -36,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--seed", type=seed, help="seed of --sample (default 0)")
     parser.add_argument("--output", type=Path, required=True, metavar="NPZ|ZARR", help="file or store to write")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="figure to write (.png, .pdf or .svg)")
+    parser.add_argument("--field", metavar="NAME", help="field of a system in figure and animation (default all)")
     parser.add_argument("--animate", type=Path, metavar="GIF", help="animation to write (.gif)")
     parser.add_argument(
         "--threads",
@@ -107,13 +122,17 @@ def run(options: argparse.Namespace) -> int:
     if options.input is not None:
         if options.input.exists() and output.exists() and options.input.samefile(output):
             raise ValueError(f"the output {str(output)!r} is the input file; choose another name")
-        arrays = _read_input(options.input)
+        from ..data import read_arrays
+
+        arrays = read_arrays(options.input)
     overrides = dict(assignment(text) for text in options.set)
     model = load_model(options)
     if options.backend == "torch":
         import torch
 
         torch.set_num_threads(options.threads)
+    if options.field is not None and options.field not in model.problem.fields:
+        raise ValueError(f"--field: no field {options.field!r}; {nearest(options.field, model.problem.fields)}")
     if options.save_diagnostics:
         _check_diagnostics(options.save_diagnostics, model.problem)
     if options.input is None:
@@ -136,9 +155,9 @@ def run(options: argparse.Namespace) -> int:
         prediction = model.predict(u0, on_failure=options.on_failure or "raise", **arguments)
     seconds = time.perf_counter() - begin
     if options.animate is not None:
-        prediction.animate(options.index, options.animate)
+        prediction.animate(options.index, options.animate, field=options.field)
     if options.plot is not None:
-        prediction.plot(options.index, options.plot)
+        prediction.plot(options.index, options.plot, field=options.field)
     prediction.save(output, options.save_diagnostics, compress=options.compress)
     print_prediction(prediction, seconds)
     print("written to " + " and ".join(str(path) for path in (output, options.plot, options.animate) if path))
@@ -157,23 +176,17 @@ def _settings(options: argparse.Namespace, model: Any) -> dict[str, Any]:
     return settings
 
 
-def _read_input(path: Path) -> dict[str, Any]:
-    """The arrays of a file, u0 among them."""
-    from ..data import read_arrays
-
-    arrays = read_arrays(path)
-    if "u0" not in arrays:
-        raise ValueError(
-            f"{str(path)!r} has no array u0 (it has: {', '.join(sorted(arrays)) or 'none'}); "
-            "expected u0 with the shape (batch, *space)"
-        )
-    return arrays
-
-
 def _arguments(path: Path, arrays: dict[str, Any], problem: Any) -> tuple[Any, dict[str, Any]]:
     """u0 and the arguments of ``predict`` that the arrays of a file hold."""
-    from ..data import check_names
+    from ..data import check_names, joined
 
+    arrays = joined(arrays, problem)
+    if "u0" not in arrays:
+        last = ", field" if problem.is_system else ""
+        raise ValueError(
+            f"{str(path)!r} has no array u0 (it has: {', '.join(sorted(arrays)) or 'none'}); "
+            f"expected u0 with the shape (batch, *space{last})"
+        )
     check_names(arrays, problem)
     axes = problem.output_space
     known = [key for key in arrays if key in ("u0", "t", *axes) or key.startswith("parameter_")]
@@ -195,23 +208,29 @@ def _arguments(path: Path, arrays: dict[str, Any], problem: Any) -> tuple[Any, d
 def _extent(u0: Any, arguments: dict[str, Any], problem: Any) -> tuple[int, tuple[int, ...]]:
     """The number of trajectories and (time, *space) of the answer to each."""
     axes = list(problem.output_space.values())
-    batch, own = (len(u0), u0.shape[1:]) if u0.ndim == 1 + len(axes) else (1, u0.shape)
+    fields = [len(problem.fields)] if problem.is_system else []
+    batch, own = (len(u0), u0.shape[1:]) if u0.ndim == 1 + len(axes) + len(fields) else (1, u0.shape)
     sizes = [own[i] if axis.is_periodic and i < len(own) else len(axis.nodes) for i, axis in enumerate(axes)]
     given = arguments.get("x", {})
     given = given if isinstance(given, dict) else {problem.default_axis: given}
     sizes = [len(given.get(key, range(size))) for key, size in zip(problem.output_space, sizes, strict=True)]
-    return batch, (len(arguments.get("times", problem.output_times)), *sizes)
+    return batch, (len(arguments.get("times", problem.output_times)), *sizes, *fields)
 
 
 def _made_input(options: argparse.Namespace, model: Any) -> tuple[Any, dict[str, Any]]:
     """u0 of --constant or --sample on the native grid, and the arguments of ``predict`` drawn with it."""
     import numpy as np
 
-    positions = {name: axis.nodes for name, axis in model.problem.output_space.items()}
-    num_times = len(model.problem.output_times if options.times is None else options.times)
-    check_count(options.sample or 1, (num_times, *map(len, positions.values())), "--sample")
+    problem = model.problem
+    shape = [len(axis.nodes) for axis in problem.output_space.values()]
+    shape += [len(problem.fields)] if problem.is_system else []
+    num_times = len(problem.output_times if options.times is None else options.times)
+    check_count(options.sample or 1, (num_times, *shape), "--sample")
     if options.constant is not None:
-        return np.full((1, *map(len, positions.values())), options.constant), {"parameters": {}}
+        if len(options.constant) not in {1, len(problem.fields)}:
+            names, count = ", ".join(problem.fields), len(options.constant)
+            raise ValueError(f"--constant takes a number, or one for each of {names}, got {count} numbers")
+        return np.broadcast_to(options.constant, (1, *shape)).copy(), {"parameters": {}}
     from ..zoo.testing import sample
 
     u0, parameters = sample(model, options.sample, options.family, options.seed or 0)

@@ -16,27 +16,30 @@ from .table import is_table, read_table
 KINDS = "NPZ, HDF5 (.h5, .hdf5), netCDF (.nc), Zarr or CSV"
 
 
-def read_arrays(path: str | os.PathLike, axes: tuple[str, ...] = ("x",), count: int | None = None) -> dict:
+def read_arrays(
+    path: str | os.PathLike, axes: tuple[str, ...] = ("x",), count: int | None = None, fields: tuple[str, ...] = ()
+) -> dict:
     """The arrays of an NPZ, HDF5, netCDF, Zarr or CSV file by our names; pickled objects are refused.
 
     Args:
         path: its name says what kind it is.
         axes: names of the space axes, in order.
         count: trajectories to read, the first ones; all by default. Of NPZ and CSV files everything is read.
+        fields: names of a system's fields.
 
     Raises:
         ValueError: missing, foreign, truncated, or with object arrays.
     """
     path = Path(path)
     if is_zarr(path):
-        return read_labelled(path, axes, count)
+        return read_labelled(path, axes, count, fields)
     if not path.is_file():
         raise ValueError(f"no such file {str(path)!r}; expected a file with u0 or u: {KINDS}")
     suffix = path.suffix.lower()
     if suffix in (".h5", ".hdf5"):
-        return read_hdf5(path, axes, count)
+        return read_hdf5(path, axes, count, fields)
     if suffix in (".nc", ".nc4", ".cdf"):
-        return read_labelled(path, axes, count)
+        return read_labelled(path, axes, count, fields)
     if is_table(path):
         return read_table(path)
     return _read_npz(path)

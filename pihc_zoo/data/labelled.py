@@ -21,7 +21,7 @@ def is_dataset(source: Any) -> bool:
     return type(source).__module__.startswith("xarray.") and type(source).__name__ == "Dataset"
 
 
-def read_labelled(path: Path, axes: tuple[str, ...], count: int | None) -> dict[str, np.ndarray]:
+def read_labelled(path: Path, axes: tuple[str, ...], count: int | None, fields: tuple[str, ...] = ()) -> dict:
     """The arrays of a netCDF file or a Zarr store; see `files.read_arrays`.
 
     Raises:
@@ -36,7 +36,7 @@ def read_labelled(path: Path, axes: tuple[str, ...], count: int | None) -> dict[
         raise ValueError(f'{kind} files need xarray: pip install "pihc_zoo[xarray]"') from None
     try:
         with xarray.open_zarr(path) if kind == "Zarr" else xarray.open_dataset(path) as dataset:
-            return from_dataset(dataset, axes, count)
+            return from_dataset(dataset, axes, count, fields)
     except ImportError as error:
         raise ValueError(f'{str(path)!r} cannot be read ({error}): pip install "pihc_zoo[xarray]"') from None
     except (OSError, RuntimeError, KeyError, TypeError) as error:
@@ -49,8 +49,13 @@ def read_labelled(path: Path, axes: tuple[str, ...], count: int | None) -> dict[
         raise
 
 
-def from_dataset(dataset: Any, axes: tuple[str, ...], count: int | None = None) -> dict[str, np.ndarray]:
+def from_dataset(
+    dataset: Any, axes: tuple[str, ...], count: int | None = None, fields: tuple[str, ...] = ()
+) -> dict[str, np.ndarray]:
     """Arrays by our names of a Dataset with u (batch, time, *space), u0 (batch, *space) or both.
+
+    Of a system each of the ``fields`` is such a variable, its initial values <name>0; or u and u0 have one dimension
+    more, the last one, with the name "field".
 
     The dimension of trajectories may have any name, that of times is "time" or "t"; what `Prediction.to_xarray`
     makes is understood. Values of each trajectory, parameter_<name>, are variables or coordinates.
@@ -58,12 +63,18 @@ def from_dataset(dataset: Any, axes: tuple[str, ...], count: int | None = None) 
     Raises:
         ValueError: neither u nor u0, or dimensions in another order.
     """
-    if "u" not in dataset and "u0" not in dataset:
-        raise ValueError(f"the Dataset must have a variable u0 or u, got {', '.join(map(str, dataset)) or 'nothing'}")
+    is_system = len(fields) > 1
+    is_apart = is_system and "field" not in dataset.dims
+    names = fields if is_apart else ("u",)
+    if not any(f"{name}{start}" in dataset for name in names for start in ("", "0")):
+        wanted = " and ".join(f"{name}0 or {name}" for name in names)
+        raise ValueError(f"the Dataset must have a variable {wanted}, got {', '.join(map(str, dataset)) or 'nothing'}")
     arrays: dict[str, np.ndarray] = {}
-    for name, expected in (("u", ("t", *axes)), ("u0", axes)):
-        if name in dataset:
-            arrays[name] = _values(dataset[name], name, expected, count)
+    last = ("field",) if is_system and not is_apart else ()
+    for name in names:
+        for key, expected in ((name, ("t", *axes, *last)), (f"{name}0", (*axes, *last))):
+            if key in dataset:
+                arrays[key] = _values(dataset[key], key, expected, count)
     for axis in axes:
         if axis in dataset.coords:
             arrays[axis] = np.asarray(dataset.coords[axis])

@@ -24,6 +24,8 @@ def check_names(arrays: dict[str, Any], problem) -> None:
     """Raises ValueError for a key that nothing reads; what `Prediction.save` writes is known."""
     axes = problem.output_space
     known = ["u0", "t", "u", *axes, *(f"{PARAMETER}{key}" for key in problem.parameters)]
+    if problem.is_system:
+        known += [f"{name}{start}" for name in problem.fields for start in ("", "0")]
     written = {*known, *REPORT, *TEXTS, *LATER_TEXTS, *problem.diagnostics, *(f"{PERIOD}{key}" for key in axes)}
     for key in arrays:
         if key.startswith(PARAMETER) and key not in known:
@@ -38,7 +40,8 @@ def check_names(arrays: dict[str, Any], problem) -> None:
 def read_trajectories(source: Any, problem, *, u0: Any = None, count: int | None = None) -> Trajectories:
     """Trajectories of ``problem`` from a file, a mapping or an xarray Dataset.
 
-    Keys: u0 (batch, *space); optionally u (batch, time, *space), positions by axis name, which default to the grid
+    Keys: u0 (batch, *space[, field]); optionally u (batch, time, *space[, field]), of a system also an array per field
+    by its name and, of initial values, <name>0; positions by axis name, which default to the grid
     that the shape of u0 implies, t, which defaults to the problem's output times, and parameter_<name>. What
     `Prediction.save` writes beside these is passed over. Without u0 it is u at t = 0. Scattered points have u (m,)
     with t, positions and, optionally, trajectory, each (m,); u0 then lies at ``input_x``, by default the native
@@ -56,9 +59,9 @@ def read_trajectories(source: Any, problem, *, u0: Any = None, count: int | None
     if count is not None and (isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1):
         raise ValueError(f"count must be an integer of at least 1, got {count!r}")
     if is_dataset(source):
-        arrays = from_dataset(source, axes, count)
+        arrays = from_dataset(source, axes, count, tuple(problem.fields))
     elif isinstance(source, str | os.PathLike):
-        arrays = read_arrays(source, axes, count)
+        arrays = read_arrays(source, axes, count, tuple(problem.fields))
     elif isinstance(source, dict):
         arrays = dict(source)
     else:
@@ -66,6 +69,7 @@ def read_trajectories(source: Any, problem, *, u0: Any = None, count: int | None
             f"data must be a path, a mapping with the key 'u0' or an xarray Dataset, got {type(source).__name__}"
         )
     given = {} if u0 is None else initial_conditions(u0, problem)
+    arrays = joined(arrays, problem)
     if is_table(source) or np.ndim(arrays.get("u", 0)) == 1:
         return read_scattered(arrays, problem, given, count)
     if "u0" in arrays and given:
@@ -81,14 +85,39 @@ def read_trajectories(source: Any, problem, *, u0: Any = None, count: int | None
     if "u0" not in arrays:
         arrays["u0"] = _start(u, t)
     u0 = real_array(arrays["u0"], "u0")
-    u0 = u0[None] if u0.ndim == len(axes) else u0
-    positions = {key: _from_zero(arrays[key], problem.output_space[key]) for key in axes if key in arrays}
+    u0 = u0[None] if u0.ndim == len(axes) + problem.is_system else u0
+    positions = {key: _from_zero(arrays[key], key, problem) for key in axes if key in arrays}
     points = check_field(problem, u0, positions, np.shape(arrays["u0"]))
     parameters = parameters_of(arrays, len(u0))
     if count is not None:
         u0, u = u0[:count], None if u is None else u[:count]
         parameters = {key: value[:count] for key, value in parameters.items()}
     return Trajectories(u0, points, t, u, parameters)
+
+
+def joined(arrays: dict[str, Any], problem) -> dict[str, Any]:
+    """Arrays of a system's fields by their names, and <name>0, as one array u, and u0, with a last axis of fields.
+
+    Raises:
+        ValueError: some fields are missing, or they differ in shape.
+    """
+    if not problem.is_system:
+        return arrays
+    arrays = dict(arrays)
+    for key, start in (("u", ""), ("u0", "0")):
+        names = [f"{name}{start}" for name in problem.fields]
+        found = [name for name in names if name in arrays]
+        if not found or found == [key]:
+            continue
+        if len(found) < len(names):
+            missing = ", ".join(name for name in names if name not in arrays)
+            raise ValueError(f"the fields {', '.join(found)} are there, but {missing} is missing; give all of them")
+        values = [real_array(arrays.pop(name), name) for name in names]
+        shapes = {value.shape for value in values}
+        if len(shapes) > 1:
+            raise ValueError(f"{', '.join(names)} must have one shape, got {', '.join(map(str, sorted(shapes)))}")
+        arrays[key] = np.stack(values, axis=-1)
+    return arrays
 
 
 def initial_conditions(u0: Any, problem) -> dict[str, np.ndarray]:
@@ -102,14 +131,15 @@ def initial_conditions(u0: Any, problem) -> dict[str, np.ndarray]:
     """
     axes = problem.output_space
     if isinstance(u0, str | os.PathLike):
-        arrays = read_arrays(Path(u0), tuple(axes))
+        arrays = joined(read_arrays(Path(u0), tuple(axes), fields=tuple(problem.fields)), problem)
         if "u0" not in arrays:
             raise ValueError(f"{str(u0)!r} has no array u0 (it has: {', '.join(sorted(arrays)) or 'none'})")
         parameters = {key: value for key, value in arrays.items() if key.startswith(PARAMETER)}
         return {"u0": arrays["u0"], **{f"input_{key}": arrays[key] for key in axes if key in arrays}, **parameters}
     values = real_array(u0, "u0")
     if values.ndim == 0:
-        values = np.full((1, *(len(axis.nodes) for axis in axes.values())), float(values))
+        fields = [len(problem.fields)] if problem.is_system else []
+        values = np.full((1, *(len(axis.nodes) for axis in axes.values()), *fields), float(values))
     return {"u0": values}
 
 
@@ -134,9 +164,12 @@ def _check_rank(u: np.ndarray | None, problem, t: np.ndarray, arrays: dict[str, 
     axes = tuple(problem.output_space)
     if u is None or "u0" in arrays:  # what `check_solutions` sees
         return
+    sizes = {key: np.size(arrays[key]) for key in axes if key in arrays}
+    if problem.is_system:
+        sizes["field"] = len(problem.fields)
+        axes = (*axes, "field")
     if u.ndim != 2 + len(axes):
         raise ValueError(f"u must have the axes (trajectory, t, {', '.join(axes)}), got the shape {u.shape}")
-    sizes = {key: np.size(arrays[key]) for key in axes if key in arrays}
     if len(sizes) == len(axes):
         for count in u.shape:
             expected = (count, len(t), *sizes.values())
@@ -155,12 +188,13 @@ def _start(u: np.ndarray, t: np.ndarray) -> np.ndarray:
     return u[:, 0]
 
 
-def _from_zero(points: Any, axis: Any) -> Any:
+def _from_zero(points: Any, name: str, problem) -> Any:
     """Positions on a periodic axis counted from the axis' start, where they are a shifted uniform grid.
 
-    Equations know no coordinates, so that a shift, such as that of cell centres, changes nothing.
+    Where the equation does not know the coordinate a shift, such as that of cell centres, changes nothing.
     """
-    if not axis.is_periodic:
+    axis = problem.output_space[name]
+    if not axis.is_periodic or name in problem.coordinates:
         return points
     points = np.atleast_1d(real_array(points, "positions"))
     spacing = (axis.stop - axis.start) / max(1, len(points))

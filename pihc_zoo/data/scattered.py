@@ -27,6 +27,11 @@ def read_scattered(arrays: dict[str, Any], problem, given: dict[str, Any], count
         ValueError: missing or misnamed columns, lengths that differ, positions and times outside the domain, no
             initial conditions.
     """
+    if problem.is_system:
+        raise ValueError(
+            f"scattered points have one field, {problem.name} has {', '.join(problem.fields)}; give solutions on a "
+            "grid, u (trajectory, t, space, field)"
+        )
     axes = problem.output_space
     arrays = _named(dict(arrays), axes)
     columns = ("t", "u", *axes)

@@ -43,8 +43,8 @@ class Trajectories:
     """Initial conditions and, if known, their solutions: on the grid of u0 or at scattered points.
 
     Attributes:
-        u0: (batch, *space) at ``points``, positions by axis name; ``x`` is that of the axis "x".
-        u: (batch, time, *space) at times t, or None.
+        u0: (batch, *space[, field]) at ``points``, positions by axis name; ``x`` is that of the axis "x".
+        u: (batch, time, *space[, field]) at times t, or None.
         parameters: (batch,) by symbol.
         scattered: solutions at points of their own, or None.
     """
@@ -119,9 +119,10 @@ def check_solutions(data: Trajectories) -> None:
         return
     expected = (len(data.u0), len(t), *data.u0.shape[1:])
     if u.shape != expected:
-        axes = ("trajectory", "t", *data.points)
+        last = ("field",) if data.u0.ndim > 1 + len(data.points) else ()
+        axes = ("trajectory", "t", *data.points, *last)
         raise ValueError(
-            f"u must have the shape {expected} of (u0, t, {', '.join(data.points)}), got {u.shape}"
+            f"u must have the shape {expected} of (u0, t, {', '.join(axes[2:])}), got {u.shape}"
             + order_message(u.shape, expected, axes)
         )
     if t[-1] <= 0:

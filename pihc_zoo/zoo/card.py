@@ -13,8 +13,8 @@ from typing import Any
 
 from ..prediction.request import LONGEST_ROLL_OUT
 from ..problems import problem_of
-from ..text import number, percent, shown_unit, unit_of
-from .card_problem import conditions, domain, input_shape, parameters
+from ..text import number, percent, unit_of
+from .card_problem import conditions, domain, fields, initial_values, input_shape, parameters
 from .card_rows import (
     ablation_verdict,
     drift_rows,
@@ -88,8 +88,8 @@ def render(
             input_shape=input_shape(problem),
             conditions=conditions(problem),
             domain=domain(problem),
-            state_range=[number(value) for value in state_range],
-            state_unit=shown_unit(problem.units["u"]),
+            fields=fields(problem),
+            initial_values=initial_values(problem, state_range),
             parameters=parameters(problem, config["problem"].get("inputs", ())),
             architecture=_architecture(config),
             training=_training(metrics),
@@ -253,7 +253,9 @@ def _limits(problem: Any, config: dict[str, Any], metrics: dict[str, Any], state
         f"Other domains, boundary conditions or equations, or times beyond {number(problem.duration)} "
         f"{problem.units.get('t', '').replace('dimensionless', '')}".rstrip()
         + ".",
-        f"Initial values outside {low} … {high}: such trajectories come back with `is_reliable` false.",
+        "Initial values outside the fields' ranges: such trajectories come back with `is_reliable` false, or as NaN."
+        if problem.is_system
+        else f"Initial values outside {low} … {high}: such trajectories come back with `is_reliable` false.",
         f"Parameters other than {varied}, or outside their ranges: refused."
         if inputs
         else "Parameters other than the defaults: refused; choose a model that takes them as input.",

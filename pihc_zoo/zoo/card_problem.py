@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..text import NONE, number
+from ..text import NONE, number, shown_unit
 
 
 def conditions(problem: Any) -> str:
@@ -19,27 +19,56 @@ def conditions(problem: Any) -> str:
     lines = []
     for axis, walls in problem.walls(problem.defaults()).items():
         nodes = problem.output_space[axis].closed_nodes
-        for wall, position in zip(walls, (nodes[0], nodes[-1]), strict=True):
-            at = "" if wall.at is None else f"({number(wall.at)})"
-            parts = [(wall.value, problem.field), (wall.slope, f"{problem.field}_{axis}{at}")]
-            terms = [
-                symbol if value == 1 else f"{number(value)} {symbol}" for value, symbol in parts if np.any(value != 0)
-            ]
-            lines.append(f"`{' + '.join(terms)} = {number(wall.target)}` at {axis} = {number(position)}")
+        for field, pair in (walls if problem.is_system else {problem.field: walls}).items():
+            for wall, position in zip(pair, (nodes[0], nodes[-1]), strict=True):
+                at = "" if wall.at is None else f"({number(wall.at)})"
+                parts = [(wall.value, field), (wall.slope, f"{field}_{axis}{at}")]
+                terms = [
+                    symbol if value == 1 else f"{number(value)} {symbol}"
+                    for value, symbol in parts
+                    if np.any(value != 0)
+                ]
+                lines.append(f"`{' + '.join(terms)} = {number(wall.target)}` at {axis} = {number(position)}")
     walls = "; ".join(lines) if lines else "periodic"
     return f"Boundary conditions (default parameters): {walls}. The initial condition is the input."
 
 
+def fields(problem: Any) -> list[dict[str, str]]:
+    """A row per field of a system; none where there is one field."""
+    return [
+        {
+            "name": name,
+            "range": f"{number(own.low)} … {number(own.high)}",
+            "unit": own.unit,
+            "description": own.description,
+        }
+        for name, own in problem.fields.items()
+        if problem.is_system
+    ]
+
+
+def initial_values(problem: Any, state_range: Any) -> str:
+    """The range of initial values that a model was trained on, in words."""
+    if problem.is_system:
+        return "Initial values in the ranges above were seen in training; others come back as NaN or marked unreliable."
+    low, high = (number(value) for value in state_range)
+    unit = shown_unit(problem.units["u"])
+    return (
+        f"Initial values between {low} and {high}{f' {unit}' if unit else ''} were seen in training; others are "
+        "predicted but marked unreliable."
+    )
+
+
 def smallest(problem: Any) -> int:
-    """Fewest points per axis of an input, of which any even number will do; 0 where there is one grid."""
-    axes = list(problem.output_space.values())
-    return max(axis.smallest for axis in axes) if all(axis.is_periodic for axis in axes) else 0
+    """Fewest points per periodic axis of an input, of which any even number will do; 0 where there is none."""
+    return max((axis.smallest for axis in problem.output_space.values() if axis.is_periodic), default=0)
 
 
 def input_shape(problem: Any) -> str:
     """Of u0."""
     axes, least = problem.output_space.values(), smallest(problem)
-    sizes = ", ".join("n" if least else str(len(axis.nodes)) for axis in axes)
+    sizes = ", ".join("n" if axis.is_periodic else str(len(axis.nodes)) for axis in axes)
+    sizes += f", {len(problem.fields)}" if problem.is_system else ""
     return f"(batch, {sizes})" + (f", n even and at least {least}" if least else "")
 
 
@@ -55,10 +84,12 @@ def domain(problem: Any) -> list[dict[str, Any]]:
             "name": name,
             "range": " … ".join(map(number, _ends(axis))),
             "unit": problem.units.get(name, NONE),
-            "points": "the input's points" if smallest(problem) else f"{len(axis.nodes)} points",
+            "points": "the input's points" if axis.is_periodic else f"{len(axis.nodes)} points",
         }
         for name, axis in problem.output_space.items()
     ]
+    if problem.duration is None:
+        return rows
     times = {"name": "t", "range": f"0 … {number(problem.duration)}", "unit": problem.units.get("t", NONE)}
     return [*rows, {**times, "points": f"{len(problem.output_times)} points"}]
 

@@ -133,11 +133,39 @@ def _example(model: Surrogate, to: Path, source: Path | None) -> None:
         model.predict(u0, parameters=parameters).plot(0, to / PLOT_FILE)
 
 
+def example_fields(problem: Any, trust: dict[str, Any]) -> Any:
+    """(2, *space[, field]) a constant and a smooth field, on periodic axes two of waves, inside the range.
+
+    Args:
+        trust: a model's settings; its ``state_range``, if any, is the range of a problem of one field.
+    """
+    import numpy as np
+
+    axes = list(problem.output_space.values())
+    is_periodic = all(axis.is_periodic for axis in axes)
+    if is_periodic:
+        grids = np.meshgrid(*((axis.nodes - axis.start) / (axis.stop - axis.start) for axis in axes), indexing="ij")
+    else:
+        grids = np.meshgrid(*(np.linspace(0, 1, len(axis.nodes)) for axis in axes), indexing="ij")
+    fields = []
+    for place, own in enumerate(problem.fields.values()):
+        low, high = (own.low, own.high) if problem.is_system else trust.get("state_range", (own.low, own.high))
+        centre = 0.0 if is_periodic and low < 0 < high else low + 0.5 * (high - low)
+        if is_periodic:
+            waves = [np.prod([np.sin(2 * np.pi * k * grid + k + place) for grid in grids], axis=0) for k in (1, 2)]
+            shapes = [0.1 * waves[0] + 0.05 * waves[1], 0.05 * waves[0] - 0.1 * waves[1]]
+        else:
+            wave = np.prod([np.sin(2 * np.pi * grid + 0.5 + place) for grid in grids], axis=0)
+            shapes = [np.zeros(wave.shape), 0.3 * wave]
+        fields.append(centre + (high - low) * np.stack(shapes))
+    return np.stack(fields, axis=-1) if problem.is_system else fields[0]
+
+
 def write_example(model: Surrogate, path: Path, u0: Any = None) -> Path:
     """Writes initial conditions and the model's solution at a few points; `self_test` repeats it.
 
     Args:
-        u0: (batch, *space); a constant and a smooth field in the trained range by default.
+        u0: (batch, *space[, field]); default those of `example_fields`.
 
     Raises:
         ValueError: no solve of the example converges.
@@ -150,15 +178,7 @@ def write_example(model: Surrogate, path: Path, u0: Any = None) -> Path:
     axes = list(problem.output_space.values())
     parameters: dict[str, Any] = {}
     if u0 is None:
-        low, high = model.config["trust"].get("state_range", problem.state_range)
-        if all(axis.is_periodic for axis in axes):  # of zero mean
-            grids = np.meshgrid(*((axis.nodes - axis.start) / (axis.stop - axis.start) for axis in axes), indexing="ij")
-            waves = [np.prod([np.sin(2 * np.pi * k * grid + k) for grid in grids], axis=0) for k in (1, 2)]
-            u0 = (high - low) * np.stack([0.1 * waves[0] + 0.05 * waves[1], 0.05 * waves[0] - 0.1 * waves[1]])
-        else:
-            grids = np.meshgrid(*(np.linspace(0, 1, len(axis.nodes)) for axis in axes), indexing="ij")
-            wave = np.prod([np.sin(2 * np.pi * grid + 0.5) for grid in grids], axis=0)
-            u0 = np.stack([np.full(wave.shape, low + 0.5 * (high - low)), low + (high - low) * (0.5 + 0.3 * wave)])
+        u0 = example_fields(problem, model.config["trust"])
         declared = {key: problem.parameters[key] for key in model.parameter_inputs}
         parameters = {key: np.array([p.default, 0.5 * (p.default + p.high)]) for key, p in declared.items()}
     times = np.linspace(0.0, problem.duration, 11 if len(axes) == 1 else 3)  # fields on several axes are large
