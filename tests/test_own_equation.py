@@ -1,0 +1,73 @@
+"""README's section on an equation of one's own, as a new user follows it: from text to a pushed model."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hub_server import HubServer
+
+ROOT = Path(__file__).parents[1]
+TOKEN = "hf_dummy"
+QUICK = ["--references", "2", "--quiet", "--set", "training.steps=2", "--set", "training.validate_every=2"]
+
+
+def section():
+    """The recipe and the commands."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    own = text[text.index("## An equation of your own") : text.index("## Calibrate")]
+    recipe, commands = re.findall(r"^```(?:toml)?\n(.*?)^```$", own, re.MULTILINE | re.DOTALL)
+    return recipe, commands.splitlines()
+
+
+@pytest.fixture
+def hub():
+    with HubServer(TOKEN) as server:
+        yield server
+
+
+def test_from_text_to_a_model_that_others_load(hub, tmp_path):
+    recipe, commands = section()
+    (tmp_path / "growth-1d.toml").write_text(recipe, encoding="utf-8")
+    own = {
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_TOKEN": TOKEN,
+        "HF_HUB_DISABLE_XET": "1",
+        "PYTHONPATH": str(ROOT),
+    }
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")} | own
+
+    def run(*arguments):
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        if program == "pihc":
+            quick = ["--count", "2"] if arguments[0] == "evaluate" else []
+            out = run("-m", "pihc_zoo.cli", *arguments, *quick)
+        else:
+            out = run(*arguments, *QUICK)
+        if arguments[0] == "info":
+            assert "u_t = D*u_xx + r*u*(1 - u/K)" in out
+    out = run(
+        "-c",
+        "import pihc_zoo as pz, numpy as np\n"
+        "model = pz.from_pretrained('me/growth-1d.demo')\n"
+        "x = next(iter(model.problem.output_space.values())).nodes\n"
+        "out = model.predict(1 - 0.5 * x**2, parameters={'D': 2e-3}, times=[0.0, 2.0])\n"
+        "print(model.problem.text[0]); print(*out.u[0, -1, ::50]); print(out.estimated_error[0])",
+    )
+    equation, values, estimate = out.splitlines()
+    assert equation == "u_t = D*u_xx + r*u*(1 - u/K)"
+    assert np.isfinite([float(value) for value in values.split()]).all() and float(estimate) < 5e-3
