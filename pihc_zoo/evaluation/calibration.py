@@ -45,10 +45,10 @@ def calibrated(
     """The model with calibrated thresholds.
 
     Thresholds come from the largest (1 − FALSE_ALARMS) quantile of any set; the unresolved part has a heavier tail,
-    hence its wider margin. Where answers can be polished both are at least `LEAST`, up to which the estimate holds
-    on fields of any kind (`training.honesty`). On periodic axes ``growth`` is the factor with which the median of
-    estimated / true error is 1, or the larger one with which it covers half the error of 99 % of the answers that
-    ``underestimated`` judges.
+    hence its wider margin. Where answers can be polished, those above the easiest set's threshold are, first; then
+    both are at least `LEAST`, up to which the estimate holds on fields of any kind (`training.honesty`). On periodic
+    axes ``growth`` is the factor with which the median of estimated / true error is 1, or the larger one with which it
+    covers half the error of 99 % of the answers that ``underestimated`` judges.
 
     Args:
         sets: trajectories, each set with some solutions on periodic axes.
@@ -68,13 +68,22 @@ def calibrated(
         trust["growth"] = float(model.trust.growth * max(1.0, worst / WORST))
         model = with_trust(model, trust)
     predictions = [known.predict(model) for known in sets]
-    estimates = [np.nanquantile(to_numpy(p.estimated_error), 1 - FALSE_ALARMS) for p in predictions]
-    unresolved = [np.nanquantile(to_numpy(p.unresolved), 1 - FALSE_ALARMS) for p in predictions]
+    estimates = [_high(p.estimated_error) for p in predictions]
+    if model.polish is not None and len(sets) > 1:  # what the easiest set would have polished is, before it counts
+        model = with_trust(model, trust | {"threshold": max(MARGIN * min(estimates), LEAST["threshold"])})
+        predictions = [known.predict(model) for known in sets]
+        estimates = [_high(p.estimated_error) for p in predictions]
+    unresolved = [_high(p.unresolved) for p in predictions]
     margin = MARGIN_ROLL_OUT if model.num_windows > 1 else MARGIN
     trust |= {"threshold": float(margin * max(estimates)), "unresolved": max(SINGLE, float(5 * max(unresolved)))}
     if model.polish is not None:
         trust |= {key: max(trust[key], least) for key, least in LEAST.items()}
     return with_trust(model, trust)
+
+
+def _high(values: Any) -> float:
+    """The quantile above which a share of `FALSE_ALARMS` lies."""
+    return float(np.nanquantile(to_numpy(values), 1 - FALSE_ALARMS))
 
 
 def ratios_of(model: Surrogate, known: Known) -> np.ndarray:
