@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .basis import DenseBasis, SeparableBasis
-from .discretisation import Discretisation, Field, LinearInverse, Walls
+from .discretisation import CoefficientFields, Discretisation, Field, LinearInverse, Walls
 from .grid import Grid
 from .parameters import Parameters
 
@@ -94,7 +94,7 @@ class Ansatz(nn.Module):
     ):
         super().__init__()
         self.problem, self.grid = discretisation.problem, discretisation.grid
-        self.lift = lift
+        self.lift, self.coefficients = lift, discretisation.coefficients
         self.parameter_inputs = tuple(parameter_inputs)
         self.num_fields = len(self.problem.fields)
         if not 0 <= num_corrections <= 64:
@@ -140,7 +140,7 @@ class Ansatz(nn.Module):
         zero = torch.zeros(self.grid.shape, dtype=torch.float64, device=self.t.device)
         defaults = self.problem.as_tensors({}).to(self.t.device)
         extra = len(self.problem.network_inputs(zero, defaults))
-        fields = 3 * self.num_fields
+        fields = 3 * self.num_fields + len(self.problem.coefficients)
         return len(self.coordinates) + 2 * self.num_walls + fields + extra + len(self.parameter_inputs)
 
     def _eta(self, c: Parameters) -> Tensor:
@@ -158,7 +158,7 @@ class Ansatz(nn.Module):
         """(batch, channel, time, *space) network inputs, all of O(1).
 
         Coordinates, wall layers, the lift and its first-order correction, u₀, what the problem
-        adds, and the parameters.
+        adds, the coefficient fields and the parameters.
         """
         u0, lift, c = conditions.u0, self._channels(conditions.lift.u), conditions.c
         correction = self._channels(conditions.corrections[:, 0])
@@ -172,6 +172,8 @@ class Ansatz(nn.Module):
         channels += [lift, initial.expand(-1, -1, *self.grid.shape), correction / self.correction_scale]
         if self.num_fields == 1:
             channels += [extra[:, None] for extra in self.problem.network_inputs(lift[:, 0], broadcast)]
+        for own in normalised_coefficients(self.coefficients, c):
+            channels.append(own[:, None, None].expand(-1, -1, *self.grid.shape))
         for key in self.parameter_inputs:
             channels.append(self.problem.parameters[key].normalised(broadcast[key])[:, None])
         return torch.cat([part.expand(batch, part.shape[1], *self.grid.shape) for part in channels], dim=1)
@@ -191,6 +193,12 @@ class Ansatz(nn.Module):
         if self.num_fields > 1:
             learned = of_components(learned, self.num_fields, 3)
         return DenseBasis(torch.cat([corrections[:, : self.num_corrections], learned], dim=1))
+
+
+def normalised_coefficients(coefficients: CoefficientFields, c: Parameters) -> list[Tensor]:
+    """(batch or 1, *space) coefficient fields at the nodes, their ranges mapped to [−1, 1]."""
+    declared = coefficients.problem.coefficients
+    return [declared[name].normalised(own) for name, own in coefficients.at_nodes(c).items()]
 
 
 def _is_zero(value: Any) -> bool:
@@ -259,7 +267,7 @@ class EvolutionAnsatz(nn.Module):
     def num_inputs(self) -> int:
         """Number of network input channels."""
         own = len(self.space_features) + 2 * len(self.problem.fields)
-        return own * len(self.instants) + len(self.parameter_inputs)
+        return own * len(self.instants) + len(self.problem.coefficients) + len(self.parameter_inputs)
 
     def unit(self, conditions: Conditions) -> Tensor:
         """(batch, 1, ...) root mean square of the lift's residual times the window's length."""
@@ -271,7 +279,7 @@ class EvolutionAnsatz(nn.Module):
         """(batch, channel, *space) network inputs.
 
         The lift, its space features, and its residual in the trajectory's unit, each at the chosen
-        instants; the parameters.
+        instants; the coefficient fields and the parameters.
         """
         unit = self.unit(conditions)
         batch, space = unit.shape[0], self.grid.shape[1:]
@@ -280,6 +288,8 @@ class EvolutionAnsatz(nn.Module):
         fields = [conditions.lift.u[:, self.instants], self.discretisation.project(features)]
         fields.append(conditions.residual[:, self.instants] * (self.grid.time.stop / unit))
         channels = [own.reshape(batch, -1, *space) for own in fields]
+        for own in normalised_coefficients(self.discretisation.coefficients, conditions.c):
+            channels.append(own[:, None].expand(batch, 1, *space))
         for key in self.parameter_inputs:
             value = self.problem.parameters[key].normalised(conditions.c[key])
             channels.append(value.reshape(-1, 1, *[1] * len(space)).expand(batch, 1, *space))

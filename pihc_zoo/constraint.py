@@ -105,7 +105,7 @@ class HardConstraint(nn.Module):
         Raises:
             ValueError: forward-mode tangents, which do not pass the solves.
         """
-        refuse_transforms(u0, *c.values())
+        refuse_transforms(u0, *Parameters(c).tensors)
         u0, c = u0.to(self.precision), Parameters(c).to(self.precision)
         walls, inverse = self.discretisation.walls(c), self.ansatz.lift.inverse(c, u0.shape[0])
         lift = self.ansatz.lift(u0, c, walls, inverse, start)
@@ -183,19 +183,20 @@ class HardConstraint(nn.Module):
             if subdomains is not None:
                 state = subdomains.take(state.expand(-1, self.grid.shape[0], *state.shape[2:]))[:, :1]
             initial = self.problem.storage({"u": state}, broadcast)
-        at = self._at(start, stride, subdomains, 1 if u0 is None else u0.shape[0])
+        at = self._at(c, start, stride, subdomains, 1 if u0 is None else u0.shape[0])
         return ProblemResidual(self.problem, broadcast, initial, at)
 
-    def _at(self, start: float, stride: int, subdomains: Subdomains | None, batch: int) -> dict[str, Tensor]:
-        """Coordinates that the residual depends on, at the points where it is taken."""
-        at = self.discretisation.at(start)
+    def _at(
+        self, c: Parameters, start: float, stride: int, subdomains: Subdomains | None, batch: int
+    ) -> dict[str, Tensor]:
+        """Coordinates and coefficient fields that the residual depends on, at the points where it is taken."""
+        at = self.discretisation.at(c, start)
         if stride > 1:
             picked = (..., *[slice(None, None, stride)] * len(self.grid.space))
             at = {name: own[picked] for name, own in at.items()}
         if subdomains is not None and at:
-            shape = (1, self.grid.shape[0], *[1] * self.problem.is_system, *self.grid.shape[1:])
-            at = {name: subdomains.take(own.expand(shape)) for name, own in at.items()}
-            at = {name: own.repeat(batch, *[1] * (own.dim() - 1)) for name, own in at.items()}
+            shape = (self.grid.shape[0], *[1] * self.problem.is_system, *self.grid.shape[1:])
+            at = {name: subdomains.take(own.expand(batch, *shape)) for name, own in at.items()}
         return at
 
     def subdomains(self, decomposition: Decomposition) -> Subdomains | None:
@@ -270,7 +271,7 @@ class HardConstraint(nn.Module):
             residual = self.residual(own, u0, subdomains, conditions.start, stride)
             return CollocationObjective(residual, lift, features.rebuilt(functions), row_map, self.ridge)
 
-        tensors = (lift_features, features.tensor, conditions.u0, *c.values())
+        tensors = (lift_features, features.tensor, conditions.u0, *c.tensors)
         with torch.no_grad():
             objective = build(*(tensor.detach() for tensor in tensors))
             shape = lift_features.shape[0], objective.basis.num_basis

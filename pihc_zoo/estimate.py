@@ -141,7 +141,7 @@ class ErrorEstimator(nn.Module):
         dims = [1] * (1 + self.fine.num_inner)
         broadcast = c.against(len(dims))
         stored = self.problem.storage({"u": initial[:, None]}, broadcast)
-        residual = ProblemResidual(self.problem, broadcast, stored, self.fine.at(candidate.conditions.start))
+        residual = ProblemResidual(self.problem, broadcast, stored, self.fine.at(c, candidate.conditions.start))
         row_map = self.map(c, fine.u.shape[0])
         has_rates = stored is None
         parts = residual.partials(self.fine(fine, has_rates))
@@ -238,7 +238,7 @@ class DefectEstimator(nn.Module):
             return self._error(candidate.residual, candidate.u, conditions, carried)
         own = conditions.field(candidate.u, self.coarse)
         u, rate = self._refined(torch.stack([own.u, own.rate])).unbind(0)
-        at = self.fine.at(conditions.start)
+        at = self.fine.at(conditions.c, conditions.start)
         residual = ProblemResidual(self.problem, conditions.c.like(u), at=at)
         rho = residual(self.fine(Field(u, rate=rate)))
         return self._error(rho * self._row_scale(u), u, conditions, carried)

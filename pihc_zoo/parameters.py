@@ -17,20 +17,36 @@ class Parameters(dict[str, Tensor]):
 
     Args:
         values: numbers, arrays or tensors by symbol.
+        fields: coefficient fields (batch, *space) on the native grid, by name.
+
+    Attributes:
+        fields: these; by the same names the mapping has their means (batch,), see `with_means`.
     """
 
-    def __init__(self, values: Mapping[str, Any]):
+    def __init__(self, values: Mapping[str, Any], fields: Mapping[str, Any] | None = None):
         super().__init__({key: torch.as_tensor(value, dtype=torch.float64) for key, value in values.items()})
         self.numbers = {key: float(value) for key, value in values.items() if isinstance(value, int | float)}
+        self.fields = {key: torch.as_tensor(value, dtype=torch.float64) for key, value in (fields or {}).items()}
         if isinstance(values, Parameters):
-            self.numbers = dict(values.numbers)
+            self.numbers, self.fields = dict(values.numbers), dict(values.fields)
 
     def _with(self, change: Any) -> Parameters:
         """The same numbers, their tensors changed."""
         own = Parameters({})
         own.update({key: change(value) for key, value in self.items()})
-        own.numbers = self.numbers
+        own.numbers, own.fields = self.numbers, {key: change(value) for key, value in self.fields.items()}
         return own
+
+    def with_means(self, means: Mapping[str, Tensor]) -> Parameters:
+        """Those, and (batch,) values that stand for the fields where a number is asked for."""
+        own = self._with(lambda value: value)
+        own.update(means)
+        return own
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All values and fields."""
+        return (*self.values(), *self.fields.values())
 
     @property
     def fixed(self) -> tuple[tuple[str, float], ...] | None:
@@ -40,10 +56,10 @@ class Parameters(dict[str, Tensor]):
     @property
     def requires_grad(self) -> bool:
         """Whether gradients pass to any value."""
-        return any(value.requires_grad for value in self.values())
+        return any(value.requires_grad for value in self.tensors)
 
     def replaced(self, values: Sequence[Tensor]) -> Parameters:
-        """The same numbers as other tensors, in the order of this mapping."""
+        """The same numbers as other tensors, in the order of `tensors`."""
         own = iter(values)
         return self._with(lambda _: next(own))
 

@@ -38,7 +38,11 @@ class Polish(nn.Module):
     def of(constraint: HardConstraint) -> Polish | None:
         """That of a surrogate, or None where its grid has none."""
         space = list(constraint.grid.space.values())
-        is_suitable = len(space) == 1 and not space[0].is_periodic and constraint.precision == torch.float64
+        problem = constraint.problem
+        is_autonomous = not problem.coordinates and not problem.coefficients  # nor does Newton's method know of others
+        is_suitable = (
+            is_autonomous and len(space) == 1 and not space[0].is_periodic and constraint.precision == torch.float64
+        )
         return Polish(constraint) if is_suitable and constraint.grid.can_zoom else None
 
     def improve(self, model: Surrogate, indices: Tensor, found: Pass, c: Parameters):

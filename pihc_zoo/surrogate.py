@@ -266,6 +266,11 @@ class Surrogate(nn.Module):
             else:
                 own = torch.as_tensor(values[key], dtype=torch.float64)
                 values[key] = own + (own.detach().clamp(low, high) - own.detach())
+        native = tuple(len(axis.nodes) for axis in self.problem.output_space.values())
+        for key in self.problem.coefficients:
+            own = torch.as_tensor(values[key], dtype=torch.float64)
+            own = own.expand(native) if own.dim() == 0 else own
+            values[key] = own.expand(batch, *own.shape[-len(native) :])
         return self.tensors(values)
 
     def solution(self, initial: Tensor, c: Parameters, times: np.ndarray, points: dict, **options: Any) -> Tensor:

@@ -24,6 +24,8 @@ from pihc_zoo.reference import (
 from pihc_zoo.reference.pseudo_spectral import PseudoSpectral
 from pihc_zoo.reference.tensor import TensorSpectral
 
+ANY = Parameter(1.0, -np.inf, np.inf, "dimensionless", "a field")
+
 
 def distance(u, truth):
     return np.linalg.norm(u - truth) / np.linalg.norm(truth)
@@ -155,7 +157,7 @@ class Forced(Problem):
         "u_xx": Derivative("u", x=2),
     }
     parameters = {"D": Parameter(0.02, 0.01, 0.1, "dimensionless", "diffusion")}
-    coefficients = ("a", "cosine", "sine")
+    coefficients = dict.fromkeys(("a", "cosine", "sine"), ANY)
     coordinates = ("t",)
     duration = 1.0
     output_space = {"x": FourierAxis(32)}
@@ -383,7 +385,7 @@ class Channel(Inlet):
         "u_x": Derivative("u", x=1),
         "diffusion": Derivative("u", laplacian=1),
     }
-    coefficients = ("across",)
+    coefficients = {"across": ANY}
     output_space = {"x": GradedAxis(12, 0.0, 1.0), "y": FourierAxis(32)}
     output_times = np.linspace(0.0, 1.0, 3)
 
@@ -421,7 +423,7 @@ class Pressure(Problem):
         "laplacian": Derivative("u", laplacian=1),
     }
     parameters = {"c": Parameter(1.0, 0.0, 2.0, "dimensionless", "strength of the cube")}
-    coefficients = ("a", "a_x", "a_y", "source")
+    coefficients = dict.fromkeys(("a", "a_x", "a_y", "source"), ANY)
     duration = None
     output_space = {"x": GradedAxis(40, 0.0, 1.0), "y": GradedAxis(40, 0.0, 2.0)}
     output_times = np.zeros(1)

@@ -1,6 +1,7 @@
 """Fields on a grid: their linear features, walls, the linear operator A, lifts, and values anywhere; axis by axis."""
 
 from .axes import along
+from .coefficients import CoefficientFields
 from .constants import constants
 from .discretisation import Discretisation
 from .field import Closure, Field, Walls
@@ -12,6 +13,7 @@ from .subdomains import Subdomains
 
 __all__ = [
     "Closure",
+    "CoefficientFields",
     "Discretisation",
     "Field",
     "LinearInverse",

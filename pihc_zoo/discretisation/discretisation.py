@@ -12,6 +12,7 @@ from ..parameters import Parameters
 from ..problems.base import Problem
 from ..solvers.dense import from_left
 from ..solvers.dual import Dual
+from .coefficients import CoefficientFields
 from .field import Field, Walls
 from .space import Projection, SpaceFeatures
 
@@ -44,6 +45,7 @@ class Discretisation(nn.Module):
                 shape[place] = len(axis.collocation_points)
                 points = torch.as_tensor(axis.collocation_points.copy()).reshape(shape)
                 self.register_buffer(f"at_{name}", points, persistent=False)
+        self.coefficients = CoefficientFields(problem, grid)
         self.register_buffer("rate_matrix", torch.as_tensor(grid.time.differentiation(1)), persistent=False)
         self.projection = None if grid.collocation_shape == grid.shape else Projection(self.space)
 
@@ -60,16 +62,20 @@ class Discretisation(nn.Module):
         """Values at collocation points (..., *collocation) ↦ their resolved part at nodes (..., *space)."""
         return values if self.projection is None else self.projection.apply(values)
 
-    def at(self, start: float = 0.0) -> dict[str, Tensor]:
-        """Coordinates of collocation points that the residual depends on, (1, time, *collocation) or broadcasting so.
+    def at(self, c: Parameters, start: float = 0.0) -> dict[str, Tensor]:
+        """What the residual depends on at collocation points: coordinates, and the coefficient fields of ``c``.
 
         Args:
+            c: whose coefficient fields.
             start: time at which the grid's begins.
+
+        Returns:
+            (batch or 1, time, *collocation) or broadcasting so.
         """
         at = {name: getattr(self, f"at_{name}") for name in self.problem.coordinates}
         if "t" in at:
             at["t"] = at["t"] + start
-        return at
+        return at | self.coefficients(c)
 
     def closed(self, field: Field) -> Tensor:
         """(batch, *columns, closed time, *closed space) values with those at the start and at the walls."""
@@ -115,23 +121,22 @@ class Discretisation(nn.Module):
         """(batch, time, [field], *space) ρ of a field, its resolved part, time derivatives by the features."""
         features, problem = self(field), self.problem
         named = {name: features[:, i] for i, name in enumerate(problem.features)}
-        rho = problem.residual(named, c.against(1 + self.num_inner), self.at(start))
+        rho = problem.residual(named, c.against(1 + self.num_inner), self.at(c, start))
         return self.project(torch.cat(list(rho), dim=self.space.component_dim) if problem.is_system else rho)
 
-    def tendency(self, u: Tensor, walls: Walls, c: dict[str, Tensor], t: Any = 0.0) -> Tensor:
+    def tendency(self, u: Tensor, walls: Walls, c: dict[str, Tensor], at: dict[str, Any]) -> Tensor:
         """u_t of a state (batch, [field], *space) at the nodes, as the equation has it; resolved part.
 
         Args:
             u: at the nodes, with its walls.
             c: parameters, broadcasting against it at collocation points.
-            t: time, where the residual depends on it.
+            at: what else the residual depends on, likewise; time may be a number.
         """
         problem = self.problem
         fields = {name: Dual(own) for name, own in self.space(self.space.to_coefficients(u), walls).items()}
         some = next(iter(fields.values())).value
         rates = [name for name, is_rate in zip(problem.features, self.is_rate, strict=True) if is_rate]
         fields |= {name: Dual(torch.zeros_like(some), {i: 1.0}) for i, name in enumerate(rates)}
-        at = {name: own[:, 0] for name, own in self.at().items()} | ({"t": t} if "t" in problem.coordinates else {})
         duals = problem.residual(
             fields, {key: Dual(own) for key, own in c.items()}, {key: Dual(own) for key, own in at.items()}
         )

@@ -26,6 +26,11 @@ class SemiDiscrete(nn.Module):
 
     def __init__(self, problem: Problem, space: dict[str, FourierAxis]):
         super().__init__()
+        others = (*problem.coordinates, *problem.coefficients)
+        if others:
+            raise ValueError(
+                f"the integrated lift takes no {', '.join(others)} in the residual; choose the ansatz 'stepped'"
+            )
         self.problem, self.features = problem, SpaceFeatures(problem, space)
         self.rates = [name for name, feature in problem.features.items() if "t" in feature.orders]
         self.linear = [name for name in problem.linearised(problem.as_tensors({})) if name not in self.rates]

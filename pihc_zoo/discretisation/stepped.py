@@ -56,11 +56,11 @@ class SteppedLift(Lift):
         own, modal, step = self.discretisation, self.modal, self.step
         generator = modal.generator(c)
         half = torch.linalg.matrix_exp(-generator * (step / 2))
-        broadcast = c.against(own.num_inner)
+        broadcast, at = c.against(own.num_inner), {name: part[:, 0] for name, part in own.at(c).items()}
 
         def tendency(state: Tensor, t: float) -> tuple[Tensor, Tensor]:
             """u_t, and its part beyond the linear one."""
-            rate = modal.state(own.tendency(modal.values(state, u0), walls, broadcast, t))
+            rate = modal.state(own.tendency(modal.values(state, u0), walls, broadcast, at | {"t": t}))
             return rate, rate + generator @ state
 
         state = modal.state(u0)

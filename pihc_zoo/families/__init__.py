@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ..registration import registrar
-from .base import Draws, Family, NumpyDraws, draw_parameters, sample_parameters
+from .base import Draws, Family, NumpyDraws
 from .bounded import (
     BoundedFamily,
     Constants,
@@ -25,6 +25,7 @@ from .bounded import (
 from .coefficients import LognormalProcess
 from .defaults import OUT_OF_FAMILY, PERIODIC_OUT_OF_FAMILY, Values, filled, filling, for_training, out_of_family
 from .domain import Domain, Points
+from .parameters import coefficient_family, draw_parameters, sample_parameters
 from .periodic import (
     PeriodicGaussianProcess,
     PeriodicNoise,
@@ -63,6 +64,7 @@ __all__ = [
     "SquareWaves",
     "Values",
     "WhiteNoise",
+    "coefficient_family",
     "draw_parameters",
     "filled",
     "filling",

@@ -1,4 +1,4 @@
-"""What a family of initial conditions is, and draws of physical parameters."""
+"""What a family of initial conditions is."""
 
 from __future__ import annotations
 
@@ -120,20 +120,3 @@ class Family:
         own = (cls for cls in type(self).__mro__ if {"draw", "fields"} & vars(cls).keys())
         first = next(own)
         return first is not Family and "fields" in vars(first)
-
-
-def draw_parameters(problem, inputs: tuple[str, ...], draws: Draws) -> dict[str, Any]:
-    """(count,) values of each input parameter, uniform (or log-uniform) in its declared range."""
-    values = {}
-    for key in inputs:
-        parameter = problem.parameters[key]
-        if parameter.is_logarithmic:
-            values[key] = draws.xp.exp(draws.uniform(np.log(parameter.low), np.log(parameter.high)))
-        else:
-            values[key] = draws.uniform(parameter.low, parameter.high)
-    return values
-
-
-def sample_parameters(problem, inputs: tuple[str, ...], count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """`draw_parameters` of a numpy generator."""
-    return draw_parameters(problem, inputs, NumpyDraws(rng, count))

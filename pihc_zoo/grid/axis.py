@@ -101,9 +101,13 @@ class Axis:
         """(m, closed) matrix of the values at ``points``."""
         raise NotImplementedError
 
-    def resampling(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """(target, source) matrix from the values of any field at ``source`` to its values at ``target``."""
-        return stencil_matrix(source, target, 0, INPUT_STENCIL)
+    def resampling(self, source: np.ndarray, target: np.ndarray, *, order: int = 0) -> np.ndarray:
+        """(target, source) matrix from the values of any field at ``source`` to its values at ``target``.
+
+        Args:
+            order: of a derivative that is read in place of the values.
+        """
+        return stencil_matrix(source, target, order, INPUT_STENCIL + order)
 
     def gathering(self, points: np.ndarray) -> np.ndarray:
         """(n, p) matrix from the values of any field at ``points`` to what the nodes carry of it."""

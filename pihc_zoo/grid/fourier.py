@@ -96,7 +96,9 @@ class FourierAxis(Axis):
     def interpolation(self, points: np.ndarray) -> np.ndarray:
         return self.modes(points) @ self.analysis()
 
-    def resampling(self, source: np.ndarray, target: np.ndarray, band: int | None = None) -> np.ndarray:
+    def resampling(
+        self, source: np.ndarray, target: np.ndarray, band: int | None = None, *, order: int = 0
+    ) -> np.ndarray:
         """As `Axis.resampling`, from equally spaced points of the whole period; modes above ``band`` are cut."""
         axis = replace(self, num_nodes=2 * (len(source) // 2), start=float(source[0]))
         if len(source) % 2 or not np.allclose(source, axis.nodes, rtol=0, atol=1e-9 * self.length):
@@ -105,7 +107,7 @@ class FourierAxis(Axis):
             )
         band = axis.band if band is None else min(band, axis.band)
         kept = np.r_[0 : band + 1, axis.band + 1 : axis.band + band + 1]
-        return axis.modes(target)[:, kept] @ axis.analysis()[kept]
+        return axis.modes(target, order)[:, kept] @ axis.analysis()[kept]
 
     def gathering(self, points: np.ndarray) -> np.ndarray:
         return self.resampling(points, self.nodes, self.band)

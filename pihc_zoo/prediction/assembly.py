@@ -123,7 +123,9 @@ def assemble(
         t=like_input(times),
         points={key: like_input(points) for key, points in request.points.items()},
         u0=like_input(values),
-        parameters={key: like_input(np.broadcast_to(value, (batch,)).copy()) for key, value in c.items()},
+        parameters={
+            key: like_input(np.broadcast_to(value, np.shape(value) or (batch,)).copy()) for key, value in c.items()
+        },
         coefficients=like_input(gathered("coefficients", np.nan, (num_subproblems, num_coefficients))),
         residual=like_input(gathered("residual", np.nan, ())),
         residual_per_expert=like_input(gathered("residual_per_expert", np.nan, (num_experts,))),
@@ -137,7 +139,7 @@ def assemble(
         failure_time=like_input(failure_time),
         messages=[message or "" for message in messages],
         model=name,
-        units={**{key: parameter.unit for key, parameter in problem.parameters.items()}, **problem.units},
+        units={**{k: own.unit for k, own in (problem.parameters | problem.coefficients).items()}, **problem.units},
         symbol=problem.field,
         fields=tuple(problem.fields),
         signed_fields=tuple(key for key, own in problem.fields.items() if own.low < 0 < own.high),
@@ -199,7 +201,7 @@ def _fall_back(
         next(iter(points.values())) if len(points) == 1 else points for points in (request.input_points, request.points)
     )
     for i in indices:
-        own = {key: float(value if np.ndim(value) == 0 else value[i]) for key, value in request.c.items()}
+        own = {key: value if np.ndim(value) == 0 else value[i] for key, value in request.c.items()}
         try:
             u[i] = like_input(solve(request.values[i], input_x=input_x, x=x, times=request.times, parameters=own))
             messages[i] = f"{messages[i]}; replaced by the classical solver"

@@ -240,6 +240,8 @@ def check_times(problem: Problem, times: Any) -> np.ndarray:
 
 def parameter_range(problem: Problem, parameter_inputs: tuple[str, ...], key: str) -> tuple[float, float]:
     """Lowest and highest value of a parameter in this model; both the default where it is no input."""
+    if key in problem.coefficients:
+        return problem.coefficients[key].low, problem.coefficients[key].high
     declared = problem.parameters[key]
     return (declared.low, declared.high) if key in parameter_inputs else (declared.default, declared.default)
 
@@ -249,18 +251,23 @@ def check_parameters(
 ) -> dict[str, Any]:
     """All parameters as numbers or (batch,) arrays; only ``parameter_inputs`` may differ from the defaults.
 
-    Values beyond a bound by no more than single precision rounds are the bound.
+    Coefficient fields are (batch, *space) on the problem's native grid; given as (*space) or as a number, they are
+    the same for all trajectories. Values beyond a bound by no more than single precision rounds are the bound.
     """
     if parameters is not None and not isinstance(parameters, Mapping):
-        example = next(iter(parameter_inputs or problem.parameters))
+        declared = problem.coefficients | problem.parameters
+        example = next(iter((*parameter_inputs, *declared)))
         raise ValueError(
-            f"parameters must be a dict such as {{{example!r}: {problem.defaults()[example]:g}}}, "
+            f"parameters must be a dict such as {{{example!r}: {declared[example].default:g}}}, "
             f"got {type(parameters).__name__}"
         )
     c = dict(problem.defaults())
     for key, value in (parameters or {}).items():
+        if key in problem.coefficients:
+            c[key] = _check_coefficient(problem, key, real_array(value, f"coefficient field {key}"), batch)
+            continue
         if key not in problem.parameters:
-            raise ValueError(f"no parameter {key!r}; {nearest(key, problem.parameters)}")
+            raise ValueError(f"no parameter {key!r}; {nearest(key, (*problem.parameters, *problem.coefficients))}")
         unit = unit_of(problem.parameters[key].unit)
         value = real_array(value, f"parameter {key}")
         if value.ndim and value.shape != (batch,):
@@ -280,6 +287,42 @@ def check_parameters(
         if key in parameter_inputs:
             value = value.clip(low, high)
             c[key] = float(value) if value.ndim == 0 else value
+    for key in problem.coefficients:
+        if key not in c:
+            raise ValueError(
+                f"the coefficient field {key!r} is missing; give its values over space among the parameters"
+            )
     if parameter_inputs and any(np.ndim(value) for value in c.values()):
         c = {k: np.broadcast_to(v, (batch,)).copy() if k in parameter_inputs else v for k, v in c.items()}
     return c
+
+
+def _check_coefficient(problem: Problem, key: str, value: np.ndarray, batch: int) -> np.ndarray:
+    """(batch, *space) values of a coefficient field."""
+    axes, declared = problem.output_space, problem.coefficients[key]
+    native = tuple(len(axis.nodes) for axis in axes.values())
+    expected = ", ".join(map(str, native))
+    if value.ndim == 0:
+        value = np.full(native, float(value))
+    if value.ndim not in (len(axes), len(axes) + 1) or value.shape[: value.ndim - len(axes)] not in ((), (batch,)):
+        raise ValueError(
+            f"coefficient field {key} must be a number or have the shape ({expected}) or ({batch}, {expected}), "
+            f"got {value.shape}"
+        )
+    for count, (name, axis) in zip(value.shape[-len(axes) :], axes.items(), strict=True):
+        try:
+            axis.sized(count)
+        except ValueError as error:
+            raise ValueError(f"coefficient field {key} has the shape {value.shape}; along {name}: {error}") from None
+    if not np.isfinite(value).all():
+        raise ValueError(f"coefficient field {key} must be finite, got {value[~np.isfinite(value)].flat[0]}")
+    is_bad = (value < declared.low - _SINGLE * abs(declared.low)) | (
+        value > declared.high + _SINGLE * abs(declared.high)
+    )
+    if is_bad.any():
+        bad, unit = value[is_bad].flat[0], unit_of(declared.unit)
+        raise ValueError(
+            f"coefficient field {key} must lie in [{declared.low:g}, {declared.high:g}]{unit}"
+            f"{' and so be positive' if declared.low > 0 >= bad else ''}, got {bad:g}"
+        )
+    return np.broadcast_to(value.clip(declared.low, declared.high), (batch, *value.shape[-len(axes) :]))

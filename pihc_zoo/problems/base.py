@@ -52,6 +52,11 @@ class Parameter:
             return (value / centre).log() / float(np.log(high / centre))
         return (2 * value - low - high) / (high - low)
 
+    def mean(self, field: Any) -> Any:
+        """(batch,) mean of tensors (batch, *space): geometric where all values are positive."""
+        flat = field.flatten(1)
+        return flat.log().mean(dim=1).exp() if self.low > 0 else flat.mean(dim=1)
+
 
 @dataclass(frozen=True)
 class Variable:
@@ -121,6 +126,9 @@ class Problem:
     features: dict[str, Derivative]
     diagnostics: dict[str, tuple[float, Derivative]] = {}  # further outputs: factor × feature
     parameters: dict[str, Parameter]
+    coefficients: dict[str, Parameter] = {}  # inputs that are fields over space, by name: what ``at`` holds of them
+    coefficient_features: dict[str, Derivative] = {}  # likewise derivatives of them, such as a_x
+    coefficient_families: dict[str, dict[str, Any]] = {}  # settings of what draws them, `families.coefficient_family`
     duration: float
     output_space: dict[str, Axis]
     output_times: np.ndarray
@@ -159,7 +167,8 @@ class Problem:
     def residual(self, f: dict[str, Any], c: dict[str, Any], at: dict[str, Any]) -> Any:
         """Pointwise residual of the features ``f`` under the parameters ``c``.
 
-        ``at`` holds the coordinates of the points that `coordinates` names.
+        ``at`` holds the coordinates of the points that `coordinates` names, and there the values of coefficient fields
+        and of their `coefficient_features`; ``c`` holds one number for each field, its mean, as `linearised` takes it.
         """
         raise NotImplementedError
 
@@ -226,10 +235,18 @@ class Problem:
         return [None] * len(u0)
 
     def as_tensors(self, values: dict[str, Any]) -> Parameters:
-        """All parameters as float64 torch tensors, defaults where ``values`` has none."""
+        """All parameters as float64 torch tensors, defaults where ``values`` has none.
+
+        Coefficient fields, (batch, *space) on the native grid or a number for a uniform one, are its ``fields``; by
+        their names it has their means, geometric for positive ones.
+        """
         from ..parameters import Parameters
 
-        return Parameters({**self.defaults(), **values})
+        fields = {key: values[key] for key in self.coefficients if np.ndim(values.get(key)) > 1}
+        uniform = {key: own.default for key, own in self.coefficients.items() if key not in fields}
+        numbers = {key: value for key, value in values.items() if key not in fields}
+        c = Parameters({**self.defaults(), **uniform, **numbers}, fields)
+        return c.with_means({key: self.coefficients[key].mean(own) for key, own in c.fields.items()})
 
     def defaults(self) -> dict[str, float]:
         """Every parameter's default value."""

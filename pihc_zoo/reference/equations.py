@@ -82,7 +82,8 @@ class Equations:
 
     def linearised(self, c: dict[str, Any]) -> list[dict[str, Any]]:
         """Per equation what the problem offers as linear terms; empty where it has none."""
-        found = self.problem.linearised(c)
+        typical = {key: own.default for key, own in self.problem.coefficients.items()}
+        found = self.problem.linearised({**typical, **c})
         if found is None:
             return [{} for _ in self.fields]
         return [dict(found)] if isinstance(found, dict) else [dict(own) for own in found]
@@ -99,5 +100,5 @@ class Equations:
 
 
 def coefficient_names(problem) -> tuple[str, ...]:
-    """Names of a problem's coefficient fields: inputs over space that are no parameters."""
-    return tuple(getattr(problem, "coefficients", ()))
+    """Names of what a problem's residual takes over space: coefficient fields, and their derivatives."""
+    return (*problem.coefficients, *problem.coefficient_features)

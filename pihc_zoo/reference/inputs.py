@@ -39,19 +39,30 @@ def split_inputs(problem, parameters: dict[str, Any]) -> tuple[dict[str, Any], d
     Raises:
         ValueError: a name that is neither.
     """
-    fields, names = {}, coefficient_names(problem)
-    for key in names:
+    fields, names, derived = {}, coefficient_names(problem), problem.coefficient_features
+    for key in problem.coefficients:
         if key not in parameters:
             raise ValueError(f"the coefficient field {key!r} is missing; give its values over space")
         own, num_axes = np.asarray(parameters[key], dtype=np.float64), len(problem.output_space)
         if own.ndim not in (num_axes, num_axes + 1):
             raise ValueError(f"{key!r} must have the shape ({', '.join(problem.output_space)}), got {own.shape}")
         fields[key] = own if own.ndim > num_axes else own[None]
+    fields |= {key: _derivative(problem, fields[own.field], own.orders) for key, own in derived.items()}
     numbers = {key: value for key, value in parameters.items() if key not in names}
     for key in numbers:
         if key not in problem.parameters:
             raise ValueError(f"no parameter {key!r}; {nearest(key, problem.parameters)}")
     return numbers, fields
+
+
+def _derivative(problem, values: np.ndarray, orders: dict[str, int]) -> np.ndarray:
+    """A derivative of coefficient fields (batch or 1, *space) on the native grid."""
+    for dim, (name, axis) in enumerate(problem.output_space.items(), start=1):
+        if orders.get(name):
+            own = axis.sized(values.shape[dim])
+            matrix = own.resampling(own.nodes, own.nodes, order=orders[name])
+            values = np.moveaxis(np.moveaxis(values, dim, -1) @ matrix.T, -1, dim)
+    return values
 
 
 def on_axes(space: dict[str, Axis], fields: dict[str, np.ndarray], native: dict[str, Axis] | None = None) -> dict:
