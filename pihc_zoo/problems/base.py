@@ -15,9 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..grid import Axis
+from ..text import unit_of
 
 if TYPE_CHECKING:
     from ..parameters import Parameters
+
+_SLACK = 1e-6  # of a field's range, by which an initial condition may leave it
+_LARGEST_MEAN = 1e-6  # of the root mean square, where the inverse Laplacian is taken
 
 
 @dataclass(frozen=True)
@@ -231,8 +235,29 @@ class Problem:
         return None
 
     def check_initial_condition(self, u0: np.ndarray) -> list[str | None]:
-        """Per trajectory: None, or what is wrong with it in one line."""
-        return [None] * len(u0)
+        """Per trajectory: None, or what is wrong with it in one line; by default a value outside its field's range."""
+        found: list[str | None] = []
+        for values in np.asarray(u0):
+            parts = np.moveaxis(values, -1, 0) if self.is_system else values[None]
+            faults = (self._fault(name, part) for name, part in zip(self.fields, parts, strict=True))
+            found.append(next((fault for fault in faults if fault), None))
+        return found
+
+    def _fault(self, name: str, values: np.ndarray) -> str | None:
+        """What is wrong with the initial values of one field."""
+        own, low, high = self.fields[name], values.min(), values.max()
+        slack, unit = _SLACK * (own.high - own.low), unit_of(own.unit)
+        for value, word, is_beyond in (
+            (low, "falls to", low < own.low - slack),
+            (high, "reaches", high > own.high + slack),
+        ):
+            if is_beyond:
+                limits = f"it must lie from {own.low:g} to {own.high:g}{unit}"
+                return f"initial condition: {name} {word} {value:.3g}{unit}; {limits}"
+        if name in self.zero_mean_fields and abs(values.mean()) > _LARGEST_MEAN * np.sqrt(np.mean(values**2)):
+            mean = f"{values.mean():.3g}{unit}"
+            return f"initial condition: {name} has the mean {mean}; its inverse Laplacian needs none: subtract it"
+        return None
 
     def as_tensors(self, values: dict[str, Any]) -> Parameters:
         """All parameters as float64 torch tensors, defaults where ``values`` has none.

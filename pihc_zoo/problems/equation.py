@@ -20,7 +20,6 @@ import numpy as np
 from ..config import ConfigError
 from ..solvers import functions
 from ..solvers.dual import Dual
-from ..text import unit_of
 from . import tables
 from .base import Problem, units_of
 from .binding import Binding, Symbol
@@ -34,8 +33,6 @@ KEYS = ("name", "title", "equations", "definitions", "duration", "inputs", "fiel
 KEYS += ("times", "time_unit", "conserves_mean")
 MAX_TEXTS = 64  # equations, and definitions
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
-_SLACK = 1e-6  # of a field's range, by which an initial condition may leave it
-_LARGEST_MEAN = 1e-6  # of the root mean square, where the inverse Laplacian is taken
 _VALUE = ""  # among partials by feature
 _STATES = (0.5, 0.55, 0.6, 0.75, 0.25, 0.9, 0.1)  # in each field's range: where A is taken, the first that serves
 
@@ -180,29 +177,6 @@ class TextProblem(Problem):
         for ratio in ratios[1:]:
             smallest = functions.minimum(smallest, ratio)
         return (smallest * t) ** 0.5
-
-    def check_initial_condition(self, u0):
-        found: list[str | None] = []
-        for values in np.asarray(u0):
-            parts = np.moveaxis(values, -1, 0) if self.is_system else values[None]
-            wrong = (self._fault(name, part) for name, part in zip(self.fields, parts, strict=True))
-            found.append(next((fault for fault in wrong if fault), None))
-        return found
-
-    def _fault(self, name: str, values: np.ndarray) -> str | None:
-        own, low, high = self.fields[name], values.min(), values.max()
-        slack, unit = _SLACK * (own.high - own.low), unit_of(own.unit)
-        for value, word, is_beyond in (
-            (low, "falls to", low < own.low - slack),
-            (high, "reaches", high > own.high + slack),
-        ):
-            if is_beyond:
-                limits = f"it must lie from {own.low:g} to {own.high:g}{unit}"
-                return f"initial condition: {name} {word} {value:.3g}{unit}; {limits}"
-        if name in self._without_mean and abs(values.mean()) > _LARGEST_MEAN * np.sqrt(np.mean(values**2)):
-            mean = f"{values.mean():.3g}{unit}"
-            return f"initial condition: {name} has the mean {mean}; its inverse Laplacian needs none: subtract it"
-        return None
 
     # ------------------------------------------------------------------ what follows from the text
 

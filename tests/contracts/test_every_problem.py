@@ -8,18 +8,39 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from test_any_equation import DISPERSIVE, MASS, PLANE, TWO
+from text_problems import GROWTH
 from torch.testing import assert_close
 
 from pihc_zoo.discretisation import Discretisation, Field, linear_operator
+from pihc_zoo.discretisation.terms import linear_terms
 from pihc_zoo.grid import FourierAxis, GradedAxis, Grid, RadauAxis
 from pihc_zoo.objective import pointwise_partials
-from pihc_zoo.problems import PROBLEMS, DiffusionSorption, NavierStokes2D
+from pihc_zoo.problems import PROBLEMS, DiffusionSorption, NavierStokes2D, problem_of
 from pihc_zoo.solvers.dual import Dual
 
+TEXTS = {own["name"]: own for own in (GROWTH, DISPERSIVE[0], TWO[0], MASS[0], PLANE[0])}
 
-@pytest.fixture(params=PROBLEMS)
+
+@pytest.fixture(params=[*PROBLEMS, *(f"text: {name}" for name in TEXTS)])
 def problem(request):
-    return PROBLEMS[request.param]()
+    kind, _, name = request.param.rpartition("text: ")
+    return problem_of(TEXTS[name])[0] if kind or request.param.startswith("text") else PROBLEMS[request.param]()
+
+
+def equations(residual):
+    """Of one equation, or of a system, as a tuple."""
+    return residual if isinstance(residual, tuple) else (residual,)
+
+
+def residuals(problem, f, c):
+    """(equation, *points) at the centre of the coordinates."""
+    at = {name: 0.5 + 0 * next(iter(f.values())) for name in problem.coordinates}
+    own = equations(problem.residual(f, c, at))
+    some = next(iter(f.values()))
+    if isinstance(some, np.ndarray):
+        return np.stack([np.broadcast_to(part, some.shape) for part in own])
+    return torch.stack([torch.as_tensor(part).expand(some.shape) for part in own])
 
 
 @pytest.fixture
@@ -35,15 +56,21 @@ def is_unknown(feature):
 
 def drawn(problem, random, *shape):
     """Feature values: the unknown inside its range, derivatives of either sign."""
-    low, high = problem.state_range
-    return {
-        name: low + (high - low) * random(*shape) if is_unknown(feature) else random(*shape) - 0.5
-        for name, feature in problem.features.items()
-    }
+    values = {}
+    for name, feature in problem.features.items():
+        own = problem.fields[feature.field]
+        values[name] = own.low + (own.high - own.low) * random(*shape) if is_unknown(feature) else random(*shape) - 0.5
+    return values
 
 
 def is_periodic(problem):
     return all(axis.is_periodic for axis in problem.output_space.values())
+
+
+def inner(problem, grid):
+    """(time, [field], *space) of a grid."""
+    times, *space = grid.shape
+    return (times, *[len(problem.fields)] * problem.is_system, *space)
 
 
 def own_grid(problem):
@@ -60,7 +87,7 @@ def own_grid(problem):
 
 
 def test_it_is_registered_under_its_name_and_documented(problem):
-    assert PROBLEMS[problem.name] is type(problem)
+    assert problem.text or PROBLEMS[problem.name] is type(problem)
     assert type(problem).__doc__ and problem.title and problem.equation and problem.field
     assert set(problem.units) >= {"u", "t", *problem.output_space}
 
@@ -68,7 +95,7 @@ def test_it_is_registered_under_its_name_and_documented(problem):
 def test_defaults_lie_in_their_ranges(problem):
     for key, parameter in problem.parameters.items():
         assert parameter.low <= parameter.default <= parameter.high, key
-        assert parameter.unit and parameter.description
+        assert parameter.unit and (parameter.description or problem.text)
         assert parameter.low > 0 or not parameter.is_logarithmic
 
 
@@ -84,10 +111,9 @@ def test_output_times_increase_from_zero_to_the_duration(problem):
     assert times[0] == 0 and times[-1] == problem.duration and (np.diff(times) > 0).all()
 
 
-def test_features_name_axes_of_the_problem_and_the_unknown_comes_first_if_it_counts(problem):
-    assert not any(is_unknown(feature) for feature in list(problem.features.values())[1:])
+def test_features_name_fields_and_axes_of_the_problem(problem):
     for feature in problem.features.values():
-        assert set(feature.orders) <= {"t", *problem.output_space}
+        assert set(feature.orders) <= {"t", *problem.output_space} and feature.field in problem.fields
         assert feature.laplacian == 0 or is_periodic(problem)
     for _, feature in problem.diagnostics.values():
         assert set(feature.orders) <= set(problem.output_space)
@@ -97,8 +123,9 @@ def test_the_residual_is_finite_over_the_state_range(problem, random):
     f = drawn(problem, random, 200)
     for name, feature in problem.features.items():
         if is_unknown(feature):
-            f[name][:2] = torch.tensor(problem.state_range, dtype=torch.float64)
-    assert torch.isfinite(problem.residual(f, problem.as_tensors({}), {})).all()
+            own = problem.fields[feature.field]
+            f[name][:2] = torch.tensor([own.low, own.high], dtype=torch.float64)
+    assert torch.isfinite(residuals(problem, f, problem.as_tensors({}))).all()
 
 
 def test_the_residual_is_pointwise(problem, random):
@@ -106,24 +133,29 @@ def test_the_residual_is_pointwise(problem, random):
     c = problem.as_tensors({})
     f = drawn(problem, random, 50)
     order = torch.randperm(50, generator=torch.Generator().manual_seed(0))
-    permuted = problem.residual({name: value[order] for name, value in f.items()}, c, {})
-    assert_close(permuted, problem.residual(f, c, {})[order], rtol=0, atol=0)
-    alone = problem.residual({name: value[7:8] for name, value in f.items()}, c, {})
-    assert_close(alone, problem.residual(f, c, {})[7:8], rtol=1e-14, atol=0)
+    permuted = residuals(problem, {name: value[order] for name, value in f.items()}, c)
+    assert_close(permuted, residuals(problem, f, c)[:, order], rtol=0, atol=0)
+    alone = residuals(problem, {name: value[7:8] for name, value in f.items()}, c)
+    assert_close(alone, residuals(problem, f, c)[:, 7:8], rtol=1e-14, atol=0)
 
 
 def test_numpy_and_torch_give_the_same_residual(problem, random):
     f = drawn(problem, random, 50)
-    theirs = problem.residual({name: value.numpy() for name, value in f.items()}, problem.defaults(), {})
-    assert_allclose(theirs, problem.residual(f, problem.as_tensors({}), {}).numpy(), rtol=1e-13, atol=1e-16)
+    theirs = residuals(problem, {name: value.numpy() for name, value in f.items()}, problem.defaults())
+    assert_allclose(theirs, residuals(problem, f, problem.as_tensors({})).numpy(), rtol=1e-13, atol=1e-15)
 
 
-def test_the_residual_depends_on_every_feature_and_free_parameter(problem, random):
+def test_equations_and_walls_depend_on_every_feature_and_free_parameter(problem, random):
     f = {name: value.requires_grad_() for name, value in drawn(problem, random, 20).items()}
     free = [key for key, parameter in problem.parameters.items() if parameter.low < parameter.high]
     c = problem.as_tensors({})
     c |= {key: c[key].clone().requires_grad_() for key in free}
-    gradients = torch.autograd.grad(problem.residual(f, c, {}).square().sum(), [*f.values(), *(c[key] for key in free)])
+    total = residuals(problem, f, c).square().sum()
+    for walls in problem.walls(c).values():
+        for pair in walls.values() if isinstance(walls, dict) else [walls]:
+            for wall in pair:
+                total = total + sum(torch.as_tensor(own).sum() for own in (wall.value, wall.slope, wall.target))
+    gradients = torch.autograd.grad(total, [*f.values(), *(c[key] for key in free)])
     assert all(gradient.abs().max() > 0 for gradient in gradients)
 
 
@@ -133,13 +165,17 @@ def test_dual_numbers_give_the_partials_of_automatic_differentiation(problem, ra
     names, c = list(f), problem.as_tensors({})
     f[names[0]][0, :10] *= -1
     features = torch.stack([f[name] for name in names], dim=1)
-    value, partials = pointwise_partials(
-        lambda stacked: problem.residual({name: stacked[:, i] for i, name in enumerate(names)}, c, {}), features
-    )
-    dual = problem.residual({name: Dual(f[name], {i: 1.0}) for i, name in enumerate(names)}, c, {})
-    assert_close(dual.value, value, rtol=1e-13, atol=1e-15)
-    for i in range(len(names)):
-        assert_close(dual.partials.get(i, 0.0) * torch.ones_like(value), partials[:, i], rtol=1e-12, atol=1e-14)
+    at = {name: Dual(torch.full((1, 50), 0.5, dtype=torch.float64)) for name in problem.coordinates}
+    own = {key: Dual(value) for key, value in c.items()}
+    duals = equations(problem.residual({name: Dual(f[name], {i: 1.0}) for i, name in enumerate(names)}, own, at))
+    for k, dual in enumerate(duals):
+        value, partials = pointwise_partials(
+            lambda stacked, k=k: residuals(problem, {name: stacked[:, i] for i, name in enumerate(names)}, c)[k],
+            features,
+        )
+        assert_close(dual.value * torch.ones_like(value), value, rtol=1e-13, atol=1e-13)
+        for i in range(len(names)):
+            assert_close(dual.partials.get(i, 0.0) * torch.ones_like(value), partials[:, i], rtol=1e-11, atol=1e-13)
 
 
 def test_features_are_linear_on_a_grid_of_its_axes(problem, random):
@@ -147,11 +183,12 @@ def test_features_are_linear_on_a_grid_of_its_axes(problem, random):
     operator = Discretisation(problem, grid)
     closures = operator.walls(problem.as_tensors({}))
     homogeneous = closures.homogeneous()
-    u, v = random(2, 3, *grid.shape), random(2, 3, *grid.shape)
+    u, v = random(2, 3, *inner(problem, grid)), random(2, 3, *inner(problem, grid))
     features = operator(Field(u, homogeneous))
-    assert features.shape == (2, 3, len(problem.features), *grid.collocation_shape)
+    times, *space = grid.collocation_shape
+    assert features.shape == (2, 3, len(problem.features), times, *[1] * problem.is_system, *space)
     expected = 2 * features - 3 * operator(Field(v, homogeneous))
-    scale = expected.movedim(2, 0).flatten(1).abs().amax(dim=1).reshape(-1, *[1] * len(grid.shape))
+    scale = expected.movedim(2, 0).flatten(1).abs().amax(dim=1).reshape(-1, *[1] * (features.dim() - 3))
     assert_close(operator(Field(2 * u - 3 * v, homogeneous)) / scale, expected / scale, rtol=0, atol=1e-11)
 
 
@@ -160,47 +197,51 @@ def test_the_linearised_operator_is_inverted_on_a_grid_of_its_axes(problem, rand
     grid, c = own_grid(problem), problem.as_tensors({})
     operator = Discretisation(problem, grid)
     linearised = linear_operator(problem, operator)
-    u = random(1, 1, *grid.shape)
-    if is_periodic(problem):
-        u = operator.space.to_nodes(operator.space.to_coefficients(u))
+    u = random(1, 1, *inner(problem, grid))
+    u = operator.space.to_nodes(operator.space.to_coefficients(u))
     homogeneous = operator.walls(c).homogeneous()
     features, names = operator(Field(u, homogeneous)), list(problem.features)
-    rows = sum(a * features[:, :, names.index(name)] for name, a in problem.linearised(c).items())
+    own = [
+        sum(a * features[:, :, names.index(name)] for name, a in terms.items()) for terms in linear_terms(problem, c)
+    ]
+    rows = torch.cat(own, dim=3) if problem.is_system else own[0]
     rows = rows if operator.projection is None else operator.projection.apply(rows)
-    scale = torch.as_tensor(grid.time.row_scale).reshape(-1, *[1] * len(grid.space))
+    scale = torch.as_tensor(grid.time.row_scale).reshape(-1, *[1] * operator.num_inner)
     assert_close(linearised.inverse(c).apply(rows * scale), u, rtol=1e-7, atol=1e-9)
 
 
 def test_the_linearisation_names_its_features_and_is_finite(problem):
     for values in ({}, {key: np.array([p.low, p.high]) for key, p in problem.parameters.items()}):
-        coefficients = problem.linearised(problem.as_tensors(values))
-        assert set(coefficients) <= set(problem.features)
-        assert all(torch.isfinite(torch.as_tensor(value)).all() for value in coefficients.values())
+        for coefficients in linear_terms(problem, problem.as_tensors(values)):
+            assert set(coefficients) <= set(problem.features)
+            assert all(torch.isfinite(torch.as_tensor(value)).all() for value in coefficients.values())
 
 
 def test_walls_are_those_of_bounded_axes_and_layers_grow_from_them(problem):
     c = problem.as_tensors({})
     assert set(problem.walls(c)) == {name for name, axis in problem.output_space.items() if not axis.is_periodic}
-    if problem.walls(c):
+    if problem.walls(c) and not problem.text:  # in text there may be no second derivative to tell
         widths = problem.layer_width(torch.as_tensor(problem.output_times), c)
         assert widths[0] == 0 and (widths.diff() > 0).all()
 
 
 def test_admissible_states_are_accepted(problem, random):
     """All of the state range; where the mean must be zero, random fields without one."""
-    (low, high), shape = problem.state_range, [len(axis.nodes) for axis in problem.output_space.values()]
-    if problem.zero_mean_fields:
-        fields = random(3, *shape).numpy() - 0.5
-        fields -= fields.mean(axis=tuple(range(1, fields.ndim)), keepdims=True)
-        fields *= 0.99 * high / np.abs(fields).max()
-    else:
-        fields = np.linspace(low, high, 3).reshape(-1, *[1] * len(shape)) * np.ones(shape)
+    shape, fields = [len(axis.nodes) for axis in problem.output_space.values()], []
+    for name, own in problem.fields.items():
+        if name in problem.zero_mean_fields:
+            values = random(3, *shape).numpy() - 0.5
+            values -= values.mean(axis=tuple(range(1, values.ndim)), keepdims=True)
+            fields.append(values * 0.99 * own.high / np.abs(values).max())
+        else:
+            fields.append(np.linspace(own.low, own.high, 3).reshape(-1, *[1] * len(shape)) * np.ones(shape))
+    fields = np.stack(fields, axis=-1) if problem.is_system else fields[0]
     assert problem.check_initial_condition(fields) == [None] * 3
 
 
 def test_states_beyond_the_range_are_named(problem, random):
     high, shape = problem.state_range[1], [len(axis.nodes) for axis in problem.output_space.values()]
-    beyond = random(1, *shape).numpy() - 0.5
+    beyond = random(1, *shape, *[len(problem.fields)] * problem.is_system).numpy() - 0.5
     beyond -= beyond.mean()
     (message,) = problem.check_initial_condition(beyond * (1.5 * high / beyond.max()))
     assert isinstance(message, str) and "\n" not in message
@@ -215,7 +256,7 @@ def test_problems_that_continue_start_anew_at_any_time(problem):
 def test_methods_leave_their_arguments_alone(problem, random):
     f, c = drawn(problem, random, 5), problem.as_tensors({})
     before = copy.deepcopy((f, c))
-    problem.residual(f, c, {}), problem.linearised(c), problem.walls(c)
+    residuals(problem, f, c), problem.linearised(c), problem.walls(c)
     assert_close((f, c), before, rtol=0, atol=0)
 
 
