@@ -90,6 +90,7 @@ def measure(
     count: int | None,
     sizes: list[int] | None = None,
     kinds: int | None = None,
+    calibration: int | None = None,
 ) -> dict[str, Any]:
     """Calibrates and measures the model in ``source``; writes the finished folder to ``target``, if there is one."""
     recipe = recipes.load(name)
@@ -103,7 +104,8 @@ def measure(
     is_roll_out = model.num_windows > 1
     count = count or (32 if is_roll_out else 48)
     cache = Path("runs") / "references" / recipe.name
-    model = calibrate(model, recipe, max(count, 96 if is_roll_out else 64), cache, kinds)
+    calibration = calibration or max(count, 96 if is_roll_out else 64)
+    model = calibrate(model, recipe, calibration, cache, kinds)
     results = evaluation.evaluate(
         model,
         recipe.test_families,
@@ -190,6 +192,11 @@ def _parser() -> argparse.ArgumentParser:
         type=integer(0),
         help=f"answers on other kinds of fields that calibrate growth (default {KINDS_COUNT})",
     )
+    parser.add_argument(
+        "--calibration",
+        type=integer(2),
+        help="initial conditions per family to calibrate on (default 64, of roll-outs 96)",
+    )
     add_imports(parser)
     return parser
 
@@ -209,6 +216,7 @@ def _run(options: argparse.Namespace) -> None:
         options.count,
         options.sizes,
         options.kinds,
+        options.calibration,
     )
     for family, row in metrics["results"].items():
         print(f"{family}: mean {100 * row['mean']:.4f} %, max {100 * row['max']:.4f} % of {row['count']}")
