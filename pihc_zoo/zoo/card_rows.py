@@ -43,7 +43,7 @@ def verdict(metrics: dict[str, Any]) -> tuple[str, bool]:
 
 
 def sufficient(metrics: dict[str, Any]) -> dict[str, Any] | None:
-    """The cheapest rung of the ladder that is as good as the whole method; None where there is none."""
+    """The lowest rung of the ladder that is as good as the whole method, and no dearer; None where there is none."""
     rows = [row for row in metrics.get("ladder") or () if row.get("error_mean") is not None]
     if not rows or not rows[-1]["name"].startswith("trained"):
         return None
@@ -55,7 +55,7 @@ def sufficient(metrics: dict[str, Any]) -> dict[str, Any] | None:
         and row["failed"] <= whole["failed"]
         and row["ms"] <= _AS_GOOD * whole["ms"]
     ]
-    return min(own, key=lambda row: row["ms"]) if own else None
+    return own[0] if own else None
 
 
 def ladder_verdict(metrics: dict[str, Any]) -> str:
@@ -70,11 +70,10 @@ def ladder_verdict(metrics: dict[str, Any]) -> str:
             return ""
         ratio = number(best["error_mean"] / rows[-1]["error_mean"])
         return f"The trained network pays: the best rung below it, {best['name']}, errs {ratio} times as much."
-    name = own["name"]
-    verb = "suffice" if name.endswith("corrections") else "suffices"
     return (
-        f"The {name} {verb}: {percent(own['error_mean'])} in {number(own['ms'])} ms, the whole method "
-        f"{percent(rows[-1]['error_mean'])} in {number(rows[-1]['ms'])} ms. What comes after it adds nothing here."
+        f"Enough already: {own['name']}, {percent(own['error_mean'])} in {number(own['ms'])} ms per trajectory; the "
+        f"whole method {percent(rows[-1]['error_mean'])} in {number(rows[-1]['ms'])} ms. What is learned adds nothing "
+        "on these fields."
     )
 
 
