@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import pihc_zoo as pz
 from pihc_zoo.surrogate import Surrogate
 
 BOX = {"kind": "bounded", "start": 0.0, "stop": 1.0, "points": 24}
@@ -152,3 +153,40 @@ def test_nodes_between_walls_are_of_third_order(case, sizes, time):
         ratios.append(ratio)
     assert (rates(own) > 2.7).all() and own[-1] < 1e-4, own
     assert all(0.5 < ratio < 2.5 for ratio in ratios[1:]), (own, ratios)
+
+
+# ------------------------------------------------------------------ shipped problems as text
+
+SHIPPED = {
+    "allen-cahn-1d.general": {
+        "name": "allen-cahn-text",
+        "equations": ["u_t = eps*u_xx + 5*(u - u**3)"],
+        "duration": 1.0,
+        "fields": {"u": {"range": [-1.1, 1.1]}},
+        "parameters": {"eps": {"default": 1e-2}},
+        "space": {"x": {"kind": "periodic", "start": -1.0, "stop": 1.0, "points": 256}},
+    },
+    "korteweg-de-vries-1d.periodic": {
+        "name": "korteweg-de-vries-text",
+        "equations": ["u_t + u*u_x = -delta**2*u_xxx"],
+        "duration": 1.0,
+        "fields": {"u": {"range": [-3.0, 3.0]}},
+        "parameters": {"delta": {"default": 0.022}},
+        "space": {"x": {"kind": "periodic", "start": 0.0, "stop": 2.0, "points": 256}},
+    },
+}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_text_of_a_shipped_problem_gives_its_model(name):
+    """The same weights under the problem as text: the same answers, to what both estimate of their errors."""
+    model = pz.from_pretrained(name)
+    torch.manual_seed(0)
+    text = Surrogate.from_config({**model.config, "problem": SHIPPED[name]}).eval()
+    text.network.load_state_dict(model.network.state_dict())
+    axis = model.problem.output_space["x"]
+    phase = 2 * np.pi * (axis.nodes - axis.start) / axis.length
+    u0 = 0.8 * np.sin(phase) * np.stack([np.cos(phase), np.ones_like(phase)])
+    own, other = model.predict(u0), text.predict(u0)
+    difference = np.linalg.norm((own.u - other.u).reshape(2, -1), axis=1) / np.linalg.norm(own.u.reshape(2, -1), axis=1)
+    assert (difference <= own.estimated_error + other.estimated_error).all() and (difference < 1e-3).all()
