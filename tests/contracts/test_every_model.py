@@ -13,6 +13,7 @@ from pihc_zoo import config as configuration
 from pihc_zoo.decomposition import Joint
 from pihc_zoo.families import PeriodicGaussianProcess
 from pihc_zoo.problems import PROBLEMS
+from pihc_zoo.sampling import default_families, draw
 from pihc_zoo.zoo.folder import RECORDED, check_files, self_test
 from pihc_zoo.zoo.loading import from_pretrained, model_info
 from pihc_zoo.zoo.registry import list_models, shipped_folder
@@ -32,6 +33,9 @@ def u0(model):
     if all(axis.is_periodic for axis in axes):
         family = PeriodicGaussianProcess(length_scale=1.0)
         return family.sample(3, [axis.nodes for axis in axes], np.random.default_rng(1))
+    if len(axes) > 1 or model.problem.is_system:
+        family = next(iter(default_families(model).values()))
+        return draw(model.problem, family, (), 3, 1)[0]
     (axis,) = axes
     low, high = model.config["trust"]["state_range"]
     constants = np.linspace(0.1, 0.9, 3)[:, None] * np.ones(len(axis.nodes))
@@ -114,8 +118,9 @@ def test_parameters_at_their_defaults_and_bounds_are_answered(model, u0):
 
 
 def test_values_beyond_the_trained_range_are_not_called_reliable(model, u0):
-    _, high = model.config["trust"]["state_range"]
-    beyond = np.full_like(u0[:1], high + 0.2 * (model.problem.state_range[1] - high))
+    most = model.problem.state_range[1]
+    _, high = model.config["trust"].get("state_range", model.problem.state_range)
+    beyond = np.full_like(u0[:1], high + 0.2 * (most - high) if high < most else 1.2 * most)
     assert not model.predict(beyond, max_steps=40, on_failure="fallback").is_reliable.any()
 
 
