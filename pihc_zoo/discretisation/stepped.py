@@ -18,6 +18,7 @@ from .field import Field
 from .lifts import STENCIL, ConstantLift, IntegratedLift, Lift, LinearisedLift
 from .linear import LinearOperator
 from .modal import ModalOperator
+from .tendencies import DenseTendency
 
 
 class SteppedLift(Lift):
@@ -45,6 +46,7 @@ class SteppedLift(Lift):
             if isinstance(linearised, ModalOperator)
             else ModalOperator(discretisation.problem, discretisation)
         )
+        self.dense = DenseTendency.of(discretisation, self.modal)
         time = discretisation.grid.time
         self.steps, self.step = steps, time.stop / steps
         points = self.step * np.arange(steps + 1)
@@ -60,7 +62,10 @@ class SteppedLift(Lift):
 
         def tendency(state: Tensor, t: float) -> tuple[Tensor, Tensor]:
             """u_t, and its part beyond the linear one."""
-            rate = modal.state(own.tendency(modal.values(state, u0), walls, broadcast, at | {"t": t}))
+            if self.dense is None:
+                rate = modal.state(own.tendency(modal.values(state, u0), walls, broadcast, at | {"t": t}))
+            else:
+                rate = self.dense(state, broadcast, at | {"t": t})
             return rate, rate + generator @ state
 
         state = modal.state(u0)
