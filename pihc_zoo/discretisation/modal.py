@@ -265,7 +265,7 @@ class ModalOperator(nn.Module):
         inflow = (self.time_inflow[:, None, :, None, None] * mass[:, :, :, None]).reshape(mass.shape[0], -1, 1, m, size)
         both = torch.cat([right.expand(*matrices.shape), -inflow.expand(*matrices.shape[:3], m, size)], dim=-1)
         solved = solve(matrices, both)
-        return solved[..., :m], solved[..., m:]
+        return solved[..., :m].clone(), solved[..., m:].clone()  # export takes no memory that is shared
 
     def inverse(self, c: Parameters, batch: int = 1, subdomains: Subdomains | None = None) -> ModalInverse:
         """A⁻¹ for the parameters ``c`` (shape () or (batch,)).

@@ -13,12 +13,43 @@ import torch
 from torch import Tensor
 
 from ..grid.stencils import stencil_matrix
+from ..parameters import Parameters
+from .constants import constants
 from .discretisation import Discretisation
 from .field import Field
 from .lifts import STENCIL, ConstantLift, IntegratedLift, Lift, LinearisedLift
 from .linear import LinearOperator
 from .modal import ModalOperator
 from .tendencies import DenseTendency
+
+_LATEST = 8  # propagators that are kept
+_TERMS = 14  # of the series at a norm of at most ½: .5^15 / 15! is 2e-17
+_SQUARINGS = 40
+
+
+def exponential(matrices: Tensor) -> Tensor:
+    """e^matrices (..., n, n), in an export by products alone: a series of matrices/2^s, squared s times.
+
+    Source: C. Moler, C. Van Loan, "Nineteen dubious ways to compute the exponential of a matrix" (2003), method 3,
+    doi:10.1137/S00361445024180.
+    """
+    if not torch.compiler.is_exporting():
+        return torch.linalg.matrix_exp(matrices)
+    return by_products(matrices)
+
+
+def by_products(matrices: Tensor) -> Tensor:
+    """`exponential` where there are products only; infinity norms up to 5e11."""
+    norm = matrices.abs().sum(dim=-1, keepdim=True).amax(dim=-2, keepdim=True)
+    squarings = torch.log2(norm.clamp(min=0.5)).ceil() + 1
+    scaled = matrices * torch.exp2(-squarings)
+    identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
+    result = identity + scaled / _TERMS
+    for k in range(_TERMS - 1, 0, -1):
+        result = identity + scaled @ result / k
+    for k in range(_SQUARINGS):
+        result = torch.where(k < squarings, result @ result, result)
+    return result
 
 
 class SteppedLift(Lift):
@@ -49,15 +80,30 @@ class SteppedLift(Lift):
         self.dense = DenseTendency.of(discretisation, self.modal)
         time = discretisation.grid.time
         self.steps, self.step = steps, time.stop / steps
+        self._propagators: dict = {}
         points = self.step * np.arange(steps + 1)
         self.register_buffer(
             "to_nodes", torch.as_tensor(stencil_matrix(points, time.nodes, 0, STENCIL)), persistent=False
         )
 
+    def _propagator(self, c: Parameters) -> tuple[Tensor, Tensor]:
+        """G and e^(−G h/2), (batch or 1, group, component, component); those of fixed parameters are kept."""
+        if c.fixed is None:
+            generator = self.modal.generator(c)
+            return generator, exponential(-generator * (self.step / 2))
+        like = self.modal.time_blocks
+        key = c.fixed, like.device, like.dtype
+        if key not in self._propagators:
+            while len(self._propagators) >= _LATEST:
+                self._propagators.pop(next(iter(self._propagators)))
+            with constants():
+                generator = self.modal.generator(c)
+                self._propagators[key] = generator, torch.linalg.matrix_exp(-generator * (self.step / 2))
+        return self._propagators[key]
+
     def forward(self, u0, c, walls, inverse, start=0.0):
         own, modal, step = self.discretisation, self.modal, self.step
-        generator = modal.generator(c)
-        half = torch.linalg.matrix_exp(-generator * (step / 2))
+        generator, half = self._propagator(c)
         broadcast, at = c.against(own.num_inner), {name: part[:, 0] for name, part in own.at(c).items()}
 
         def tendency(state: Tensor, t: float) -> tuple[Tensor, Tensor]:

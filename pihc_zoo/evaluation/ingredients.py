@@ -68,7 +68,7 @@ def untrained(model, references: ReferenceSet | None = None, seed: int = 0):
     if references is not None and hasattr(fresh.network, "calibrate"):
         part = references.take(slice(0, 8))
         with torch.no_grad():
-            initial = fresh.at_nodes(torch.as_tensor(part.u0, device=fresh.device), _points(fresh, part.u0))
+            initial = fresh.at_nodes(_inward(fresh, part.u0), _points(fresh, part.u0))
             windows = fresh.windows(initial, fresh.tensors(part.parameters))
             inputs = [fresh.constraint.inputs(window.conditions) for window in windows]
             fresh.network.calibrate(torch.cat(inputs).to(fresh.dtype))
@@ -77,22 +77,32 @@ def untrained(model, references: ReferenceSet | None = None, seed: int = 0):
 
 def _points(model, u0: np.ndarray) -> dict[str, np.ndarray]:
     axes = model.problem.output_space
-    return {name: axis.sized(n).nodes for (name, axis), n in zip(axes.items(), u0.shape[1:], strict=True)}
+    return {
+        name: axis.sized(n).nodes if axis.is_periodic else axis.nodes
+        for (name, axis), n in zip(axes.items(), u0.shape[1 : 1 + len(axes)], strict=True)
+    }
+
+
+def _inward(model, u0: np.ndarray) -> Tensor:
+    """(batch, *space[, field]) ↦ (batch, [field], *space), on the model's device."""
+    own = torch.as_tensor(u0, device=model.device)
+    return own.movedim(-1, 1) if model.problem.is_system else own
 
 
 @torch.no_grad()
 def unsolved(model, references: ReferenceSet, decomposition: Decomposition | None = None) -> np.ndarray:
-    """(batch, time, *space) a model's answers without a step of its solver.
+    """(batch, time, *space[, field]) a model's answers without a step of its solver.
 
     Not through ``predict``: what no solver has seen is never converged.
     """
     options = {"solver": dataclasses.replace(model.constraint.solver, max_steps=0), "decomposition": decomposition}
     times, fields = np.asarray(model.problem.output_times), []
     for part in references.pieces(_PASS):
-        points, u0 = _points(model, part.u0), torch.as_tensor(part.u0, device=model.device)
+        points, u0 = _points(model, part.u0), _inward(model, part.u0)
         later = times[times > 0]
         u = model.solution(model.at_nodes(u0, points), model.tensors(part.parameters), later, points, **options)
-        fields.append(to_numpy(u if len(later) == len(times) else torch.cat([u0.double()[:, None], u], dim=1)))
+        u = u if len(later) == len(times) else torch.cat([u0.double()[:, None], u], dim=1)
+        fields.append(to_numpy(u.movedim(2, -1) if model.problem.is_system else u))
     return np.concatenate(fields)
 
 

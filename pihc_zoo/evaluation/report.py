@@ -13,7 +13,7 @@ from ..reference import truth_solver
 from ..sampling import default_families, describe_family
 from .classical import benchmark, compare
 from .clocks import environment, peak_memory
-from .ingredients import default_batch, ladder, summary
+from .ingredients import default_batch, ladder, row_of, summary
 from .parameters import by_parameter
 from .references import (
     ReferenceSet,
@@ -27,10 +27,15 @@ from .rollouts import roll_out
 
 
 def _accuracy(model, references: ReferenceSet) -> dict[str, Any]:
-    """`accuracy`, and the errors at the final time of a roll-out."""
+    """`accuracy`, of a system also by field, and the errors at the final time of a roll-out."""
     prediction = references.predict(model)
     u = to_numpy(prediction.u)
     result = summary(relative_error(u, references.u)) | {"polished": int(to_numpy(prediction.is_polished).sum())}
+    if model.problem.is_system:
+        by_field = {
+            name: relative_error(u[..., k], references.u[..., k]) for k, name in enumerate(model.problem.fields)
+        }
+        result["by_field"] = {name: row_of(errors) for name, errors in by_field.items()}
     if model.num_windows > 1:
         end = summary(end_error(u, references.u))
         result |= {"end_mean": end["mean"], "end_max": end["max"]}

@@ -114,9 +114,11 @@ def windows(model, error: np.ndarray, scale: np.ndarray, iterations: np.ndarray)
 def quadratic(problem) -> dict[str, tuple[str, ...]]:
     """Quadratic quantities ½⟨Σ f²⟩ by name, and the fields f in them; "" is the unknown itself.
 
-    A problem that has velocities among its diagnostics is one of a vorticity.
+    Of a system one per field, by its name. A problem that has velocities among its diagnostics is one of a vorticity.
     """
     velocity = tuple(name for name in problem.diagnostics if name.startswith("velocity_"))
+    if problem.is_system:
+        return {f"{name}²": (name,) for name in problem.fields}
     return {"energy": velocity, "enstrophy": ("",)} if velocity else {"energy": ("",)}
 
 
@@ -125,9 +127,11 @@ def _lengths(problem) -> list[float]:
 
 
 def _field(problem, name: str, u: np.ndarray) -> np.ndarray:
-    """(batch, *space) of a diagnostic of the state u, or u itself for ""."""
+    """(batch, *space) of a field or a diagnostic of the state u, or u itself for ""."""
     if not name:
         return u
+    if problem.is_system:
+        return u[..., list(problem.fields).index(name)]
     factor, feature = problem.diagnostics[name]
     orders = [feature.orders.get(axis, 0) for axis in problem.output_space]
     return derivative(u, _lengths(problem), orders, feature.laplacian, factor)
@@ -163,7 +167,10 @@ def final_state(model, references: ReferenceSet) -> tuple[dict[str, Any], dict[s
                 if is_truth:
                     field = _field(problem, name, truth)
                 else:
-                    field = given[name] = given[name] if name in given else to_numpy(prediction.diagnostic(name))[:, 0]
+                    if name not in given:
+                        own = _field(problem, name, u) if problem.is_system else prediction.diagnostic(name)[:, 0]
+                        given[name] = to_numpy(own)
+                    field = given[name]
                 total = total + 0.5 * np.square(field[good]).reshape(len(good), -1).mean(axis=1)
                 shells = [shell_spectrum(row, lengths) for row in field[good]]
                 k = shells[0][0]
@@ -185,7 +192,7 @@ def final_state(model, references: ReferenceSet) -> tuple[dict[str, Any], dict[s
         initial = first.reshape(len(good), -1).mean(axis=1)
         relative = np.abs(totals[0] - totals[1]) / np.maximum(totals[1], LEAST_SCALE**2 * initial)
         drift[quantity] = {"mean": float(relative.mean()), "max": float(relative.max())}
-    space = tuple(range(1, references.u0.ndim))
+    space = tuple(range(1, 1 + len(lengths)))
     change = u[good].mean(axis=space) - references.u0[good].mean(axis=space)
     drift["mean_of_field"] = float(np.abs(change).max())
     velocity = {name.removeprefix("velocity_"): name for name in problem.diagnostics if name.startswith("velocity_")}

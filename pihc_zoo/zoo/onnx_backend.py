@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import config as configuration
-from ..grid import Grid
-from ..grid.stencils import stencil_matrix
+from ..grid import Axis, Grid
 from ..prediction.answer import Answer
 from ..prediction.assembly import assemble
 from ..prediction.initial_values import check_values
@@ -26,7 +25,6 @@ from ..text import nearest
 from .folder import ONNX_DATA_FILES, ONNX_FILE, check_file, read_config
 
 _CHUNK = 8  # trajectories per run: the working set stays in cache
-_INPUT_STENCIL = 6  # width of the interpolation of initial conditions
 
 
 class OnnxSurrogate:
@@ -42,8 +40,7 @@ class OnnxSurrogate:
 
     Raises:
         ConfigError: config.json is missing, foreign or newer.
-        ValueError: there are several space axes, onnxruntime is not installed, or model.onnx is missing,
-            damaged or another model's.
+        ValueError: onnxruntime is not installed, or model.onnx is missing, damaged or another model's.
     """
 
     def __init__(self, folder: str | os.PathLike, providers: Sequence[str] = ("CPUExecutionProvider",)):
@@ -52,11 +49,6 @@ class OnnxSurrogate:
         self.problem: Problem
         self.parameter_inputs: tuple[str, ...]
         self.problem, self.parameter_inputs = problem_of(self.config["problem"])
-        if len(self.problem.output_space) > 1:
-            raise ValueError(
-                f"the ONNX backend serves one space axis, {self.problem.name} has "
-                f"{' and '.join(self.problem.output_space)}; load the model with backend='torch'"
-            )
         self.trust: Trust = configuration.build("trust", Trust, self.config["trust"])
         self.grid = Grid.from_spec(self.config["grid"])
         self.decomposition = {"counts": {}, **self.config["decomposition"]}
@@ -110,14 +102,12 @@ class OnnxSurrogate:
         messages = check_values(self.problem, request.values, on_failure, request.input_points)
         good = np.flatnonzero([not message for message in messages])
 
-        ((axis_name, native_axis),) = self.problem.output_space.items()
-        native, native_times = native_axis.nodes, self.problem.output_times
-        input_x, x = request.input_points[axis_name], request.points[axis_name]
+        native = {name: axis.nodes for name, axis in self.problem.output_space.items()}
+        input_points, points = request.input_points, request.points
         values = request.values[good]
-        inputs = values
-        if not np.array_equal(input_x, native):
-            inputs = values @ _matrix(input_x.tobytes(), native.tobytes()).T
-        is_native = np.array_equal(x, native) and np.array_equal(request.times, native_times)
+        inputs = self._resampled(values, input_points, native)
+        is_native = all(np.array_equal(points[name], native[name]) for name in native)
+        is_native = is_native and np.array_equal(request.times, self.problem.output_times)
         names = [output.name for output in self.session.get_outputs()]
         wanted = [name for name in names if name != "u" or is_native]
 
@@ -131,17 +121,13 @@ class OnnxSurrogate:
                 feed[key] = np.ascontiguousarray(value[good][rows] if value.ndim else np.full(len(chunk), value))
             part = dict(zip(wanted, self.session.run(wanted, feed), strict=True))
             if not is_native:
-                part["u"] = self._read(part["u_nodes"], self.grid, request.times, x)
+                part["u"] = self._read(part["u_nodes"], self.grid, request.times, points)
             for row in np.flatnonzero(request.times == 0):
-                part["u"][:, row] = (
-                    values[rows]
-                    if np.array_equal(x, input_x)
-                    else values[rows] @ _matrix(input_x.tobytes(), x.tobytes()).T
-                )
+                part["u"][:, row] = self._resampled(values[rows], input_points, points)
             if not request.is_default:
-                part["estimated_error"] = self._estimate(part, request, x)
+                part["estimated_error"] = self._estimate(part, request)
             figures = {field.name: part[field.name] for field in fields(Answer) if field.name in part}
-            answers.append(Answer(**figures, read_field=partial(self._read_field, part, request.times, x)))
+            answers.append(Answer(**figures, read_field=partial(self._read_field, part, request.times, points)))
 
         counts = self.decomposition["counts"]
         num_experts = int(np.prod([1, *counts.values()]))
@@ -157,15 +143,26 @@ class OnnxSurrogate:
             on_failure=on_failure,
         )
 
-    def _read_field(self, part: dict[str, np.ndarray], times: np.ndarray, x: np.ndarray, key: str) -> np.ndarray:
-        return self._read(part[f"{key}_nodes"], self._fine if key == "estimated_error" else self.grid, times, x)
+    def _read_field(
+        self, part: dict[str, np.ndarray], times: np.ndarray, points: dict[str, np.ndarray], key: str
+    ) -> np.ndarray:
+        return self._read(part[f"{key}_nodes"], self._fine if key == "estimated_error" else self.grid, times, points)
+
+    def _resampled(
+        self, values: np.ndarray, source: dict[str, np.ndarray], target: dict[str, np.ndarray]
+    ) -> np.ndarray:
+        """Initial conditions (batch, *source[, field]) ↦ (batch, *target[, field])."""
+        for dim, (name, axis) in enumerate(self.problem.output_space.items(), start=1):
+            if not np.array_equal(source[name], target[name]):
+                values = _along(values, _resampling(axis, source[name].tobytes(), target[name].tobytes()), dim)
+        return values
 
     @property
     def _fine(self) -> Grid:
         """The estimator's grid."""
         return self.grid.refined(self.trust.refinement)
 
-    def _estimate(self, part: dict[str, np.ndarray], request: Request, x: np.ndarray) -> np.ndarray:
+    def _estimate(self, part: dict[str, np.ndarray], request: Request) -> np.ndarray:
         """(batch,) estimated error at the times and points of a request; NaN where times precede the graph's estimate.
 
         The graph gives the explained error at nodes and the whole estimate over its own output; the share of what
@@ -180,10 +177,11 @@ class OnnxSurrogate:
 
         def squares(key: str, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
             """(batch, time) mean squares over space at the times asked for, (batch,) over the default ones."""
-            (axis,) = grid.space.values()
-            nodes = part[f"{key}_nodes"][:, :, axis.num_before : axis.num_before + len(axis.nodes)]
-            weights = axis.weights / axis.weights.sum()
-            own = np.square(nodes) @ weights  # (batch, closed time)
+            own = np.square(part[f"{key}_nodes"])
+            for axis in grid.space.values():
+                inner = np.moveaxis(own, 2, -1)[..., axis.num_before : axis.num_before + len(axis.nodes)]
+                own = inner @ (axis.weights / axis.weights.sum())
+            own = own.reshape(*own.shape[:2], -1).mean(axis=2)  # (batch, closed time)
             covered = grid.time.closed_nodes >= first
             at = np.stack([np.interp(times, grid.time.closed_nodes[covered], row[covered]) for row in own])
             share = grid.time.weights[covered[1:]]
@@ -192,16 +190,19 @@ class OnnxSurrogate:
         (error, error_default), (u, u_default) = squares("estimated_error", self._fine), squares("u", self.grid)
         share = np.maximum(1.0, part["estimated_error"] / np.sqrt(error_default / u_default))
         if request.has_own_points:
-            near = np.square(self._read(part["estimated_error_nodes"], self._fine, times, x)).mean(axis=2)
+            points, space = request.points, tuple(range(2, part["u_nodes"].ndim))
+            near = np.square(self._read(part["estimated_error_nodes"], self._fine, times, points)).mean(axis=space)
             error = np.maximum(error, near)
-            u = np.square(self._read(part["u_nodes"], self.grid, times, x)).mean(axis=2)
+            u = np.square(self._read(part["u_nodes"], self.grid, times, points)).mean(axis=space)
         return share * np.sqrt(error.sum(axis=1) / u.sum(axis=1))
 
     @staticmethod
-    def _read(closed: np.ndarray, grid: Grid, times: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """(batch, closed time, closed x) values at nodes ↦ (batch, times, x)."""
-        (axis,) = grid.space.values()
-        return grid.time.interpolation(times) @ closed @ axis.interpolation(x).T
+    def _read(closed: np.ndarray, grid: Grid, times: np.ndarray, points: dict[str, np.ndarray]) -> np.ndarray:
+        """(batch, closed time, *closed space[, field]) values at nodes ↦ (batch, time, *points[, field])."""
+        values = _along(closed, grid.time.interpolation(times), 1)
+        for dim, (name, axis) in enumerate(grid.space.items(), start=2):
+            values = _along(values, axis.interpolation(points[name]), dim)
+        return values
 
     def _check_options(self, experts: Any, max_steps: int | None, rtol: float | None) -> None:
         counts = self.decomposition["counts"]
@@ -247,7 +248,12 @@ def create_session(path: str | os.PathLike, providers: Sequence[str] = ("CPUExec
         raise ValueError(f"{os.fspath(path)!r} cannot be run ({cause}); download or export it again") from None
 
 
+def _along(values: np.ndarray, matrix: np.ndarray, dim: int) -> np.ndarray:
+    """Values taken along one dimension by a matrix."""
+    return np.moveaxis(np.moveaxis(values, dim, -1) @ matrix.T, -1, dim)
+
+
 @lru_cache(maxsize=16)
-def _matrix(source: bytes, target: bytes) -> np.ndarray:
-    """(target, source) interpolation between positions, given as the bytes of float64 arrays."""
-    return stencil_matrix(np.frombuffer(source), np.frombuffer(target), 0, _INPUT_STENCIL)
+def _resampling(axis: Axis, source: bytes, target: bytes) -> np.ndarray:
+    """(target, source) interpolation between positions on an axis, given as the bytes of float64 arrays."""
+    return axis.resampling(np.frombuffer(source), np.frombuffer(target))

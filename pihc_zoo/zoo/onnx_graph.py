@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 OPSET = 20
 PARITY = 1e-5  # relative L2 difference to eager mode that an export may have
 OUTPUTS = {
-    "u": "(batch, time, *space) solution; the slice at t = 0 is u0",
+    "u": "(batch, time, *space[, field]) solution; the slice at t = 0 is u0",
     "coefficients": "(batch, subproblem, coefficient) of the basis functions",
     "residual": "(batch,) relative L2 norm of the mapped residual, dimensionless",
     "residual_per_expert": "(batch, expert) its part in each expert's subdomain",
@@ -47,9 +47,9 @@ OUTPUTS = {
     "status": "(batch, subproblem) integers of pihc_zoo.Status",
     "iterations": "(batch, subproblem) solver steps",
     "unresolved": "(batch,) relative L2 norm of what the nodes do not resolve of u0",
-    "u_nodes": "(batch, closed time, closed space) solution at the surrogate's own nodes, walls and start included",
-    "residual_nodes": "(batch, closed time, closed space) mapped residual there, in the unit of u",
-    "estimated_error_nodes": "(batch, fine time, fine space) estimated u − u_true at the nodes of the refined grid",
+    "u_nodes": "(batch, closed time, *closed space[, field]) solution at the model's own nodes, walls and start too",
+    "residual_nodes": "(batch, closed time, *closed space[, field]) mapped residual there, in the unit of u",
+    "estimated_error_nodes": "(batch, fine time, *fine space[, field]) estimated u − u_true on the refined grid",
 }
 
 
@@ -66,8 +66,10 @@ class Pipeline(nn.Module):
         self.model = copy.deepcopy(model).to("cpu").eval().requires_grad_(False)
         solver = self.model.constraint.solver
         self.solver = solver if max_steps is None else dataclasses.replace(solver, max_steps=max_steps)
-        if self.model.num_windows != 1 or len(self.model.problem.output_space) != 1:
-            raise ValueError("export to ONNX takes problems with one space axis and one time window, not roll-outs")
+        if self.model.num_windows != 1:
+            raise ValueError(
+                f"export to ONNX takes models of one time window, not roll-outs; this one has {self.model.num_windows}"
+            )
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -75,16 +77,23 @@ class Pipeline(nn.Module):
         return ("u0", *self.model.parameter_inputs)
 
     def example(self, batch: int, seed: int = 0) -> tuple[Tensor, ...]:
-        """Smooth initial conditions (batch, *space) and parameters (batch,), inside the trained ranges."""
+        """Smooth initial conditions (batch, *space[, field]) and parameters (batch,), inside the trained ranges."""
         rng, problem = np.random.default_rng(seed), self.model.problem
-        (axis,) = problem.output_space.values()
-        low, high = self.model.trust.state_range or problem.state_range
-        phase, mode = rng.uniform(0, 2 * np.pi, (batch, 1)), rng.integers(1, 5, (batch, 1))
-        relative = (axis.nodes - axis.start) / (axis.stop - axis.start)
-        waves = 0.5 + rng.uniform(0.1, 0.4, (batch, 1)) * np.sin(np.pi * mode * relative + phase)
+        axes, fields = list(problem.output_space.values()), []
+        for own in problem.fields.values():
+            known = None if problem.is_system else self.model.trust.state_range
+            low, high = known or (own.low, own.high)
+            waves = rng.uniform(0.1, 0.4, (batch, *[1] * len(axes)))
+            for i, axis in enumerate(axes):
+                shape = (batch, *[1] * len(axes))
+                phase, mode = rng.uniform(0, 2 * np.pi, shape), rng.integers(1, 3 if axis.is_periodic else 5, shape)
+                relative = (axis.nodes - axis.start) / (axis.stop - axis.start)
+                angle = np.pi * mode * relative.reshape(-1, *[1] * (len(axes) - 1 - i))
+                waves = waves * np.sin((2 if axis.is_periodic else 1) * angle + phase)
+            fields.append(low + (high - low) * (0.5 + waves))
+        u0 = np.stack(fields, axis=-1) if problem.is_system else fields[0]
         parameters = sample_parameters(problem, self.model.parameter_inputs, batch, rng)
-        values = (low + (high - low) * waves, *parameters.values())
-        return tuple(torch.as_tensor(value, dtype=torch.float64) for value in values)
+        return tuple(torch.as_tensor(value, dtype=torch.float64) for value in (u0, *parameters.values()))
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The tensors of `OUTPUTS` for u0 and the parameters, in their order."""
@@ -95,11 +104,15 @@ class Pipeline(nn.Module):
         points = {name: axis.nodes for name, axis in problem.output_space.items()}
         times = np.asarray(problem.output_times)
         request, c_tensors = Request(np.empty(0), points, points, times, c), model.tensors(c)
-        found = Inference(model, request, model.constraint.decomposition, self.solver).compute(u0, c_tensors)
+        request.num_fields = len(problem.fields)
+        inference = Inference(model, request, model.constraint.decomposition, self.solver)
+        found = inference.compute(u0.movedim(-1, 1) if problem.is_system else u0, c_tensors)
         results = {name: getattr(found, name) for name in OUTPUTS if hasattr(found, name)}
         results["converged"] = is_converged(found.status)
         for name, (own,) in found.fields.items():
             results[f"{name}_nodes"] = own.discretisation.closed(own.field)
+        for name in ("u", *(f"{name}_nodes" for name in found.fields)) if problem.is_system else ():
+            results[name] = results[name].movedim(2, -1)
         return tuple(results[name].clone() for name in OUTPUTS)
 
 
@@ -201,12 +214,16 @@ def _quiet() -> Iterator[None]:
 def metadata(pipeline: Pipeline, name: str) -> dict[str, str]:
     """Metadata of the graph: what its inputs and outputs are, on which grid, of which model."""
     model, problem = pipeline.model, pipeline.model.problem
-    (axis_name, axis), *_ = problem.output_space.items()
     units = {**problem.units, **{key: problem.parameters[key].unit for key in model.parameter_inputs}}
     ranges = {key: [problem.parameters[key].low, problem.parameters[key].high] for key in model.parameter_inputs}
-    inputs = {"u0": f"(batch, {len(axis.nodes)}) initial condition at the points of grid['{axis_name}'], float64"}
+    sizes = [str(len(axis.nodes)) for axis in problem.output_space.values()]
+    sizes += [str(len(problem.fields))] if problem.is_system else []
+    where = " and ".join(f"grid['{name}']" for name in problem.output_space)
+    of_fields = f" of the fields {', '.join(problem.fields)}" if problem.is_system else ""
+    inputs = {"u0": f"(batch, {', '.join(sizes)}) initial condition{of_fields} at the points of {where}, float64"}
     inputs |= {key: f"(batch,) {problem.parameters[key].description}, float64" for key in model.parameter_inputs}
-    grid = {axis_name: list(axis.nodes), "t": list(problem.output_times)}
+    grid = {name: list(axis.nodes) for name, axis in problem.output_space.items()}
+    grid["t"] = list(problem.output_times)
     decomposition = model.constraint.decomposition
     entries = {
         "inputs": inputs,
