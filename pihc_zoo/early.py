@@ -36,7 +36,7 @@ class EarlyWindow(nn.Module):
         problem = discretisation.problem
         times = np.asarray(problem.output_times)
         self.problem, self.stop = problem, float(times[times > 0].min())
-        grid = discretisation.grid.zoomed(problem.duration / self.stop)
+        grid = discretisation.grid.zoomed(problem.span / self.stop)
         self.coarse, self.fine = (NodalSolver(Discretisation(problem, g)) for g in (grid, grid.refined(_REFINEMENT)))
         self.discretisation, self.grid = self.fine.discretisation, self.fine.discretisation.grid
         ((self.axis_name, axis),) = problem.output_space.items()

@@ -80,10 +80,10 @@ class Rollout:
     def __init__(self, constraint: HardConstraint, positions: Positions):
         self.constraint, self.positions, self.problem = constraint, positions, constraint.problem
         self.length = constraint.grid.time.stop
-        windows = self.problem.duration / self.length
+        windows = self.problem.span / self.length
         if abs(windows - round(windows)) > 1e-6 * windows:
             raise ValueError(
-                f"the time axis of length {self.length:g} must divide the duration {self.problem.duration:g} into "
+                f"the time axis of length {self.length:g} must divide the duration {self.problem.span:g} into "
                 "equal windows"
             )
         self.num_windows = max(1, round(windows))

@@ -11,9 +11,11 @@ import numpy as np
 
 from . import families
 from .config import ConfigError, build, describe, lookup
-from .families import FAMILIES, Domain, Family, FieldFamilies, Values, sample_parameters
+from .families import FAMILIES, Constants, Domain, Family, FieldFamilies, Values, sample_parameters
 from .problems import Problem
 from .text import nearest
+
+NO_START = Constants(0.0, 0.0)  # what stands for the initial values of steady problems
 
 
 class Model(Protocol):
@@ -65,6 +67,8 @@ def _enters(problem: Problem) -> bool:
 
 def default_families(model: Model) -> dict[str, Family]:
     """Families of smooth fields that fill the range of values for which a model was trained."""
+    if model.problem.duration is None:
+        return {"coefficient_fields": NO_START}
     domain = Domain.of(model.problem.output_space)
     return _together(
         {name: families.filling(domain, own) for name, own in values_of(model.problem, model.config["trust"]).items()}
@@ -73,6 +77,8 @@ def default_families(model: Model) -> dict[str, Family]:
 
 def training_family(problem: Problem, trust: dict[str, Any] | None = None) -> Family:
     """A family of smooth fields that fill the range, with constants, for training where a recipe names none."""
+    if problem.duration is None:
+        return NO_START
     domain = Domain.of(problem.output_space)
     parts = {name: families.for_training(domain, own) for name, own in values_of(problem, trust).items()}
     return FieldFamilies(parts) if problem.is_system else parts[problem.field]
@@ -80,6 +86,8 @@ def training_family(problem: Problem, trust: dict[str, Any] | None = None) -> Fa
 
 def out_of_family(model: Model) -> dict[str, Family]:
     """Sets by name that a model was not trained for."""
+    if model.problem.duration is None:
+        return {}
     domain = Domain.of(model.problem.output_space)
     values = values_of(model.problem, model.config["trust"])
     return _together({name: families.out_of_family(domain, own) for name, own in values.items()})

@@ -35,7 +35,7 @@ from .prediction.chunks import Chunks
 from .prediction.initial_values import check_values
 from .prediction.predict import Inference
 from .prediction.prediction import Prediction
-from .prediction.request import check_parameters, check_request, parameter_range
+from .prediction.request import check_parameters, check_request, parameter_range, starts
 from .prediction.trust import Trust
 from .problems import Problem
 from .rollout import Rollout, Window
@@ -212,7 +212,7 @@ class Surrogate(nn.Module):
         return self.problem.as_tensors(parameters or {}).to(self.device)
 
     def forward(
-        self, u0: Tensor, parameters: dict[str, Any] | None = None, *, times: Any = None, x: Any = None
+        self, u0: Tensor | None = None, parameters: dict[str, Any] | None = None, *, times: Any = None, x: Any = None
     ) -> Tensor:
         """u at any times and points, differentiable in u0, the parameters and the weights, to any order.
 
@@ -220,7 +220,7 @@ class Surrogate(nn.Module):
         the equation's, and gradients lack the coefficients' part. `predict` says where.
 
         Args:
-            u0: (batch, *space) at the native grid's points, of a system (batch, *space, field).
+            u0: (batch, *space) at the native grid's points, of a system (batch, *space, field); none of a steady one.
             parameters: symbol → number or (batch,) tensor; defaults where left out.
             times: (m,) output times in any order, an array or a tensor, see `predict`; default the problem's own.
             x: output positions, an array or a tensor or, with several axes, a dict of them by axis; default the
@@ -234,6 +234,8 @@ class Surrogate(nn.Module):
                 positions outside theirs or with a gradient of their own; forward-mode derivatives and torch.func
                 transforms.
         """
+        if u0 is None and self.problem.duration is None:
+            u0 = torch.as_tensor(starts(self.problem, u0, parameters), device=self.device)
         points, times, outputs = check_call(self.problem, u0, parameters, times, x)
         c = self._in_range(parameters, len(u0))
         if not self.problem.is_system:
@@ -309,7 +311,7 @@ class Surrogate(nn.Module):
 
     def predict(
         self,
-        u0: Any,
+        u0: Any = None,
         x: Any = None,
         times: Any = None,
         parameters: dict[str, Any] | None = None,
@@ -329,7 +331,8 @@ class Surrogate(nn.Module):
 
         Args:
             u0: (batch, *space) or (*space,) initial conditions, numpy or torch, at ``input_x``; of a system (batch,
-                *space, field), and so is the answer, (batch, time, *space, field).
+                *space, field), and so is the answer, (batch, time, *space, field). A steady problem has none, and one
+                output time.
             x: output positions, an array or, with several axes, a dict by axis; default the problem's native
                 grid, on periodic axes u0's own.
             times: output times in [0, duration]; default the problem's own. Some problems can be continued

@@ -426,7 +426,7 @@ class Pressure(Problem):
     coefficients = dict.fromkeys(("a", "a_x", "a_y", "source"), ANY)
     duration = None
     output_space = {"x": GradedAxis(40, 0.0, 1.0), "y": GradedAxis(40, 0.0, 2.0)}
-    output_times = np.zeros(1)
+    output_times = np.ones(1)
 
     def residual(self, f, c, at):
         flow = at["a"] * f["laplacian"] + at["a_x"] * f["u_x"] + at["a_y"] * f["u_y"]

@@ -146,7 +146,7 @@ class _Trials:
     def _time(self, windows: int, elements: int, stages: int, power: float) -> dict[str, Any]:
         return {
             "name": "radau",
-            "duration": self.problem.duration / windows,
+            "duration": self.problem.span / windows,
             "elements": elements,
             "stages": stages,
             "power": power,

@@ -160,12 +160,12 @@ def _request(problem: Any, rng: np.random.Generator) -> tuple[dict[str, Any], st
     if choice < 0.5:
         return {}, "default output"
     has_walls = kinds_of(problem.output_space) is BOUNDED
-    first = (EARLIEST if has_walls else 0.05) * problem.duration
+    first = (EARLIEST if has_walls else 0.05) * problem.span
     if choice < 0.7:
-        times = np.exp(rng.uniform(np.log(first), np.log(problem.duration), int(rng.integers(1, 5))))
+        times = np.exp(rng.uniform(np.log(first), np.log(problem.span), int(rng.integers(1, 5))))
         return {"times": np.sort(times)}, "times " + ", ".join(f"{t:.3g}" for t in np.sort(times))
     if choice < 0.8:
-        t = float(problem.duration * rng.uniform(0.01, 1.0))
+        t = float(problem.span * rng.uniform(0.01, 1.0))
         return {"times": [t]}, f"time {t:.3g}"
     if not has_walls:
         return {}, "default output"

@@ -94,7 +94,7 @@ def _checked(name: str, part: dict[str, Any], problem: Any, is_u0_known: bool, u
             raise ValueError(f"{key} of reading {row} (counted from 0) is {values[row]}; leave that reading out")
     for key, axis in axes.items():
         _check_inside(key, columns[key], axis.start, axis.stop, problem)
-    _check_inside("t", columns["t"], 0.0, problem.duration, problem)
+    _check_inside("t", columns["t"], 0.0, problem.span, problem)
     sigma = _sigma(part.get("sigma"), count)
     _check_states(columns["u"], sigma, problem)
     own = part.get("u0", u0)

@@ -126,7 +126,7 @@ def _curve_points(fit: Fit, is_profile: bool, name: str) -> np.ndarray:
         axis = problem.output_space[name]
         return np.linspace(axis.start, axis.stop, _POINTS)
     first = min(time for time in problem.output_times if time > 0)
-    return np.linspace(min(first, fit.readings.t.min()), max(problem.duration, fit.readings.t.max()), _POINTS)
+    return np.linspace(min(first, fit.readings.t.min()), max(problem.span, fit.readings.t.max()), _POINTS)
 
 
 def _solution(fit: Fit, experiment: int, times: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -85,7 +85,7 @@ def _named(arrays: dict[str, Any], axes: Any) -> dict[str, Any]:
 
 def _check_inside(values: dict[str, np.ndarray], problem) -> None:
     limits = {key: (axis.start, axis.stop) for key, axis in problem.output_space.items()}
-    for key, (low, high) in {"t": (0.0, problem.duration), **limits}.items():
+    for key, (low, high) in {"t": (0.0, problem.span), **limits}.items():
         is_outside = ~((values[key] >= low) & (values[key] <= high))
         if is_outside.any():
             first = int(np.argmax(is_outside))

@@ -11,6 +11,7 @@ from .axis import INPUT_STENCIL, Axis
 from .bounded import CellAxis, GradedAxis, UniformAxis
 from .fourier import FourierAxis
 from .grid import AXES, Grid, register_axis
+from .instant import InstantAxis
 from .radau import RadauAxis
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "FourierAxis",
     "GradedAxis",
     "Grid",
+    "InstantAxis",
     "RadauAxis",
     "UniformAxis",
     "register_axis",

@@ -14,6 +14,7 @@ from ..text import nearest
 from .axis import Axis
 from .bounded import CellAxis, GradedAxis, UniformAxis
 from .fourier import FourierAxis
+from .instant import InstantAxis
 from .radau import RadauAxis
 
 MAX_AXIS_NODES = 4096  # matrices along an axis are dense
@@ -24,6 +25,7 @@ AXES: dict[str, type[Axis]] = {
     "uniform": UniformAxis,
     "cells": CellAxis,
     "radau": RadauAxis,
+    "instant": InstantAxis,
     "fourier": FourierAxis,
 }
 _Class = TypeVar("_Class", bound=type[Axis])

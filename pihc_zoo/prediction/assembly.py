@@ -109,13 +109,13 @@ def assemble(
         raise ValueError(_summary(is_unanswered, messages, "trajectories failed"))
     unresolved = gathered("unresolved", np.nan, ())
     unresolved[good] += undetermined(problem, values[good], request.input_points)
-    late = f"predicted beyond the trained duration ({problem.duration:g}): t = {times.max():g}"
+    late = f"predicted beyond the trained duration ({problem.span:g}): t = {times.max():g}"
     for i in good:
         reasons = [messages[i]] if messages[i] else []
         error = float(estimated[i]) if has_estimate and not is_failed[i] else None
         reasons += trust.reasons(values[i], error, float(unresolved[i]))
         reasons += [] if has_estimate else ["its error was not estimated (estimate=False)"]
-        messages[i] = "; ".join(reasons + ([late] if times.max() > problem.duration else []))
+        messages[i] = "; ".join(reasons + ([late] if times.max() > problem.span else []))
     is_reliable = np.array([not message for message in messages])
     _warn(is_unanswered, is_reliable, messages)
     return Prediction(

@@ -71,7 +71,7 @@ def check_request(
     """Checks shapes, positions, times and parameters of a call; see `Surrogate.predict`.
 
     Args:
-        u0: (batch, *space) or (*space,) initial conditions.
+        u0: (batch, *space) or (*space,) initial conditions; of a steady problem None.
         x, input_x: positions of the output and of u0: an array where there is one axis, else a dict by axis name.
             Default: of u0 the grid that its shape implies, of the output the same on periodic axes and the
             problem's own nodes on bounded ones.
@@ -82,13 +82,13 @@ def check_request(
     if on_failure not in ON_FAILURE:
         raise ValueError(f"on_failure must be 'warn', 'raise' or 'fallback', not {on_failure!r}")
     axes = problem.output_space
-    values = real_array(u0, "u0")
+    values = real_array(starts(problem, u0, parameters), "u0")
     if values.ndim == len(axes) + problem.is_system:
         values = values[None]
     if values.ndim and len(values) == 0:
         raise ValueError("u0 has no trajectories; expected at least one")
     asked = by_axis(input_x, "input_x", problem)
-    input_points = check_field(problem, values, asked, np.shape(u0))
+    input_points = check_field(problem, values, asked, values.shape if u0 is None else np.shape(u0))
     points = check_outputs(problem, x, input_points)
     has_own_times = times is not None and not np.array_equal(times, problem.output_times)
     times = check_times(problem, times)
@@ -96,6 +96,19 @@ def check_request(
     default = check_outputs(problem, None, input_points)
     has_own_points = any(not np.array_equal(points[name], default[name]) for name in default)
     return Request(values, input_points, points, times, c, has_own_times, has_own_points, len(problem.fields))
+
+
+def starts(problem: Problem, u0: Any, parameters: Any) -> Any:
+    """u0 as it is; where a steady problem is given none zeros, as many as its parameters have trajectories."""
+    if u0 is not None or problem.duration is not None:
+        return u0
+    native = tuple(len(axis.nodes) for axis in problem.output_space.values())
+    sizes = [
+        np.shape(value)[0]
+        for key, value in (parameters or {}).items()
+        if np.ndim(value) > (len(native) if key in problem.coefficients else 0)
+    ]
+    return np.zeros((max(sizes, default=1), *native, *[len(problem.fields)] * problem.is_system))
 
 
 def check_outputs(problem: Problem, x: Any, input_points: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -230,11 +243,15 @@ def check_times(problem: Problem, times: Any) -> np.ndarray:
     times = np.atleast_1d(real_array(times, "times"))
     if times.ndim != 1 or len(times) == 0 or not np.isfinite(times).all():
         raise ValueError("times must be a non-empty list of finite numbers")
-    last = problem.duration * (LONGEST_ROLL_OUT if problem.can_continue else 1)
+    if problem.duration is None and not np.array_equal(times, problem.output_times):
+        raise ValueError("a steady problem has no times; leave them out")
+    last = problem.span * (LONGEST_ROLL_OUT if problem.can_continue else 1)
     if times.min() < 0 or times.max() > last:
         bad = times.min() if times.min() < 0 else times.max()
         why = f" ({LONGEST_ROLL_OUT} trained durations)" if problem.can_continue else ""
-        raise ValueError(f"times must lie in [0, {last:g}]{unit_of(problem.units['t'])}{why}, got {bad:g}")
+        raise ValueError(
+            f"times must lie in [0, {last:g}]{unit_of(problem.units.get('t', 'dimensionless'))}{why}, got {bad:g}"
+        )
     return times
 
 

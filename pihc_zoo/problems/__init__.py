@@ -13,6 +13,7 @@ from .base import Derivative, Parameter, Problem, Variable, WallCondition
 from .burgers import Burgers
 from .column_transport import ColumnTransport
 from .constants import with_constants
+from .darcy import Darcy2D
 from .diffusion_sorption import DiffusionSorption
 from .equation import TextProblem
 from .fitzhugh_nagumo import FitzHughNagumo2D
@@ -20,6 +21,7 @@ from .korteweg_de_vries import KortewegDeVries
 from .navier_stokes import NavierStokes2D
 
 _OWN = (DiffusionSorption, ColumnTransport, NavierStokes2D, FitzHughNagumo2D, Burgers, AllenCahn, KortewegDeVries)
+_OWN += (Darcy2D,)
 PROBLEMS: dict[str, type[Problem]] = {cls.name: cls for cls in _OWN}
 
 _Class = TypeVar("_Class", bound=type[Problem])
@@ -67,7 +69,8 @@ def register_problem(cls: _Class) -> _Class:
     missing += [key for key in ("residual", "linearised") if getattr(cls, key) is getattr(Problem, key)]
     if missing:
         raise ValueError(f"the problem {cls.__qualname__} lacks {', '.join(missing)}; see pihc_zoo.problems.Problem")
-    unnamed = [key for key in ("u", "t", *cls.output_space) if key not in cls.units]
+    times = () if cls.duration is None else ("t",)
+    unnamed = [key for key in ("u", *times, *cls.output_space) if key not in cls.units]
     if unnamed:
         raise ValueError(f"the problem {cls.__qualname__} gives no unit of {', '.join(unnamed)}; add them to units")
     register("problem", PROBLEMS, cls.name, cls, Problem)

@@ -133,7 +133,7 @@ class Problem:
     coefficients: dict[str, Parameter] = {}  # inputs that are fields over space, by name: what ``at`` holds of them
     coefficient_features: dict[str, Derivative] = {}  # likewise derivatives of them, such as a_x
     coefficient_families: dict[str, dict[str, Any]] = {}  # settings of what draws them, `families.coefficient_family`
-    duration: float
+    duration: float | None  # None: steady, without initial values; its only output time is 1
     output_space: dict[str, Axis]
     output_times: np.ndarray
     default_axis: str = "x"
@@ -151,6 +151,11 @@ class Problem:
     def field(self) -> str:
         """Name of the first field."""
         return next(iter(self.fields))
+
+    @property
+    def span(self) -> float:
+        """The duration; of a steady problem 1, at whose end its only instant is."""
+        return 1.0 if self.duration is None else self.duration
 
     @property
     def is_system(self) -> bool:

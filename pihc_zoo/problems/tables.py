@@ -182,11 +182,11 @@ def axes(tables: Mapping[str, Any]) -> tuple[dict[str, Axis], dict[str, str], di
 
 
 def times(values: Any, duration: float | None) -> np.ndarray:
-    """(n,) output times: those that are given, or so many equal steps; 101 by default, 0 alone where steady."""
+    """(n,) output times: those that are given, or so many equal steps; 101 by default, 1 alone where steady."""
     if duration is None:
         if values is not None:
             raise ConfigError("problem: a steady problem has no times; leave them out, or give a duration")
-        return np.zeros(1)
+        return np.ones(1)
     if values is None:
         values = 101
     if type(values) is int and 2 <= values <= 100_000:

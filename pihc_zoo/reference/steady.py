@@ -175,7 +175,8 @@ class SteadySolver:
                     f"Newton's method stopped at a residual of {norm:.1e}, {norm / first:.1e} of the first"
                 )
             u, rest, partials, norm = u + share * step, trial, own, np.linalg.norm(trial)
-            if np.linalg.norm(share * step) <= _NEWTON_RTOL * max(np.linalg.norm(u), 1e-300) or norm == 0:
+            is_still = np.linalg.norm(share * step) <= _NEWTON_RTOL * max(np.linalg.norm(u), 1e-300)
+            if is_still or norm <= _NEWTON_RTOL * first:
                 return u
         raise RuntimeError(f"Newton's method did not converge in {_NEWTON_STEPS} steps; residual {norm:.1e}")
 

@@ -95,7 +95,7 @@ def render(
             training=_training(metrics),
             tuned=tuned,
             tuned_changes=_changes(tuned, problem),
-            duration=number(problem.duration),
+            duration=number(problem.span),
             results=[{"family": words(k), **errors(v)} for k, v in (metrics.get("results") or {}).items()],
             has_end=any("end_mean" in row for row in (metrics.get("results") or {}).values()),
             by_parameter=parameter_rows(metrics),
@@ -250,7 +250,7 @@ def _limits(problem: Any, config: dict[str, Any], metrics: dict[str, Any], state
     inputs = config["problem"].get("inputs", ())
     varied = ", ".join(f"`{key}`" for key in inputs)
     lines = [
-        f"Other domains, boundary conditions or equations, or times beyond {number(problem.duration)} "
+        f"Other domains, boundary conditions or equations, or times beyond {number(problem.span)} "
         f"{problem.units.get('t', '').replace('dimensionless', '')}".rstrip()
         + ".",
         "Initial values outside the fields' ranges: such trajectories come back with `is_reliable` false, or as NaN."
@@ -261,7 +261,7 @@ def _limits(problem: Any, config: dict[str, Any], metrics: dict[str, Any], state
         else "Parameters other than the defaults: refused; choose a model that takes them as input.",
     ]
     if problem.can_continue:
-        longest = number(LONGEST_ROLL_OUT * problem.duration)
+        longest = number(LONGEST_ROLL_OUT * problem.span)
         lines.append(f"Later times up to {longest} are answered, but with `is_reliable` false.")
     sentence, wins = verdict(metrics)
     if wins:

@@ -88,9 +88,9 @@ def domain(problem: Any) -> list[dict[str, Any]]:
         }
         for name, axis in problem.output_space.items()
     ]
-    if problem.duration is None:
+    if problem.span is None:
         return rows
-    times = {"name": "t", "range": f"0 … {number(problem.duration)}", "unit": problem.units.get("t", NONE)}
+    times = {"name": "t", "range": f"0 … {number(problem.span)}", "unit": problem.units.get("t", NONE)}
     return [*rows, {**times, "points": f"{len(problem.output_times)} points"}]
 
 

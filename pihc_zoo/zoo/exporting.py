@@ -181,7 +181,7 @@ def write_example(model: Surrogate, path: Path, u0: Any = None) -> Path:
         u0 = example_fields(problem, model.config["trust"])
         declared = {key: problem.parameters[key] for key in model.parameter_inputs}
         parameters = {key: np.array([p.default, 0.5 * (p.default + p.high)]) for key, p in declared.items()}
-    times = np.linspace(0.0, problem.duration, 11 if len(axes) == 1 else 3)  # fields on several axes are large
+    times = np.linspace(0.0, problem.span, 11 if len(axes) == 1 else 3)  # fields on several axes are large
     points: dict[str, Any] = {"x": axes[0].nodes[:: max(1, len(axes[0].nodes) // 64)]} if len(axes) == 1 else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # what did not converge is left out below
