@@ -75,7 +75,7 @@ def _has_plain_rates(problem: Problem) -> bool:
     """Whether each equation holds its own field's time derivative, with the factor 1."""
     c = {key: Dual(value.reshape(1, 1)) for key, value in problem.as_tensors({}).items()}
     one = torch.ones(1, 1, dtype=torch.float64)
-    at = {name: Dual(one) for name in (*problem.coordinates, *problem.coefficients)}
+    at = {name: Dual(one) for name in (*problem.coordinates, *problem.coefficients, *problem.coefficient_features)}
     fields = list(problem.fields)
     duals = {
         name: Dual(one, {fields.index(feature.field): 1.0} if "t" in feature.orders else None)
