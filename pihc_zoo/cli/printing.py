@@ -36,7 +36,9 @@ def plain_equation(latex: str) -> str:
     text = re.sub(r"\\frac\{([^{}]*)\}\{([^{}]*)\}", fraction, latex)
     text = re.sub(r"\\mathbf\{(\w+)\}", r"\1", text)
     text = text.replace(r"\quad", "  ").replace(r"\,", " ").replace("\\ ", " ")
-    greek = {"phi": "φ", "psi": "ψ", "rho": "ρ", "nu": "ν", "Delta": "Δ", "nabla": "∇", "cdot": "·"}
+    text = re.sub(r"\\(begin|end)\{aligned\}|&", "", text).replace("\\\\", "\n           ").strip()
+    greek = {"varepsilon": "ε", "delta": "δ", "phi": "φ", "psi": "ψ", "rho": "ρ", "nu": "ν", "Delta": "Δ"}
+    greek |= {"nabla": "∇", "cdot": "·"}
     for name, symbol in greek.items():
         text = text.replace(f"\\{name}", symbol)
     text = re.sub(r"\^\{([^{}]*)\}", r"^(\1)", text)
