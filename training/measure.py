@@ -91,6 +91,7 @@ def measure(
     sizes: list[int] | None = None,
     kinds: int | None = None,
     calibration: int | None = None,
+    quick: bool = False,
 ) -> dict[str, Any]:
     """Calibrates and measures the model in ``source``; writes the finished folder to ``target``, if there is one."""
     recipe = recipes.load(name)
@@ -114,6 +115,7 @@ def measure(
         cache=cache,
         fixed_parameters=recipe.test_parameters or None,
         sizes=sizes,
+        quick=quick,
     )
     first, family = next(iter(recipe.test_families.items()))
     draw = (model.problem, family, model.parameter_inputs, count, TEST_SEED)
@@ -123,7 +125,7 @@ def measure(
     else:
         references = evaluation.reference_set(*draw, cache=cache / f"{first}.npz")
     with evaluation.one_thread():
-        experts = expert_table(model, references)
+        experts = [] if quick else expert_table(model, references)
     before = read_metrics(source) or {}  # weights that were measured once keep what is known of their training
     log_path = source.parent / "metrics.jsonl"
     log = [json.loads(line) for line in log_path.read_text().splitlines()] if log_path.is_file() else []
@@ -197,6 +199,11 @@ def _parser() -> argparse.ArgumentParser:
         type=integer(2),
         help="initial conditions per family to calibrate on (default 64, of roll-outs 96)",
     )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="at most 8 fields, few batches, no table of experts: where a solution is dear",
+    )
     add_imports(parser)
     return parser
 
@@ -217,6 +224,7 @@ def _run(options: argparse.Namespace) -> None:
         options.sizes,
         options.kinds,
         options.calibration,
+        options.quick,
     )
     for family, row in metrics["results"].items():
         print(f"{family}: mean {100 * row['mean']:.4f} %, max {100 * row['max']:.4f} % of {row['count']}")

@@ -34,9 +34,9 @@ def plain_equation(latex: str) -> str:
         return "/".join(part if re.fullmatch(r"\\?\w+", part) else f"({part})" for part in match.groups()) + " "
 
     text = re.sub(r"\\frac\{([^{}]*)\}\{([^{}]*)\}", fraction, latex)
+    text = re.sub(r"\\(begin|end)\{aligned\}|&", "", text).replace("\\\\", "\n           ").strip()
     text = re.sub(r"\\mathbf\{(\w+)\}", r"\1", text)
     text = text.replace(r"\quad", "  ").replace(r"\,", " ").replace("\\ ", " ")
-    text = re.sub(r"\\(begin|end)\{aligned\}|&", "", text).replace("\\\\", "\n           ").strip()
     greek = {"varepsilon": "ε", "delta": "δ", "phi": "φ", "psi": "ψ", "rho": "ρ", "nu": "ν", "Delta": "Δ"}
     greek |= {"nabla": "∇", "cdot": "·"}
     for name, symbol in greek.items():
