@@ -238,9 +238,15 @@ class Surrogate(nn.Module):
             u0 = torch.as_tensor(starts(self.problem, u0, parameters), device=self.device)
         points, times, outputs = check_call(self.problem, u0, parameters, times, x)
         c = self._in_range(parameters, len(u0))
-        if not self.problem.is_system:
-            return self._at(u0.double(), c, times, points, outputs)
-        return self._at(u0.double().movedim(-1, 1), c, times, points, outputs).movedim(2, -1)
+        return self.outward(self._at(self.inward(u0.double()), c, times, points, outputs))
+
+    def inward(self, u0: Tensor) -> Tensor:
+        """(batch, *space[, field]) as callers have initial values ↦ (batch, [field], *space)."""
+        return u0.movedim(-1, 1) if self.problem.is_system else u0
+
+    def outward(self, u: Tensor) -> Tensor:
+        """(batch, time, [field], *space) ↦ (batch, time, *space[, field]) as callers have solutions."""
+        return u.movedim(2, -1) if self.problem.is_system else u
 
     def _at(
         self, u0: Tensor, c: Parameters, times: np.ndarray, points: dict[str, Any], outputs: dict[str, Any]

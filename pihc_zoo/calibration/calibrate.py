@@ -73,6 +73,11 @@ def calibrate(
     """
     begin = time.perf_counter()
     check_surrogate(model)
+    if model.problem.is_system:
+        raise ValueError(
+            f"calibration reads one field, {model.problem.name} has {', '.join(model.problem.fields)}; fit it "
+            "with model(u0, parameters), which is differentiable"
+        )
     known = dict(known or {})
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level}; 0.9 gives 90 % intervals")

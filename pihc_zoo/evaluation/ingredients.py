@@ -68,7 +68,9 @@ def untrained(model, references: ReferenceSet | None = None, seed: int = 0):
     if references is not None and hasattr(fresh.network, "calibrate"):
         part = references.take(slice(0, 8))
         with torch.no_grad():
-            initial = fresh.at_nodes(_inward(fresh, part.u0), _points(fresh, part.u0))
+            initial = fresh.at_nodes(
+                fresh.inward(torch.as_tensor(part.u0, device=fresh.device)), _points(fresh, part.u0)
+            )
             windows = fresh.windows(initial, fresh.tensors(part.parameters))
             inputs = [fresh.constraint.inputs(window.conditions) for window in windows]
             fresh.network.calibrate(torch.cat(inputs).to(fresh.dtype))
@@ -83,12 +85,6 @@ def _points(model, u0: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _inward(model, u0: np.ndarray) -> Tensor:
-    """(batch, *space[, field]) ↦ (batch, [field], *space), on the model's device."""
-    own = torch.as_tensor(u0, device=model.device)
-    return own.movedim(-1, 1) if model.problem.is_system else own
-
-
 @torch.no_grad()
 def unsolved(model, references: ReferenceSet, decomposition: Decomposition | None = None) -> np.ndarray:
     """(batch, time, *space[, field]) a model's answers without a step of its solver.
@@ -98,11 +94,11 @@ def unsolved(model, references: ReferenceSet, decomposition: Decomposition | Non
     options = {"solver": dataclasses.replace(model.constraint.solver, max_steps=0), "decomposition": decomposition}
     times, fields = np.asarray(model.problem.output_times), []
     for part in references.pieces(_PASS):
-        points, u0 = _points(model, part.u0), _inward(model, part.u0)
+        points, u0 = _points(model, part.u0), model.inward(torch.as_tensor(part.u0, device=model.device))
         later = times[times > 0]
         u = model.solution(model.at_nodes(u0, points), model.tensors(part.parameters), later, points, **options)
         u = u if len(later) == len(times) else torch.cat([u0.double()[:, None], u], dim=1)
-        fields.append(to_numpy(u.movedim(2, -1) if model.problem.is_system else u))
+        fields.append(to_numpy(model.outward(u)))
     return np.concatenate(fields)
 
 

@@ -46,7 +46,7 @@ class Targets:
         return len(self.rows) * len(self.times) * int(np.prod([len(own) for own in self.points.values()]))
 
     def difference(self, u: Any) -> tuple[Any, Any]:
-        """u (batch, time, *points) ↦ its values less the given ones, and these; scattered ones are (m,)."""
+        """u (batch, time, *points[, field]) ↦ its values less the given ones, and these; scattered ones are (m,)."""
         if self.scattered is None:
             truth = self.data.u[self.rows][:, self.data.t > 0]
             truth = truth if isinstance(u, np.ndarray) else torch.as_tensor(truth, device=u.device)
@@ -75,8 +75,9 @@ class Targets:
         """
         difference, _ = self.difference(u)
         if self.scattered is None:
-            rough = np.diff(difference, axis=-1) ** 2
-            smooth = difference[..., 1:] ** 2 + difference[..., :-1] ** 2
+            along = np.moveaxis(difference, 1 + len(self.points), -1)  # the last axis of space
+            rough = np.diff(along, axis=-1) ** 2
+            smooth = along[..., 1:] ** 2 + along[..., :-1] ** 2
             count = rough[0].size
             sums = [part.reshape(len(u), -1).sum(axis=1) for part in (rough, smooth)]
         else:

@@ -70,7 +70,7 @@ class Physics:
             self.pool = ReplayPool(source, places, len(places), POOL, model.num_windows, bound, RESTART)
 
     def draw(self, count: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, np.ndarray]]:
-        """Initial values at the nodes (count, *space), in the moving frame if there is one, and parameters (count,)."""
+        """Initial values at the nodes (count, [field], *space), in the moving frame if there is one; parameters."""
         one, two = rng.choice(self.rows, count), rng.choice(self.rows, count)
         share = np.where(rng.uniform(size=count) < MIXED, rng.uniform(size=count), 0.0)
         u0 = self.data.u0
@@ -82,7 +82,7 @@ class Physics:
                 parameters[key] = np.exp((1 - share) * np.log(value[one]) + share * np.log(value[two]))
             else:
                 parameters[key] = (1 - share) * value[one] + share * value[two]
-        state = self.model.at_nodes(mixed, self.data.points)
+        state = self.model.at_nodes(self.model.inward(mixed), self.data.points)
         moving = self.model.problem.moving_frame(state)
         if moving is not None:
             state = state - moving[1].reshape(-1, *[1] * (state.dim() - 1))
@@ -134,19 +134,20 @@ class Data:
 
     def _whole(self, targets: Targets) -> Tensor:
         model, data, rows = self.model, self.data, targets.rows
-        u0 = torch.as_tensor(data.u0[rows], device=model.device)
+        u0 = model.inward(torch.as_tensor(data.u0[rows], device=model.device))
         last = model.rollout.count(targets.times)
         windows = model.windows(model.at_nodes(u0, data.points), model.tensors(data.own(rows)), last)
-        return targets.error(torch.cat([model.read(own, targets.times, targets.points) for own in windows], dim=1))
+        u = torch.cat([model.read(own, targets.times, targets.points) for own in windows], dim=1)
+        return targets.error(model.outward(u))
 
     def _from(self, rows: np.ndarray, start: int) -> Tensor:
         model, data = self.model, self.data
         times = data.t[start + 1 :] - data.t[start]
         times = times[: max(1, int((times <= model.rollout.length * (1 + 1e-9)).sum()))]
         state = data.u0 if start == 0 else data.u[:, start]
-        initial = model.at_nodes(torch.as_tensor(state[rows], device=model.device), data.points)
+        initial = model.at_nodes(model.inward(torch.as_tensor(state[rows], device=model.device)), data.points)
         windows = model.windows(initial, model.tensors(data.own(rows)), model.rollout.count(times))
-        u = torch.cat([model.read(own, times, data.points) for own in windows], dim=1)
+        u = model.outward(torch.cat([model.read(own, times, data.points) for own in windows], dim=1))
         truth = torch.as_tensor(data.u[rows][:, start + 1 : start + 1 + len(times)], device=model.device)
         return (u - truth).flatten(1).norm(dim=1) / truth.flatten(1).norm(dim=1)
 
