@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from pihc_zoo.discretisation import Discretisation, Field, linear_operator
 from pihc_zoo.discretisation.terms import linear_terms
-from pihc_zoo.grid import FourierAxis, GradedAxis, Grid, RadauAxis
+from pihc_zoo.grid import FourierAxis, GradedAxis, Grid, InstantAxis, RadauAxis
 from pihc_zoo.objective import pointwise_partials
 from pihc_zoo.problems import PROBLEMS, DiffusionSorption, NavierStokes2D, problem_of
 from pihc_zoo.solvers.dual import Dual
@@ -35,7 +35,8 @@ def equations(residual):
 
 def residuals(problem, f, c):
     """(equation, *points) at the centre of the coordinates."""
-    at = {name: 0.5 + 0 * next(iter(f.values())) for name in problem.coordinates}
+    names = (*problem.coordinates, *problem.coefficients, *problem.coefficient_features)
+    at = {name: 0.5 + 0 * next(iter(f.values())) for name in names}
     own = equations(problem.residual(f, c, at))
     some = next(iter(f.values()))
     if isinstance(some, np.ndarray):
@@ -81,6 +82,8 @@ def own_grid(problem):
         else GradedAxis(12, axis.closed_nodes[0], axis.closed_nodes[-1], grading=1.0)
         for name, axis in problem.output_space.items()
     }
+    if problem.duration is None:
+        return Grid(InstantAxis(), space)
     if is_periodic(problem):
         return Grid(RadauAxis(problem.duration / 4, 1, 3, power=1.0), space)
     return Grid(RadauAxis(problem.duration, 2, 3), space)
@@ -89,7 +92,8 @@ def own_grid(problem):
 def test_it_is_registered_under_its_name_and_documented(problem):
     assert problem.text or PROBLEMS[problem.name] is type(problem)
     assert type(problem).__doc__ and problem.title and problem.equation and problem.field
-    assert set(problem.units) >= {"u", "t", *problem.output_space}
+    assert set(problem.units) >= {"u", *problem.output_space}
+    assert problem.duration is None or "t" in problem.units
 
 
 def test_defaults_lie_in_their_ranges(problem):
@@ -108,6 +112,9 @@ def test_parameters_normalise_to_minus_one_and_one(problem):
 
 def test_output_times_increase_from_zero_to_the_duration(problem):
     times = problem.output_times
+    if problem.duration is None:
+        assert len(times) == 1
+        return
     assert times[0] == 0 and times[-1] == problem.duration and (np.diff(times) > 0).all()
 
 
@@ -165,7 +172,8 @@ def test_dual_numbers_give_the_partials_of_automatic_differentiation(problem, ra
     names, c = list(f), problem.as_tensors({})
     f[names[0]][0, :10] *= -1
     features = torch.stack([f[name] for name in names], dim=1)
-    at = {name: Dual(torch.full((1, 50), 0.5, dtype=torch.float64)) for name in problem.coordinates}
+    names_at = (*problem.coordinates, *problem.coefficients, *problem.coefficient_features)
+    at = {name: Dual(torch.full((1, 50), 0.5, dtype=torch.float64)) for name in names_at}
     own = {key: Dual(value) for key, value in c.items()}
     duals = equations(problem.residual({name: Dual(f[name], {i: 1.0}) for i, name in enumerate(names)}, own, at))
     for k, dual in enumerate(duals):
@@ -220,7 +228,9 @@ def test_the_linearisation_names_its_features_and_is_finite(problem):
 def test_walls_are_those_of_bounded_axes_and_layers_grow_from_them(problem):
     c = problem.as_tensors({})
     assert set(problem.walls(c)) == {name for name, axis in problem.output_space.items() if not axis.is_periodic}
-    if problem.walls(c) and not problem.text:  # in text there may be no second derivative to tell
+    if (
+        problem.walls(c) and not problem.text and problem.duration is not None
+    ):  # in text there may be no second derivative to tell
         widths = problem.layer_width(torch.as_tensor(problem.output_times), c)
         assert widths[0] == 0 and (widths.diff() > 0).all()
 
