@@ -13,6 +13,7 @@ from pihc_zoo.grid import CellAxis
 from pihc_zoo.problems import PROBLEMS, Derivative, Parameter, Problem, Variable, WallCondition
 from pihc_zoo.reference import truth_solver
 from pihc_zoo.surrogate import Surrogate
+from training import recipe
 
 PI = np.pi
 
@@ -167,6 +168,16 @@ def test_a_batch_is_a_loop(problem):
     assert len(single) == 1 and single.u.shape[1:] == (1, *[2] * (whole.u0.ndim - 1))
 
 
+def test_figures_datasets_and_files_hold_the_fields(tmp_path):
+    given, exact = case(Plate)
+    out = model_of(Plate, 8).predict(parameters=given)
+    panels = [axes.get_title(loc="left") or axes.get_title() for axes in out.plot(truth=exact).axes]
+    assert [title for title in panels if title] == ["a", "s", "u", "u, truth", "u − u_true", "Estimated error"]
+    assert out.to_xarray().parameter_a.shape == (1, 48, 48)
+    out.save(tmp_path / "out.npz")
+    assert_allclose(pz.Prediction.load(tmp_path / "out.npz").parameters["a"], given["a"])
+
+
 @pytest.mark.parametrize("name", ["a", "g"])
 def test_gradients_pass_through_fields_and_walls(name):
     model = model_of(Plate, 10, 4, sweeps=2).double()
@@ -215,8 +226,6 @@ def test_darcys_solution_is_that_of_a_uniform_medium_over_its_permeability():
     waves = np.sin(PI * np.outer(x, odd)) / odd
     weights = 16 / PI**4 / (odd[:, None] ** 2 + odd**2)
     exact = waves @ weights @ waves.T
-    from training import recipe
-
     model = Surrogate.from_config(recipe.load("darcy-2d.lognormal").config)
     for a in (1.0, 0.25):
         out = model.predict(parameters={"a": a})

@@ -103,7 +103,9 @@ def _problem(name: str, problem: Any, inputs: Sequence[str], state_range: Sequen
         rows.append(
             [key, f"{p.default:g}", f"{p.low:g} … {p.high:g}" if key in inputs else "fixed", p.unit, p.description]
         )
-    return [*lines, "", table(rows)] if problem.parameters else lines
+    for key, p in problem.coefficients.items():
+        rows.append([key, "-", f"{p.low:g} … {p.high:g}", p.unit, f"{p.description}, a field over space"])
+    return [*lines, "", table(rows)] if len(rows) > 1 else lines
 
 
 def _walls(problem: Any) -> list[str]:

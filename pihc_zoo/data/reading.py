@@ -23,14 +23,16 @@ _ALIASES = {"times": "t", "time": "t", "input_x": "x", "initial_condition": "u0"
 def check_names(arrays: dict[str, Any], problem) -> None:
     """Raises ValueError for a key that nothing reads; what `Prediction.save` writes is known."""
     axes = problem.output_space
-    known = ["u0", "t", "u", *axes, *(f"{PARAMETER}{key}" for key in problem.parameters)]
+    known = ["u0", "t", "u", *axes, *(f"{PARAMETER}{key}" for key in (*problem.parameters, *problem.coefficients))]
     if problem.is_system:
         known += [f"{name}{start}" for name in problem.fields for start in ("", "0")]
     written = {*known, *REPORT, *TEXTS, *LATER_TEXTS, *problem.diagnostics, *(f"{PERIOD}{key}" for key in axes)}
     for key in arrays:
         if key.startswith(PARAMETER) and key not in known:
             name = key.removeprefix(PARAMETER)
-            raise ValueError(f"no parameter {name!r} (key {key!r}); {nearest(name, problem.parameters)}")
+            raise ValueError(
+                f"no parameter {name!r} (key {key!r}); {nearest(name, (*problem.parameters, *problem.coefficients))}"
+            )
         if key not in written:
             meant = f"{PARAMETER}{key}" if key in problem.parameters else _ALIASES.get(key)
             remedy = f"did you mean {meant!r}?" if meant in known else nearest(key, known)

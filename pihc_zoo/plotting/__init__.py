@@ -9,6 +9,7 @@ import numpy as np
 
 from .line import draw_line
 from .plane import draw_plane
+from .steady import draw_steady
 from .style import STYLE, check_suffix, check_trajectory, require_matplotlib, trajectory, wide_axes, write
 from .system import draw_system
 
@@ -62,7 +63,8 @@ def plot_prediction(
             own = own[..., prediction.fields.index(field)]
     if field is not None:
         prediction = prediction.of_field(field)
-    draw_field = draw_plane if len(names) == 2 else draw_line
+    is_steady = len(prediction.t) == 1 and "t" not in prediction.units
+    draw_field = (draw_steady if is_steady else draw_plane) if len(names) == 2 else draw_line
     draw = draw_system if prediction.is_system else draw_field
     with matplotlib.rc_context(STYLE):
         figure = draw(prediction, index, names, own)

@@ -113,7 +113,8 @@ def report_line(prediction: Prediction, index: int) -> str:
 def parameter_line(prediction: Prediction, index: int) -> str:
     """The physical parameters of a trajectory, as in "nu = 1e-4"."""
     parts = []
-    for key, values in prediction.parameters.items():
+    numbers = {key: values for key, values in prediction.parameters.items() if values.ndim == 1}
+    for key, values in numbers.items():
         parts.append(f"{key} = {number(float(to_numpy(values)[index]))}{unit_of(prediction.units.get(key, ''))}")
     return ",  ".join(parts)
 

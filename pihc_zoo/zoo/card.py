@@ -14,7 +14,7 @@ from typing import Any
 from ..prediction.request import LONGEST_ROLL_OUT
 from ..problems import problem_of
 from ..text import number, percent, unit_of
-from .card_problem import conditions, domain, fields, initial_values, input_shape, parameters
+from .card_problem import call, conditions, domain, fields, initial_values, parameters
 from .card_rows import (
     ablation_verdict,
     drift_rows,
@@ -85,7 +85,7 @@ def render(
             files=files,
             problem=problem,
             metrics=metrics,
-            input_shape=input_shape(problem),
+            call=call(problem),
             conditions=conditions(problem),
             domain=domain(problem),
             fields=fields(problem),
@@ -249,17 +249,23 @@ def _limits(problem: Any, config: dict[str, Any], metrics: dict[str, Any], state
     low, high = (number(value) for value in state_range)
     inputs = config["problem"].get("inputs", ())
     varied = ", ".join(f"`{key}`" for key in inputs)
-    lines = [
-        f"Other domains, boundary conditions or equations, or times beyond {number(problem.span)} "
-        f"{problem.units.get('t', '').replace('dimensionless', '')}".rstrip()
-        + ".",
-        "Initial values outside the fields' ranges: such trajectories come back with `is_reliable` false, or as NaN."
-        if problem.is_system
-        else f"Initial values outside {low} … {high}: such trajectories come back with `is_reliable` false.",
-        f"Parameters other than {varied}, or outside their ranges: refused."
-        if inputs
-        else "Parameters other than the defaults: refused; choose a model that takes them as input.",
-    ]
+    lines = ["Other domains, boundary conditions or equations."]
+    if problem.duration is not None:
+        unit = problem.units.get("t", "").replace("dimensionless", "")
+        come = "such trajectories come back with `is_reliable` false"
+        lines = [
+            f"Other domains, boundary conditions or equations, or times beyond {number(problem.span)} {unit}".rstrip()
+            + ".",
+            f"Initial values outside the fields' ranges: {come}, or as NaN."
+            if problem.is_system
+            else f"Initial values outside {low} … {high}: {come}.",
+        ]
+    if inputs:
+        lines.append(f"Parameters other than {varied}, or outside their ranges: refused.")
+    elif problem.parameters:
+        lines.append("Parameters other than the defaults: refused; choose a model that takes them as input.")
+    if problem.coefficients:
+        lines.append(f"Fields {', '.join(f'`{key}`' for key in problem.coefficients)} outside their ranges: refused.")
     if problem.can_continue:
         longest = number(LONGEST_ROLL_OUT * problem.span)
         lines.append(f"Later times up to {longest} are answered, but with `is_reliable` false.")

@@ -8,6 +8,8 @@ import numpy as np
 
 from ..text import NONE, number, shown_unit
 
+_START = " The initial condition is the input."
+
 
 def conditions(problem: Any) -> str:
     """The wall conditions, in words."""
@@ -15,7 +17,7 @@ def conditions(problem: Any) -> str:
         own = "; ".join(
             f"`{condition}` ({where})" for where, _, condition in (t.partition(": ") for t in problem.wall_text)
         )
-        return f"Boundary conditions: {own}. The initial condition is the input."
+        return f"Boundary conditions: {own}.{_START if problem.duration else ''}"
     lines = []
     for axis, walls in problem.walls(problem.defaults()).items():
         nodes = problem.output_space[axis].closed_nodes
@@ -30,7 +32,7 @@ def conditions(problem: Any) -> str:
                 ]
                 lines.append(f"`{' + '.join(terms)} = {number(wall.target)}` at {axis} = {number(position)}")
     walls = "; ".join(lines) if lines else "periodic"
-    return f"Boundary conditions (default parameters): {walls}. The initial condition is the input."
+    return f"Boundary conditions (default parameters): {walls}.{_START if problem.duration else ''}"
 
 
 def fields(problem: Any) -> list[dict[str, str]]:
@@ -48,7 +50,9 @@ def fields(problem: Any) -> list[dict[str, str]]:
 
 
 def initial_values(problem: Any, state_range: Any) -> str:
-    """The range of initial values that a model was trained on, in words."""
+    """The range of initial values that a model was trained on, in words; of a steady problem nothing."""
+    if problem.duration is None:
+        return ""
     if problem.is_system:
         return "Initial values in the ranges above were seen in training; others come back as NaN or marked unreliable."
     low, high = (number(value) for value in state_range)
@@ -72,6 +76,16 @@ def input_shape(problem: Any) -> str:
     return f"(batch, {sizes})" + (f", n even and at least {least}" if least else "")
 
 
+def call(problem: Any) -> str:
+    """How a model is asked, with the shapes of what it takes."""
+    given = {} if problem.duration is None else {"u0": input_shape(problem)}
+    own = {key: input_shape(problem) for key in problem.coefficients}
+    fields = ", ".join(f'"{key}": {key}' for key in own)
+    arguments = [*given, *([f"parameters={{{fields}}}"] if own else [])]
+    shapes = "; ".join(f"{key}: {shape}" for key, shape in {**given, **own}.items())
+    return f"model.predict({', '.join(arguments)})" + (f"  # {shapes}, numpy or torch" if shapes else "")
+
+
 def _ends(axis: Any) -> tuple[float, float]:
     nodes = axis.closed_nodes
     return (axis.start, axis.stop) if axis.is_periodic else (nodes[0], nodes[-1])
@@ -88,15 +102,25 @@ def domain(problem: Any) -> list[dict[str, Any]]:
         }
         for name, axis in problem.output_space.items()
     ]
-    if problem.span is None:
+    if problem.duration is None:
         return rows
     times = {"name": "t", "range": f"0 … {number(problem.span)}", "unit": problem.units.get("t", NONE)}
     return [*rows, {**times, "points": f"{len(problem.output_times)} points"}]
 
 
 def parameters(problem: Any, inputs: Any) -> list[dict[str, str]]:
-    """A row per parameter."""
-    return [
+    """A row per parameter and per coefficient field."""
+    given = [
+        {
+            "symbol": symbol,
+            "description": f"{p.description}, a field over space",
+            "unit": p.unit,
+            "default": NONE,
+            "use": f"input, {number(p.low)} … {number(p.high)}",
+        }
+        for symbol, p in problem.coefficients.items()
+    ]
+    return given + [
         {
             "symbol": symbol,
             "description": p.description,
