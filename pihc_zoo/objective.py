@@ -63,7 +63,7 @@ class ProblemResidual:
         if not self.problem.is_system:
             return residual
         shape = features[:, 0].shape
-        return torch.cat([torch.as_tensor(own).to(features).expand(shape) for own in residual], dim=_EQUATION)
+        return torch.cat([_field(own, features).expand(shape) for own in residual], dim=_EQUATION)
 
     def take(self, indices: Tensor) -> ProblemResidual:
         """That of some subproblems."""
@@ -107,7 +107,7 @@ class ProblemResidual:
         duals = [own if isinstance(own, Dual) else Dual(own) for own in duals]
 
         def joined(values: Sequence[Any]) -> Tensor:
-            return torch.cat([torch.as_tensor(own).to(features).expand(shape) for own in values], dim=_EQUATION)
+            return torch.cat([_field(own, features).expand(shape) for own in values], dim=_EQUATION)
 
         known = [any(i in own.partials for own in duals) for i in range(len(self.names))]
         partials = [
@@ -124,6 +124,11 @@ class ProblemResidual:
                 own = features[:, j]
                 total = partial * own if total is None else torch.addcmul(total, partial, own)
         return torch.zeros_like(features[:, 0]) if total is None else total
+
+
+def _field(value: Any, like: Tensor) -> Tensor:
+    """A tensor as it is, a number as one beside ``like``."""
+    return value.to(like) if isinstance(value, Tensor) else like.new_full((), float(value))
 
 
 class CollocationObjective:

@@ -14,6 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import pihc_zoo as pz
 
 MOST = {  # operations of a pass, views included
+    "allen-cahn-1d.general": 7_500,
+    "column-transport.freundlich": 7_600,
+    "darcy-2d.lognormal": 4_250,
+    "korteweg-de-vries-1d.periodic": 108_500,
+    "reaction-diffusion-2d.fitzhugh-nagumo": 49_000,
     "burgers-1d.viscous": 63_500,
     "diffusion-sorption.general": 1_950,
     "diffusion-sorption.parametric": 3_200,

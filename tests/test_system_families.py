@@ -44,6 +44,7 @@ class Boxed(Problem):
     name = "boxed"
     features: dict[str, Derivative] = {}
     parameters: dict = {}
+    duration = 1.0
 
     def __init__(self, fields, target=0.0, **space):
         self.fields, self.output_space, self.target = fields, space, target
@@ -166,7 +167,8 @@ def test_shipped_recipes_say_what_they_draw():
     """Whatever the range of their problems: the same family is read for a field of another range."""
     for path in recipes.FOLDER.glob("*.toml"):
         recipe = recipes.load(path.stem)
-        other = Boxed({"u": Variable(-9.0, 9.0)}, x=WALLED)
+        names = recipe.family.families if isinstance(recipe.family, FieldFamilies) else ["u"]
+        other = Boxed({name: Variable(-9.0, 9.0) for name in names}, x=WALLED)
         for family in (recipe.family, *recipe.test_families.values()):
             assert read_family(describe_family(family), other) == family
 
