@@ -28,7 +28,7 @@ def _without_digests(config: dict[str, Any]) -> dict[str, Any]:
 MIGRATIONS: dict[tuple[int, int], Callable[[dict], dict]] = {(1, 0): _without_digests}
 
 PARTS = ("problem", "grid", "network", "ansatz", "residual_map", "decomposition", "solver", "trust")
-KEYS = ("format", "config_version", *PARTS, "weights_sha256", "digests")
+KEYS = ("format", "config_version", *PARTS, "weights_sha256", "problem_sha256", "digests")
 
 
 class ConfigError(ValueError):

@@ -60,6 +60,15 @@ def test_from_text_to_a_model_that_others_load(hub, tmp_path):
             out = run(*arguments, *QUICK)
         if arguments[0] == "info":
             assert "u_t = D*u_xx + r*u*(1 - u/K)" in out
+    config = tmp_path / "growth" / "model" / "config.json"
+    written = config.read_text(encoding="utf-8")
+    config.write_text(written.replace("u_t = D*u_xx", "u_t = 2*D*u_xx"), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pihc_zoo.cli", "info", "growth/model"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2 and "its text was changed" in done.stderr and done.stderr.count("\n") == 1
+    config.write_text(written, encoding="utf-8")
     out = run(
         "-c",
         "import pihc_zoo as pz, numpy as np\n"

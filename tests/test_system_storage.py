@@ -16,7 +16,7 @@ import pihc_zoo as pz
 from pihc_zoo import cli, doctor
 from pihc_zoo.data import read_trajectories
 from pihc_zoo.zoo.exporting import export, save_pretrained, write_example
-from pihc_zoo.zoo.folder import EXAMPLE_FILE, record
+from pihc_zoo.zoo.folder import EXAMPLE_FILE, problem_digest, record
 
 SYSTEMS = ("gray-scott-small", "fitzhugh-nagumo-small")
 
@@ -72,6 +72,7 @@ def test_a_changed_equation_is_refused_by_place_and_nothing_of_it_is_run(folders
         shutil.copytree(folders["robin-small"], folder)
         config = json.loads((folder / "config.json").read_text())
         config["problem"]["equations"] = [equation]
+        config["problem_sha256"] = problem_digest(config["problem"])  # whoever changes one can change the other
         (folder / "config.json").write_text(json.dumps(config))
         assert cli.main(["predict", str(folder), "--constant", "0.5", "--output", str(tmp_path / "out.npz")]) == 2
         error = capsys.readouterr().err

@@ -55,7 +55,7 @@ def create_model(
         return load(Surrogate, name, device=device, dtype=dtype)
     folder, found = find_folder(name, backend="torch" if pretrained else "info")
     config = read_config(folder)
-    for key in ("weights_sha256", "digests"):
+    for key in ("weights_sha256", "problem_sha256", "digests"):
         config.pop(key, None)
     if not pretrained:
         config["trust"] = {key: value for key, value in config["trust"].items() if key in CHOSEN}

@@ -8,6 +8,7 @@ recorded when it was written; a file is compared with it before it is read.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -28,17 +29,34 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The checked configuration of a folder.
 
     Raises:
-        ConfigError: config.json is missing, unreadable, foreign, newer or has unknown keys.
+        ConfigError: config.json is missing, unreadable, foreign, newer or has unknown keys, or its problem's text is
+            not the one that the model was saved with.
     """
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise configuration.ConfigError(f"{str(folder)!r} has no config.json; expected a pihc_zoo model folder")
     try:
-        return configuration.read(path.read_text(encoding="utf-8"))
+        config = configuration.read(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
         raise configuration.ConfigError(f"{str(path)!r} is not text; is the file damaged?") from None
     except OSError as error:
         raise configuration.ConfigError(f"cannot read {str(path)!r}: {error.strerror}; check its permissions") from None
+    if is_text(config["problem"]) and config.get("problem_sha256") != problem_digest(config["problem"]):
+        raise configuration.ConfigError(
+            f"the problem in {str(path)!r} is not the one that its weights were saved with: its text was changed; "
+            "download or export the model again"
+        )
+    return config
+
+
+def is_text(problem: Any) -> bool:
+    """Whether a configuration's problem is spelled out in it."""
+    return isinstance(problem, dict) and "equations" in problem
+
+
+def problem_digest(problem: dict[str, Any]) -> str:
+    """sha256 of a problem's table, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(problem, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -25,6 +25,8 @@ from .folder import (
     WEIGHTS_FILE,
     check_weights,
     digests,
+    is_text,
+    problem_digest,
     read_config,
     write_config,
 )
@@ -55,6 +57,9 @@ def save_folder(model: Surrogate, folder: str | os.PathLike, max_shard_size: int
     try:
         files = _write_weights(state, folder, max_shard_size)
         config["weights_sha256"] = digests(files)
+        config.pop("problem_sha256", None)
+        if is_text(config["problem"]):
+            config["problem_sha256"] = problem_digest(config["problem"])
         if before.get("weights_sha256") == config["weights_sha256"] and "digests" in before:
             config["digests"] = before["digests"]  # of files that stay
         write_config(folder, config)
