@@ -66,6 +66,11 @@ class Pipeline(nn.Module):
         self.model = copy.deepcopy(model).to("cpu").eval().requires_grad_(False)
         solver = self.model.constraint.solver
         self.solver = solver if max_steps is None else dataclasses.replace(solver, max_steps=max_steps)
+        if self.model.problem.coefficients:
+            named = ", ".join(self.model.problem.coefficients)
+            raise ValueError(
+                f"export to ONNX takes numbers as parameters, not fields over space; this model takes {named}"
+            )
         if self.model.num_windows != 1:
             raise ValueError(
                 f"export to ONNX takes models of one time window, not roll-outs; this one has {self.model.num_windows}"
