@@ -67,7 +67,10 @@ def test_only_problems_that_are_the_same_in_it_have_one():
     u0 = torch.rand(3, 8, dtype=torch.float64)
     velocity, offset = Burgers().moving_frame(u0)
     assert torch.equal(velocity["x"], u0.mean(dim=1)) and torch.equal(offset, u0.mean(dim=1))
-    assert [name for name, problem in PROBLEMS.items() if problem().moving_frame(u0)] == ["burgers-1d"]
+    assert [name for name, problem in PROBLEMS.items() if problem().moving_frame(u0)] == [
+        "burgers-1d",
+        "korteweg-de-vries-1d",
+    ]
 
 
 def test_the_equation_is_the_same_in_the_moving_frame():
