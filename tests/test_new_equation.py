@@ -16,6 +16,7 @@ from pihc_zoo import cli
 from pihc_zoo.problems import PROBLEMS, TextProblem, problem_of
 from pihc_zoo.surrogate import Surrogate
 from pihc_zoo.zoo.card import card_text
+from pihc_zoo.zoo.folder import problem_digest
 from pihc_zoo.zoo.storage import load_folder, save_folder
 
 
@@ -113,6 +114,9 @@ def test_a_configuration_that_was_tampered_with_is_refused_in_one_line(command, 
     change, words = TAMPERED[what]
     config = json.loads((folder / "config.json").read_text())
     change(config["problem"])
+    (folder / "config.json").write_text(json.dumps(config))
+    assert "its text was changed; download or export the model again" in command(2, "info", folder)
+    config["problem_sha256"] = problem_digest(config["problem"])  # whoever changes one can change the other
     (folder / "config.json").write_text(json.dumps(config))
     assert words in command(2, "info", folder)
     output = folder.parent / "out.npz"
