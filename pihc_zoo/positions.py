@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .constraint import HardConstraint
-from .discretisation import Discretisation, Readout, along, constants
+from .discretisation import Discretisation, Readout, along, kept
 from .grid import Axis, Grid
 
 Matrix = Callable[..., np.ndarray]  # axis, positions ↦ matrix
@@ -38,15 +37,12 @@ class Positions:
     def _along(self, u: Tensor, axes: dict[str, Axis], make: Matrix, *points: dict[str, np.ndarray]) -> Tensor:
         """u (batch, *points) taken along every axis by a matrix that the axis makes of positions."""
         for i, (name, axis) in enumerate(axes.items()):
-            own = [part[name] for part in points]
-            key = (axis, make, *(part.tobytes() for part in own), self.device)
-            if key not in self._matrices:
-                _make_room(self._matrices)
-                matrix = make(axis, *own)
-                with constants():
-                    self._matrices[key] = torch.as_tensor(matrix, device=self.device)
-            u = along(u, self._matrices[key], i - len(axes))
+            u = along(u, self._matrix(axis, make, *(part[name] for part in points)), i - len(axes))
         return u
+
+    def _matrix(self, axis: Axis, make: Matrix, *points: np.ndarray) -> Tensor:
+        key = (axis, make, *(part.tobytes() for part in points), self.device)
+        return kept(self._matrices, key, lambda: torch.as_tensor(make(axis, *points), device=self.device), _LATEST)
 
     def resampled(self, u: Tensor, source: dict[str, np.ndarray], target: dict[str, np.ndarray]) -> Tensor:
         """(batch, *source) values of any field ↦ (batch, *target); as they are where these are the same points."""
@@ -57,20 +53,13 @@ class Positions:
     def readout(self, own: Discretisation, times: np.ndarray, points: dict[str, np.ndarray]) -> Readout:
         """Reads fields on the grid of ``own`` at ``times`` and ``points``."""
         key = (own.grid.key, times.tobytes(), *(p.tobytes() for p in points.values()), self.device)
-        if key not in self._readouts:
-            _make_room(self._readouts)
-            with constants():
-                self._readouts[key] = Readout(own, times, points).to(self.device)
-        return self._readouts[key]
+        return kept(self._readouts, key, lambda: Readout(own, times, points).to(self.device), _LATEST)
 
     def times(self, times: np.ndarray) -> Tensor:
         """``times`` as a tensor on the device."""
         key = (times.tobytes(), self.device)
-        if key not in self._times:
-            _make_room(self._times, 32 * _LATEST)
-            with constants():
-                self._times[key] = torch.as_tensor(times, dtype=torch.float64, device=self.device)
-        return self._times[key]
+        own = {"dtype": torch.float64, "device": self.device}
+        return kept(self._times, key, lambda: torch.as_tensor(times, **own), 32 * _LATEST)
 
     def at_nodes(self, u0: Tensor, points: dict[str, np.ndarray], grid: Grid | None = None) -> Tensor:
         """(batch, *points) initial values at ``points`` ↦ (batch, *space) at the nodes of the grid, float64."""
@@ -90,8 +79,3 @@ def _resampling(axis: Axis, source: np.ndarray, target: np.ndarray) -> np.ndarra
 
 def _gathering(axis: Axis, points: np.ndarray) -> np.ndarray:
     return axis.gathering(points)
-
-
-def _make_room(latest: dict[Any, Any], count: int = _LATEST) -> None:
-    while len(latest) >= count:
-        latest.pop(next(iter(latest)))

@@ -2,7 +2,7 @@
 
 from .axes import along
 from .coefficients import CoefficientFields
-from .constants import constants
+from .constants import constants, kept
 from .discretisation import Discretisation
 from .field import Closure, Field, Walls
 from .linear import LinearInverse, LinearOperator, linear_operator
@@ -26,5 +26,6 @@ __all__ = [
     "Walls",
     "along",
     "constants",
+    "kept",
     "linear_operator",
 ]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..parameters import Parameters, column
 from ..problems.base import Problem
-from .constants import constants
+from .constants import constants, kept
 from .discretisation import Discretisation
 from .subdomains import Subdomains
 
@@ -237,19 +237,14 @@ class DiagonalisedOperator(nn.Module):
         It expects rows already multiplied by the grid's ``row_scale``.
         """
         eigenvalues, vectors, vectors_inverse = self._eigensystem(subdomains)
+        key = subdomains and subdomains.key, eigenvalues.device, c.fixed
         if c.fixed is None:
             time = self._time_inverse(eigenvalues, c)
-        else:  # the usual case: invert once
-            key = (subdomains and subdomains.key, eigenvalues.device, c.fixed)
-            if key not in self._inverses:
-                while len(self._inverses) >= 8:
-                    self._inverses.pop(next(iter(self._inverses)))
-                with constants():
-                    blocks = self._time_inverse(eigenvalues, c)
-                    self._inverses[key] = blocks.dense()[:, 0] if subdomains is None else blocks
-            time = self._inverses[key]
-            if subdomains is None:
-                return Inverse(time, vectors, vectors_inverse)
+        elif subdomains is None:  # the usual case: inverted once
+            dense = kept(self._inverses, key, lambda: self._time_inverse(eigenvalues, c).dense()[:, 0])
+            return Inverse(dense, vectors, vectors_inverse)
+        else:
+            time = kept(self._inverses, key, lambda: self._time_inverse(eigenvalues, c))
         own = (part.expand(batch, *part.shape[1:]).flatten(0, 1) for part in (time.blocks, time.inflow))
         if subdomains is not None:
             vectors, vectors_inverse = vectors.repeat(batch, 1, 1), vectors_inverse.repeat(batch, 1, 1)

@@ -21,12 +21,10 @@ from ..parameters import Parameters, column
 from ..problems.base import Problem
 from ..solvers.dense import solve
 from .axes import along
-from .constants import constants
+from .constants import kept
 from .discretisation import Discretisation
 from .subdomains import Subdomains
 from .terms import linear_terms, tiled
-
-_LATEST = 8  # inverses that are kept
 
 
 @dataclass
@@ -277,12 +275,7 @@ class ModalOperator(nn.Module):
         if c.fixed is None:
             return ModalInverse(self, *self._blocks(c))
         key = c.fixed, self.row_scale.device, self.row_scale.dtype
-        if key not in self._inverses:
-            while len(self._inverses) >= _LATEST:
-                self._inverses.pop(next(iter(self._inverses)))
-            with constants():
-                self._inverses[key] = self._blocks(c)
-        return ModalInverse(self, *self._inverses[key])
+        return ModalInverse(self, *kept(self._inverses, key, lambda: self._blocks(c)))
 
 
 def _real_modes(values: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:

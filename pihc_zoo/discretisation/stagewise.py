@@ -18,12 +18,10 @@ from torch import Tensor, nn
 from ..parameters import Parameters, column
 from ..problems.base import Problem
 from ..solvers.dense import solve
-from .constants import constants
+from .constants import kept
 from .discretisation import Discretisation
 from .subdomains import Subdomains
 from .terms import linear_terms, tiled
-
-_LATEST = 8  # inverses that are kept
 
 
 @dataclass
@@ -159,18 +157,18 @@ class StagewiseOperator(nn.Module):
         zero = torch.zeros(1, n, n, dtype=like.dtype, device=like.device)
         return tiled(rates, zero, len(fields)), tiled(space, zero, len(fields))
 
-    def _resolvents(self, mass: Tensor, stiffness: Tensor) -> Tensor:
-        """(batch or 1, element, eigenvalue, 2n, n) of (λM + L)⁻¹."""
+    def _resolvents(self, c: Parameters) -> tuple[Tensor, Tensor]:
+        """(batch or 1, element, eigenvalue, 2n, n) of (λM + L)⁻¹, and M."""
+        mass, stiffness = self._assembled(c)
         real, imaginary = self.spectrum[..., 0, None, None], self.spectrum[..., 1, None, None]
-        mass, stiffness = mass[:, None, None], stiffness[:, None, None]
-        a, b = real * mass + stiffness, imaginary * mass
+        a, b = real * mass[:, None, None] + stiffness[:, None, None], imaginary * mass[:, None, None]
         if torch.compiler.is_exporting():  # which has no complex numbers
             n = a.shape[-1]
             whole = torch.cat([torch.cat([a, -b.expand_as(a)], dim=-1), torch.cat([b.expand_as(a), a], dim=-1)], dim=-2)
             right = torch.eye(2 * n, dtype=a.dtype, device=a.device)[:, :n].expand(*a.shape[:-2], 2 * n, n)
-            return solve(whole, right)
+            return solve(whole, right), mass
         inverse = torch.linalg.inv(torch.complex(a, b.expand_as(a)))
-        return torch.cat([inverse.real, inverse.imag], dim=-2)
+        return torch.cat([inverse.real, inverse.imag], dim=-2), mass
 
     def inverse(self, c: Parameters, batch: int = 1, subdomains: Subdomains | None = None) -> StagewiseInverse:
         """A⁻¹ for the parameters ``c`` (shape () or (batch,)).
@@ -180,13 +178,6 @@ class StagewiseOperator(nn.Module):
         if subdomains is not None:
             raise ValueError("independent experts take a pointwise residual map here: quadrature_weights")
         if c.fixed is None:
-            mass, stiffness = self._assembled(c)
-            return StagewiseInverse(self, self._resolvents(mass, stiffness), mass)
+            return StagewiseInverse(self, *self._resolvents(c))
         key = c.fixed, self.row_scale.device
-        if key not in self._inverses:
-            while len(self._inverses) >= _LATEST:
-                self._inverses.pop(next(iter(self._inverses)))
-            with constants():
-                mass, stiffness = self._assembled(c)
-                self._inverses[key] = self._resolvents(mass, stiffness), mass
-        return StagewiseInverse(self, *self._inverses[key])
+        return StagewiseInverse(self, *kept(self._inverses, key, lambda: self._resolvents(c)))

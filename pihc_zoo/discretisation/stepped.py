@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..grid.stencils import stencil_matrix
 from ..parameters import Parameters
-from .constants import constants
+from .constants import kept
 from .discretisation import Discretisation
 from .field import Field
 from .lifts import STENCIL, ConstantLift, IntegratedLift, Lift, LinearisedLift
@@ -22,7 +22,6 @@ from .linear import LinearOperator
 from .modal import ModalOperator
 from .tendencies import DenseTendency
 
-_LATEST = 8  # propagators that are kept
 _TERMS = 14  # of the series at a norm of at most ½: .5^15 / 15! is 2e-17
 _SQUARINGS = 40
 
@@ -88,18 +87,13 @@ class SteppedLift(Lift):
 
     def _propagator(self, c: Parameters) -> tuple[Tensor, Tensor]:
         """G and e^(−G h/2), (batch or 1, group, component, component); those of fixed parameters are kept."""
-        if c.fixed is None:
+
+        def made() -> tuple[Tensor, Tensor]:
             generator = self.modal.generator(c)
             return generator, exponential(-generator * (self.step / 2))
+
         like = self.modal.time_blocks
-        key = c.fixed, like.device, like.dtype
-        if key not in self._propagators:
-            while len(self._propagators) >= _LATEST:
-                self._propagators.pop(next(iter(self._propagators)))
-            with constants():
-                generator = self.modal.generator(c)
-                self._propagators[key] = generator, torch.linalg.matrix_exp(-generator * (self.step / 2))
-        return self._propagators[key]
+        return made() if c.fixed is None else kept(self._propagators, (c.fixed, like.device, like.dtype), made)
 
     def forward(self, u0, c, walls, inverse, start=0.0):
         own, modal, step = self.discretisation, self.modal, self.step
