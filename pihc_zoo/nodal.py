@@ -48,11 +48,7 @@ class NodalSolver(nn.Module):
         for key, feature in problem.features.items():
             if len(feature.orders) > 1:
                 raise ValueError(f"feature {key!r} mixes derivatives, which nodal values are not solved for")
-        time = discretisation.rate_matrix
-        stages = grid.time.block_size
-        starts = range(0, len(time), stages)
-        blocks = torch.stack([time[k : k + stages, k + 1 : k + stages + 1] for k in starts])
-        self.register_buffer("time_blocks", blocks, persistent=False)  # (element, stage, stage)
+        self.register_buffer("time_blocks", discretisation.time_elements()[0], persistent=False)
 
     def forward(self, initial: Tensor, walls: Walls, c: Parameters) -> tuple[Tensor, Tensor]:
         """Solves for all nodes.

@@ -203,7 +203,7 @@ def test_on_windows_the_inverse_is_that_of_the_operators_blocks(
         a = problem.linearised(one(c, i))
         for k, nodes in enumerate(windows.indices["x"]):
             block = space[nodes][:, nodes]
-            dense = a["u_t"] * torch.kron(linearised.time_matrix, torch.eye(size, dtype=torch.float64))
+            dense = a["u_t"] * torch.kron(operator.rate_matrix[:, 1:], torch.eye(size, dtype=torch.float64))
             dense = dense + a["u_xx"] * torch.kron(torch.eye(times, dtype=torch.float64), block)
             dense = dense * scale.repeat_interleave(size)[:, None]
             row = i * windows.num_subdomains + k

@@ -165,33 +165,27 @@ class DiagonalisedOperator(nn.Module):
         if set(by_axis) != {("t",), (self.axis_name,)} or len(terms) != 2:
             raise ValueError(f"the linearised operator holds one time and one space derivative, not {', '.join(terms)}")
         self.time_feature, self.space_feature = by_axis[("t",)], by_axis[(self.axis_name,)]
-        time_matrix = discretisation.rate_matrix[:, 1:]
         order = problem.features[self.space_feature].orders[self.axis_name]
         closure = discretisation.walls(defaults)[self.axis_name]
         matrix = discretisation.space.axes[self.axis_name].eliminated(order, closure)[0][0]
-        self.register_buffer("time_matrix", time_matrix.clone(), persistent=False)
         self.register_buffer("space_matrix", matrix.clone(), persistent=False)
         self.register_buffer("row_scale", torch.as_tensor(grid.time.row_scale), persistent=False)
-        self.block_size = grid.time.block_size
-        self._factorise_time()
+        self._factorise_time(*discretisation.time_elements())
         self._eigensystems: dict = {}
         self._inverses: dict = {}
         self._eigensystem(None)
 
-    def _factorise_time(self) -> None:
+    def _factorise_time(self, blocks: Tensor, inflow: Tensor) -> None:
         """Eigensystems of the diagonal blocks of D_t, and the columns through which blocks are coupled."""
-        stages = self.block_size
-        spectrum, synthesis, inflow = [], [], []
-        for first in range(0, len(self.time_matrix), stages):
-            rows = self.time_matrix[first : first + stages]
-            values, vectors = torch.linalg.eig(rows[:, first : first + stages])
+        spectrum, synthesis = [], []
+        for block in blocks:
+            values, vectors = torch.linalg.eig(block)
             outer = torch.einsum("ai,ib->iab", vectors, torch.linalg.inv(vectors)).flatten(1)
             spectrum.append(torch.stack([values.real, values.imag]))
             synthesis.append(torch.cat([outer.real, -outer.imag]))
-            inflow.append(rows[:, first - 1] if first else torch.zeros_like(rows[:, 0]))
         self.register_buffer("block_spectrum", torch.stack(spectrum, dim=1), persistent=False)  # (2, block, stage)
         self.register_buffer("block_synthesis", torch.stack(synthesis), persistent=False)  # (block, 2·stage, stage²)
-        self.register_buffer("block_inflow", torch.stack(inflow), persistent=False)  # (block, stage)
+        self.register_buffer("block_inflow", inflow, persistent=False)  # (block, stage)
 
     def _eigensystem(self, subdomains: Subdomains | None) -> tuple[Tensor, Tensor, Tensor]:
         """Eigenvalues (K, mode), vectors (K, x, mode) and their inverse, of L or its blocks on subdomains."""
@@ -226,7 +220,7 @@ class DiagonalisedOperator(nn.Module):
         imaginary = a_time * self.block_spectrum[1][..., None]
         size = real.square() + imaginary.square()
         inverted = torch.cat([real / size, -imaginary / size], dim=-2)
-        stages = self.block_size
+        stages = self.block_inflow.shape[1]
         blocks = (self.block_synthesis.transpose(1, 2) @ inverted).unflatten(-2, (stages, stages))
         inflow = -a_time * (blocks * self.block_inflow[:, None, :, None]).sum(dim=-2)
         return TimeBlocks(blocks / self.row_scale.reshape(-1, 1, stages, 1), inflow)

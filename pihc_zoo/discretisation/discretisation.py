@@ -54,6 +54,15 @@ class Discretisation(nn.Module):
         """(time, time) D_t of what vanishes initially, for problems with a storage."""
         return self.rate_matrix[:, 1:] if self.problem.is_conservative else None
 
+    def time_elements(self) -> tuple[Tensor, Tensor]:
+        """(element, stage, stage) D_t inside elements, and (element, stage) of the state before each; the first has none."""
+        rates, count = self.rate_matrix, self.grid.time.block_size
+        starts = range(0, len(rates), count)
+        blocks = torch.stack([rates[k : k + count, k + 1 : k + 1 + count] for k in starts])
+        inflow = torch.stack([rates[k : k + count, k] for k in starts])
+        inflow[0] = 0.0
+        return blocks, inflow
+
     def walls(self, c: Parameters) -> Walls:
         """Wall elimination for the parameters ``c``, tensors of shape () or (batch,)."""
         return self.space.walls(c)

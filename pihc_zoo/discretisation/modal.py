@@ -17,14 +17,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..parameters import Parameters, column
+from ..parameters import Parameters
 from ..problems.base import Problem
 from ..solvers.dense import solve
 from .axes import along
 from .constants import kept
 from .discretisation import Discretisation
 from .subdomains import Subdomains
-from .terms import linear_terms, tiled
+from .terms import assembled, linear_terms
 
 
 @dataclass
@@ -86,15 +86,11 @@ class ModalOperator(nn.Module):
         time = self.grid.time
         self.register_buffer("row_scale", torch.as_tensor(time.row_scale), persistent=False)
         self.stages = time.block_size
-        rates = discretisation.rate_matrix
-        starts = range(0, len(rates), self.stages)
-        own = [rates[k : k + self.stages, k + 1 : k + self.stages + 1] for k in starts]
-        before = [rates[k : k + self.stages, k] if k else torch.zeros_like(rates[: self.stages, 0]) for k in starts]
-        self.register_buffer("time_blocks", torch.stack(own), persistent=False)  # (element, stage, stage)
-        self.register_buffer("time_inflow", torch.stack(before), persistent=False)  # (element, stage)
+        blocks, inflow = discretisation.time_elements()
+        self.register_buffer("time_blocks", blocks, persistent=False)
+        self.register_buffer("time_inflow", inflow, persistent=False)
         defaults = problem.as_tensors({})
-        self.terms = [list(terms) for terms in linear_terms(problem, defaults)]
-        names = dict.fromkeys(name for terms in self.terms for name in terms)
+        names = dict.fromkeys(name for terms in linear_terms(problem, defaults) for name in terms)
         self.walls = discretisation.walls(defaults)
         self.is_paired = [self._register_modes(key, list(names)) for key in self.grid.space]
         self.num_components = self.num_fields * 2 ** sum(self.is_paired)
@@ -234,21 +230,13 @@ class ModalOperator(nn.Module):
     def _assembled(self, c: Parameters) -> tuple[Tensor, Tensor]:
         """M (batch or 1, component, component) of time derivatives, S (batch or 1, group, component, component)."""
         size, like = self.num_components // self.num_fields, self.time_blocks
-        fields = list(self.problem.fields)
-        rates: dict[tuple[int, int], Tensor] = {}
-        space: dict[tuple[int, int], Tensor] = {}
-        for e, terms in enumerate(linear_terms(self.problem, c)):
-            for name, value in terms.items():
-                feature = self.problem.features[name]
-                place = e, fields.index(feature.field)
-                if "t" in feature.orders:
-                    own = column(value, 2, like) * torch.eye(size, dtype=like.dtype, device=like.device)
-                    rates[place] = rates[place] + own if place in rates else own
-                else:
-                    own = column(value, 3, like) * getattr(self, f"symbol_{name}")
-                    space[place] = space[place] + own if place in space else own
-        zero = torch.zeros(1, size, size, dtype=like.dtype, device=like.device)
-        return tiled(rates, zero, len(fields)), tiled(space, zero[:, None], len(fields))
+        identity = torch.eye(size, dtype=like.dtype, device=like.device)[None]
+
+        def matrix(name: str) -> Tensor:
+            return identity if "t" in self.problem.features[name].orders else getattr(self, f"symbol_{name}")[None]
+
+        zero = torch.zeros_like(identity)
+        return assembled(self.problem, c, matrix, (zero, zero[:, None]))
 
     def _blocks(self, c: Parameters) -> tuple[Tensor, Tensor]:
         mass, stiffness = self._assembled(c)

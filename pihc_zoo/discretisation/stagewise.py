@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..parameters import Parameters, column
+from ..parameters import Parameters
 from ..problems.base import Problem
 from ..solvers.dense import solve
 from .constants import kept
 from .discretisation import Discretisation
 from .subdomains import Subdomains
-from .terms import linear_terms, tiled
+from .terms import assembled, linear_terms
 
 
 @dataclass
@@ -108,22 +108,21 @@ class StagewiseOperator(nn.Module):
         time = grid.time
         self.register_buffer("row_scale", torch.as_tensor(time.row_scale), persistent=False)
         self.stages = time.block_size
-        self._diagonalise(discretisation.rate_matrix)
+        self._diagonalise(*discretisation.time_elements())
         self._inverses: dict = {}
 
-    def _diagonalise(self, rates: Tensor) -> None:
+    def _diagonalise(self, blocks: Tensor, inflow: Tensor) -> None:
         """Eigensystems of the elements' time matrices; of conjugate pairs one is kept, twice.
 
         Elements with fewer pairs than others repeat an eigenvalue, without weight.
         """
-        stages, systems, inflow = self.stages, [], []
-        for first in range(0, len(rates), stages):
-            values, vectors = torch.linalg.eig(rates[first : first + stages, first + 1 : first + stages + 1])
+        systems = []
+        for block in blocks:
+            values, vectors = torch.linalg.eig(block)
             size = 1e-12 * values.abs().max()
             is_kept = values.imag > -size
             weight = torch.where(values.imag > size, 2.0, 1.0)[is_kept]
             systems.append((values[is_kept], vectors[:, is_kept] * weight, torch.linalg.inv(vectors)[is_kept]))
-            inflow.append(rates[first : first + stages, first] if first else torch.zeros_like(rates[:stages, 0]))
         most = max(len(values) for values, _, _ in systems)
         spectrum, into, out_of = [], [], []
         for values, vectors, inverse in systems:
@@ -135,27 +134,21 @@ class StagewiseOperator(nn.Module):
         self.register_buffer("spectrum", torch.view_as_real(torch.stack(spectrum)).contiguous(), persistent=False)
         self.register_buffer("analysis", torch.stack(into), persistent=False)  # (element, 2·eigenvalue, stage)
         self.register_buffer("synthesis", torch.stack(out_of), persistent=False)  # (element, stage, 2·eigenvalue)
-        self.register_buffer("time_inflow", torch.stack(inflow), persistent=False)  # (element, stage)
+        self.register_buffer("time_inflow", inflow, persistent=False)
 
     def _assembled(self, c: Parameters) -> tuple[Tensor, Tensor]:
         """M and L, (batch or 1, n, n)."""
         fields, axis = list(self.problem.fields), self.discretisation.space.axes[self.axis_name]
         walls, like = self.discretisation.walls(c), self.row_scale
-        n = len(axis.axis.nodes)
-        identity = torch.eye(n, dtype=like.dtype, device=like.device)[None]
-        rates: dict[tuple[int, int], Tensor] = {}
-        space: dict[tuple[int, int], Tensor] = {}
-        for e, terms in enumerate(linear_terms(self.problem, c)):
-            for name, value in terms.items():
-                feature = self.problem.features[name]
-                component = fields.index(feature.field)
-                order = feature.orders.get(self.axis_name, 0)
-                matrix = axis.eliminated(order, walls.of(component)[self.axis_name])[0] if order else identity
-                own, target = column(value, 2, like) * matrix, rates if "t" in feature.orders else space
-                place = e, component
-                target[place] = target[place] + own if place in target else own
-        zero = torch.zeros(1, n, n, dtype=like.dtype, device=like.device)
-        return tiled(rates, zero, len(fields)), tiled(space, zero, len(fields))
+        identity = torch.eye(len(axis.axis.nodes), dtype=like.dtype, device=like.device)[None]
+
+        def matrix(name: str) -> Tensor:
+            feature = self.problem.features[name]
+            order, closure = feature.orders.get(self.axis_name, 0), walls.of(fields.index(feature.field))
+            return axis.eliminated(order, closure[self.axis_name])[0] if order else identity
+
+        zero = torch.zeros_like(identity)
+        return assembled(self.problem, c, matrix, (zero, zero))
 
     def _resolvents(self, c: Parameters) -> tuple[Tensor, Tensor]:
         """(batch or 1, element, eigenvalue, 2n, n) of (λM + L)⁻¹, and M."""
