@@ -55,7 +55,7 @@ class Discretisation(nn.Module):
         return self.rate_matrix[:, 1:] if self.problem.is_conservative else None
 
     def time_elements(self) -> tuple[Tensor, Tensor]:
-        """(element, stage, stage) D_t inside elements, and (element, stage) of the state before each; the first has none."""
+        """(element, stage, stage) D_t inside each element, and (element, stage) of the state before it; first none."""
         rates, count = self.rate_matrix, self.grid.time.block_size
         starts = range(0, len(rates), count)
         blocks = torch.stack([rates[k : k + count, k + 1 : k + 1 + count] for k in starts])
