@@ -24,7 +24,7 @@ from .linear import LinearInverse, LinearOperator
 from .terms import linear_terms
 
 _DEPTH = 3  # sweeps that are mixed
-STENCIL = 9  # steps that a time node is read from: polynomials through many more amplify rounding
+_STENCIL = 9  # steps that a time node is read from: polynomials through many more amplify rounding
 
 
 class Lift(nn.Module):
@@ -127,11 +127,35 @@ class ConstantLift(Lift):
         return Field(u0[:, None].expand(-1, self.discretisation.grid.shape[0], *u0.shape[1:]), walls, u0)
 
 
-class IntegratedLift(Lift):
+class SteppingLift(Lift):
+    """Base of lifts that go by equal ``steps`` over the time axis.
+
+    Values and rates at its nodes are polynomials through those of the nearest nine steps.
+
+    Args:
+        discretisation, linearised: on the surrogate's grid.
+        steps: how many.
+
+    Raises:
+        ValueError: a number of steps that makes no sense.
+    """
+
+    has_rate = True
+
+    def __init__(self, discretisation: Discretisation, linearised: LinearOperator, steps: int):
+        super().__init__(discretisation, linearised)
+        if not 2 <= steps <= 10_000:
+            raise ValueError(f"a lift by steps takes at least 2 steps and at most 10000, got {steps}")
+        time = discretisation.grid.time
+        self.steps, self.step = steps, time.stop / steps
+        to_nodes = stencil_matrix(self.step * np.arange(steps + 1), time.nodes, 0, _STENCIL)
+        self.register_buffer("to_nodes", torch.as_tensor(to_nodes), persistent=False)  # (time, step + 1)
+
+
+class IntegratedLift(SteppingLift):
     """The problem truncated to the modes up to ``band``, by Runge–Kutta 4; higher modes only diffuse.
 
-    Periodic axes only. The truncated problem is solved in ``steps`` equal steps over the time axis;
-    its values and rates at the nodes are polynomials through those of the nearest nine.
+    Periodic axes only.
 
     Args:
         discretisation, linearised: on the surrogate's grid.
@@ -141,7 +165,6 @@ class IntegratedLift(Lift):
     """
 
     settings = ("band", "steps", "dealiasing")
-    has_rate = True
 
     def __init__(
         self,
@@ -151,23 +174,17 @@ class IntegratedLift(Lift):
         steps: int = 8,
         dealiasing: float = 1.0,
     ):
-        super().__init__(discretisation, linearised)
+        super().__init__(discretisation, linearised, steps)
         grid, problem = discretisation.grid, discretisation.problem
         for name, axis in grid.space.items():
             if not axis.is_periodic:
                 raise ValueError(f"the integrated lift needs periodic axes; {name!r} is bounded")
             if not 1 <= band <= axis.band:
                 raise ValueError(f"the lift's band must lie in [1, {axis.band}], the band of axis {name!r}, got {band}")
-        if not 2 <= steps <= 10_000:
-            raise ValueError(f"the integrated lift needs at least 2 steps and at most 10000, got {steps}")
         space = {
             name: FourierAxis(2 * band + 2, axis.length, axis.start, dealiasing) for name, axis in grid.space.items()
         }
         self.semi_discrete = InterleavedSemiDiscrete(problem, space)
-        self.steps, self.step = steps, grid.time.stop / steps
-        points = self.step * np.arange(steps + 1)
-        to_nodes = stencil_matrix(points, grid.time.nodes, 0, STENCIL)
-        self.register_buffer("to_nodes", torch.as_tensor(to_nodes), persistent=False)  # (time, step + 1)
         self.register_buffer("nodes", torch.as_tensor(grid.time.nodes.copy()), persistent=False)
         resolved = torch.ones(())
         for name, axis in grid.space.items():

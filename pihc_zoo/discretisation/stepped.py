@@ -8,16 +8,14 @@ with that as integrating factor. Any terms, axes and systems that A holds.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..grid.stencils import stencil_matrix
 from ..parameters import Parameters
 from .constants import kept
 from .discretisation import Discretisation
 from .field import Field
-from .lifts import STENCIL, ConstantLift, IntegratedLift, Lift, LinearisedLift
+from .lifts import ConstantLift, IntegratedLift, Lift, LinearisedLift, SteppingLift
 from .linear import LinearOperator
 from .modal import ModalOperator
 from .tendencies import DenseTendency
@@ -51,39 +49,24 @@ def by_products(matrices: Tensor) -> Tensor:
     return result
 
 
-class SteppedLift(Lift):
-    """Runge–Kutta 4 in ``steps`` equal steps over the time axis, on all modes of the grid.
-
-    Values and rates at the time nodes are polynomials through those of the nearest nine steps.
-
-    Args:
-        discretisation, linearised: on the surrogate's grid.
-        steps: Runge–Kutta steps.
+class SteppedLift(SteppingLift):
+    """Runge–Kutta 4 on all modes of the grid.
 
     Raises:
-        ValueError: an A that does not separate by axis, or a number of steps that makes no sense.
+        ValueError: an A that does not separate by axis.
     """
 
     settings = ("steps",)
-    has_rate = True
 
     def __init__(self, discretisation: Discretisation, linearised: LinearOperator, steps: int = 16):
-        super().__init__(discretisation, linearised)
-        if not 2 <= steps <= 10_000:
-            raise ValueError(f"the stepped lift needs at least 2 steps and at most 10000, got {steps}")
+        super().__init__(discretisation, linearised, steps)
         self.modal = (
             linearised
             if isinstance(linearised, ModalOperator)
             else ModalOperator(discretisation.problem, discretisation)
         )
         self.dense = DenseTendency.of(discretisation, self.modal)
-        time = discretisation.grid.time
-        self.steps, self.step = steps, time.stop / steps
         self._propagators: dict = {}
-        points = self.step * np.arange(steps + 1)
-        self.register_buffer(
-            "to_nodes", torch.as_tensor(stencil_matrix(points, time.nodes, 0, STENCIL)), persistent=False
-        )
 
     def _propagator(self, c: Parameters) -> tuple[Tensor, Tensor]:
         """G and e^(−G h/2), (batch or 1, group, component, component); those of fixed parameters are kept."""
