@@ -24,7 +24,7 @@ from .grid import Grid
 from .objective import ProblemResidual
 from .prediction.trust import Trust
 from .residual_map import InverseLinearised, ResidualMap
-from .solvers.dense import solve
+from .solvers.dense import combination
 
 
 @dataclass
@@ -163,15 +163,11 @@ class ErrorEstimator(nn.Module):
             images.append(image)
             direction = image
         z, jz = torch.stack(directions, dim=1).flatten(2), torch.stack(images, dim=1).flatten(2)
-        gram = jz @ jz.transpose(1, 2)
-        ridge = 1e-12 * gram.diagonal(dim1=1, dim2=2).mean(dim=1)[:, None, None]
-        identity = torch.eye(self.krylov, dtype=gram.dtype, device=gram.device)
-        weights = solve(gram + ridge * identity, jz @ rows.flatten(1)[..., None])
-        error = (weights.transpose(1, 2) @ z).view_as(rows)
-        unexplained = rows - (weights.transpose(1, 2) @ jz).view_as(rows)
+        weights = combination(jz, rows, ridge=1e-12).transpose(1, 2)
+        error, explained = ((weights @ part).view_as(rows) for part in (z, jz))
         return Estimate(
             before + error / self.map.weights,
-            unexplained / self.map.weights,
+            (rows - explained) / self.map.weights,
             fine.u,
             torch.zeros_like(initial) if carried is None else carried,
             self.covered_weights if carried is None else self.map.weights,
@@ -182,12 +178,8 @@ class ErrorEstimator(nn.Module):
 
     def _state(self, candidate: Candidate) -> Tensor:
         """(batch, *fine space) the field at the window's start, read from its nodes."""
-        start, walls, space = (
-            candidate.conditions.u0[:, None],
-            candidate.conditions.walls,
-            self.refine.discretisation.space,
-        )
-        return space.by_component(start, walls, self.refine.at_points)[:, 0]
+        space, own = self.refine.discretisation.space, candidate.conditions
+        return space.by_component(own.u0[:, None], own.walls, self.refine.at_points)[:, 0]
 
 
 class DefectEstimator(nn.Module):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..grid import FourierAxis
 from ..grid.stencils import stencil_matrix
 from ..parameters import Parameters, column
-from ..solvers.dense import from_left, solve
+from ..solvers.dense import combination, from_left
 from ..solvers.runge_kutta import integrating_factor_step
 from .discretisation import Discretisation
 from .field import Field, Walls
@@ -110,10 +110,7 @@ def _mixed(u: Tensor, z: Tensor, before: list[tuple[Tensor, Tensor]]) -> Tensor:
     """u + z less the combination of earlier differences that z has in common with them."""
     du = torch.stack([u - own for own, _ in before], dim=1).flatten(2)
     dz = torch.stack([z - own for _, own in before], dim=1).flatten(2)  # (batch, sweep, values)
-    gram = dz @ dz.transpose(1, 2)
-    ridge = 1e-10 * gram.diagonal(dim1=1, dim2=2).sum(dim=1)[:, None, None] + torch.finfo(z.dtype).tiny
-    identity = torch.eye(len(before), dtype=z.dtype, device=z.device)
-    weights = solve(gram + ridge * identity, dz @ z.flatten(1)[..., None])  # (batch, sweep, 1)
+    weights = combination(dz, z, ridge=1e-10 * len(before))
     return u + z - ((du + dz) * weights).sum(dim=1).view_as(u)
 
 

@@ -24,6 +24,19 @@ def solve(matrix: Tensor, right: Tensor) -> Tensor:
     return torch.linalg.solve_ex(matrix, right)[0]
 
 
+def combination(parts: Tensor, target: Tensor, ridge: float) -> Tensor:
+    """(batch, k, 1) weights with which parts (batch, k, *shape) sum up to what is nearest to target (batch, *shape).
+
+    Args:
+        ridge: times the mean diagonal of the normal equations, which it keeps regular.
+    """
+    parts = parts.flatten(2)
+    gram = parts @ parts.transpose(1, 2)
+    ridges = ridge * gram.diagonal(dim1=1, dim2=2).mean(dim=1)[:, None, None] + torch.finfo(gram.dtype).tiny
+    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    return solve(gram + ridges * identity, parts @ target.flatten(1)[..., None])
+
+
 def solve_positive_definite(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     """matrix⁻¹ right for symmetric matrix (..., n, n) by Cholesky, and (...) whether it is positive definite."""
     if torch.compiler.is_exporting():
