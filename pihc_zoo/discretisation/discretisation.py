@@ -131,7 +131,11 @@ class Discretisation(nn.Module):
         features, problem = self(field), self.problem
         named = {name: features[:, i] for i, name in enumerate(problem.features)}
         rho = problem.residual(named, c.against(1 + self.num_inner), self.at(c, start))
-        return self.project(torch.cat(list(rho), dim=self.space.component_dim) if problem.is_system else rho)
+        return self.project(self.joined(problem.by_equation(rho)))
+
+    def joined(self, parts: list[Tensor]) -> Tensor:
+        """The parts of a system's fields or equations (..., 1, *space) one beside the other; a single one as it is."""
+        return torch.cat(parts, dim=self.space.component_dim) if len(parts) > 1 else parts[0]
 
     def tendency(self, u: Tensor, walls: Walls, c: dict[str, Tensor], at: dict[str, Any]) -> Tensor:
         """u_t of a state (batch, [field], *space) at the nodes, as the equation has it; resolved part.
@@ -149,10 +153,9 @@ class Discretisation(nn.Module):
         duals = problem.residual(
             fields, {key: Dual(own) for key, own in c.items()}, {key: Dual(own) for key, own in at.items()}
         )
-        equations = list(duals) if problem.is_system else [duals]
         components = list(problem.fields)
         own = []
-        for i, equation in enumerate(equations):
+        for i, equation in enumerate(problem.by_equation(duals)):
             by_field = {problem.features[rates[j]].field: partial for j, partial in equation.partials.items()}
             if set(by_field) != {components[i]}:
                 raise ValueError(
@@ -160,7 +163,7 @@ class Discretisation(nn.Module):
                     f"takes that of {components[i]} alone"
                 )
             own.append((-equation.value / by_field[components[i]]).expand_as(some))
-        return self.project(torch.cat(own, dim=self.space.component_dim) if problem.is_system else own[0])
+        return self.project(self.joined(own))
 
     def rates_by_name(self, rates: Tensor) -> dict[str, Tensor]:
         """The time derivatives among the features, of rates (..., *collocation) of all components."""

@@ -95,8 +95,7 @@ class LinearisedLift(Lift):
             sum(column(value, len(shape), u0) * features[:, names.index(name)] for name, value in terms.items())
             for terms in linear_terms(own.problem, c)
         ]
-        residual = torch.cat(equations, dim=own.space.component_dim) if own.problem.is_system else equations[0]
-        field = Field(self.correction(own.project(residual), inverse), walls, u0)
+        field = Field(self.correction(own.project(own.joined(equations)), inverse), walls, u0)
         before: list[tuple[Tensor, Tensor]] = []
         for _ in range(self.sweeps):
             z = self.correction(own.residual(field, c, start), inverse)

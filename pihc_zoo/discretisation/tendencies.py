@@ -66,8 +66,8 @@ class DenseTendency(nn.Module):
         own = values.reshape(state.shape[0], len(self.names), *inner).unbind(1)
         absent = dict.fromkeys(self.rates, values.new_zeros(()))
         residual = self.problem.residual({**dict(zip(self.names, own, strict=True)), **absent}, c, at)
-        equations = residual if self.problem.is_system else (residual,)
-        points = torch.cat([part.expand(own[0].shape).flatten(1) for part in equations], dim=1)
+        equations = [part.expand(own[0].shape).flatten(1) for part in self.problem.by_equation(residual)]
+        points = torch.cat(equations, dim=1)
         return (points @ self.to_state).neg().reshape(state.shape)
 
 
@@ -81,8 +81,7 @@ def _has_plain_rates(problem: Problem) -> bool:
         name: Dual(one, {fields.index(feature.field): 1.0} if "t" in feature.orders else None)
         for name, feature in problem.features.items()
     }
-    residual = problem.residual(duals, c, at)
-    equations = residual if problem.is_system else (residual,)
+    equations = problem.by_equation(problem.residual(duals, c, at))
     return all(isinstance(own, Dual) and _is_one(own.partials, i) for i, own in enumerate(equations))
 
 

@@ -21,7 +21,7 @@ def linear_terms(problem: Problem, c: dict[str, Any]) -> list[dict[str, Any]]:
     found = problem.linearised(c)
     if found is None:
         raise ValueError(f"the problem {problem.name!r} has no linearised operator A, which is asked for here")
-    terms = list(found) if problem.is_system else [found]
+    terms = problem.by_equation(found)
     if len(terms) != len(problem.fields):
         raise ValueError(f"A has {len(terms)} equations; expected one per field, {', '.join(problem.fields)}")
     for own in terms:

@@ -162,6 +162,10 @@ class Problem:
         """Whether there are several fields."""
         return len(self.fields) > 1
 
+    def by_equation(self, found: Any) -> list[Any]:
+        """What `residual`, `at_rest` or `linearised` returned, as a list: a part per equation, be it one or several."""
+        return list(found) if self.is_system else [found]
+
     @property
     def state_range(self) -> tuple[float, float]:
         """Lowest and highest value of any field."""

@@ -165,7 +165,7 @@ class TextProblem(Problem):
         """√(D t) of the smallest D, the ratio of the coefficients of u_xx and u_t; a tenth of the axis without u_xx."""
         linear: Any = self.linearised(c) or {}
         ratios = []
-        for name, form in zip(self.fields, linear if self.is_system else [linear], strict=False):
+        for name, form in zip(self.fields, self.by_equation(linear), strict=False):
             for axis, own in self.output_space.items():
                 second = f"{name}_{axis}{axis}"
                 if not own.is_periodic and second in form and f"{name}_t" in form:
