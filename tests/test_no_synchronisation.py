@@ -72,7 +72,7 @@ def test_a_pass_waits_for_nothing(name, monkeypatch):
     values, parameters = pz.sample(model, 2)
     request = check_request(model.problem, model.parameter_inputs, values, parameters=parameters)
     inference = Inference(model, request, model.constraint.decomposition, model.constraint.solver)
-    u0, c = inference._inward(torch.as_tensor(request.values)), model.tensors(request.c)
+    u0, c = model.inward(torch.as_tensor(request.values)), model.tensors(request.c)
     with constants():
         expected = inference.compute(u0, c)
         with device(monkeypatch):
@@ -86,8 +86,7 @@ def test_a_training_step_waits_for_nothing(name, monkeypatch):
     model = all_steps(pz.from_pretrained(name)).train()
     values, parameters = pz.sample(model, 2)
     points = {key: axis.nodes for key, axis in model.problem.output_space.items()}
-    inward = torch.as_tensor(values).movedim(-1, 1) if model.problem.is_system else torch.as_tensor(values)
-    u0, c = model.at_nodes(inward, points), model.tensors(parameters)
+    u0, c = model.at_nodes(model.inward(torch.as_tensor(values)), points), model.tensors(parameters)
 
     def step():
         model.zero_grad()

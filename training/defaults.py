@@ -210,8 +210,7 @@ class _Trials:
             return candidate
         model = self._model(candidate)
         with torch.no_grad():
-            u0 = torch.as_tensor(self.u0)
-            initial = model.at_nodes(u0.movedim(-1, 1) if self.problem.is_system else u0, self._points())
+            initial = model.at_nodes(model.inward(torch.as_tensor(self.u0)), self._points())
             known = model.constraint.conditions(initial, model.tensors(self.c))
             correction = float(known.corrections[:, 0].square().mean().sqrt())
         size = float(np.sqrt(np.mean(self.u0**2)))

@@ -206,7 +206,7 @@ class Inference:
     def answer(self, u0: Tensor, c: dict[str, Any]) -> tuple[Tensor, Answer]:
         """Initial conditions (batch, *space) ↦ their solution (batch, time, *points), and all else of their answer."""
         model, request = self.model, self.request
-        values, own = self._inward(u0), model.tensors(c)
+        values, own = model.inward(u0), model.tensors(c)
         found = self.computed(values, own)
         is_polished = torch.zeros(len(values), dtype=torch.bool, device=model.device)
         if self.polish is not None:
@@ -232,15 +232,7 @@ class Inference:
             to_numpy(is_polished),
             failure_time,
         )
-        return self._outward(found.u if is_sorted else found.u[:, order]), answer
-
-    def _inward(self, u0: Tensor) -> Tensor:
-        """(batch, *space[, field]) ↦ (batch, [field], *space)."""
-        return u0.movedim(-1, 1) if self.request.num_fields > 1 else u0
-
-    def _outward(self, u: Tensor) -> Tensor:
-        """(batch, time, [field], *space) ↦ (batch, time, *space[, field])."""
-        return u.movedim(2, -1) if self.request.num_fields > 1 else u
+        return model.outward(found.u if is_sorted else found.u[:, order]), answer
 
     @torch.no_grad()
     def _read(self, fields: list[NodalField], batch: int) -> np.ndarray:
@@ -253,7 +245,7 @@ class Inference:
         for own in fields:
             at = np.flatnonzero(np.isin(self.times, own.times))
             if len(at):
-                result[:, at] = to_numpy(self._outward(self._at_points(own)))
+                result[:, at] = to_numpy(self.model.outward(self._at_points(own)))
         return result
 
     def _at_points(self, own: NodalField) -> Tensor:

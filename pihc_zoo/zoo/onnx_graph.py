@@ -111,13 +111,13 @@ class Pipeline(nn.Module):
         request, c_tensors = Request(np.empty(0), points, points, times, c), model.tensors(c)
         request.num_fields = len(problem.fields)
         inference = Inference(model, request, model.constraint.decomposition, self.solver)
-        found = inference.compute(u0.movedim(-1, 1) if problem.is_system else u0, c_tensors)
+        found = inference.compute(model.inward(u0), c_tensors)
         results = {name: getattr(found, name) for name in OUTPUTS if hasattr(found, name)}
         results["converged"] = is_converged(found.status)
         for name, (own,) in found.fields.items():
             results[f"{name}_nodes"] = own.discretisation.closed(own.field)
-        for name in ("u", *(f"{name}_nodes" for name in found.fields)) if problem.is_system else ():
-            results[name] = results[name].movedim(2, -1)
+        for name in ("u", *(f"{name}_nodes" for name in found.fields)):
+            results[name] = model.outward(results[name])
         return tuple(results[name].clone() for name in OUTPUTS)
 
 
