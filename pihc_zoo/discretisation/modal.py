@@ -148,11 +148,8 @@ class ModalOperator(nn.Module):
             order, axis = feature.orders.get(key, 0), self.features.axes[key]
             if not axis.axis.is_periodic:
                 values = getattr(self, f"values_{key}")
-                k, identity = (
-                    torch.zeros(len(values), dtype=torch.float64),
-                    torch.eye(values.shape[-1], dtype=torch.float64),
-                )
-                own = values if order else identity.expand_as(values)
+                k = torch.zeros(len(values), dtype=torch.float64)
+                own = values if order else torch.eye(values.shape[-1], dtype=torch.float64).expand_as(values)
             elif is_paired:
                 k = axis.wave_numbers[: axis.axis.band + 1]
                 turn = torch.tensor([[0.0, 1.0], [-1.0, 0.0]], dtype=torch.float64)

@@ -6,6 +6,7 @@ of few enough modes that is an order of magnitude fewer operations than axis by 
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from ..solvers.dual import Dual
 from .discretisation import Discretisation
 from .modal import ModalOperator
 
-_MOST = 600  # numbers in a state, and four times as many points, up to which matrices are made
+_MOST = 600  # components times nodes, up to which matrices are made
 
 
 class DenseTendency(nn.Module):
@@ -44,20 +45,17 @@ class DenseTendency(nn.Module):
             "to_features", torch.stack([found[name] for name in self.names], dim=1).flatten(1), persistent=False
         )
         components = [len(self.problem.fields)] * self.problem.is_system
-        count = torch.Size([*components, *self.points]).numel()
+        count = prod([*components, *self.points])
         values = torch.eye(count, dtype=torch.float64).reshape(count, *components, *self.points)
         self.register_buffer("to_state", modal.state(discretisation.project(values)).flatten(1), persistent=False)
 
     @staticmethod
     def of(discretisation: Discretisation, modal: ModalOperator) -> DenseTendency | None:
         """That of a discretisation; None where matrices would be large, or time derivatives have factors that vary."""
-        size = modal.num_components * len(discretisation.grid.shape[1:])
-        for count in discretisation.grid.shape[1:]:
-            size *= count
-        is_small = size <= _MOST * len(discretisation.grid.shape[1:])
-        if not (discretisation.space.is_spectral and is_small and _has_plain_rates(discretisation.problem)):
-            return None
-        return DenseTendency(discretisation, modal)
+        is_small = modal.num_components * prod(discretisation.grid.shape[1:]) <= _MOST
+        if discretisation.space.is_spectral and is_small and _has_plain_rates(discretisation.problem):
+            return DenseTendency(discretisation, modal)
+        return None
 
     def forward(self, state: Tensor, c: dict[str, Tensor], at: dict[str, Any]) -> Tensor:
         """The rate of a state under parameters and coordinates that broadcast against collocation points."""
