@@ -80,14 +80,11 @@ def test_wrong_positions_are_refused(options, message):
 
 
 def test_trust_bounds_values_of_any_number_of_axes(vortices):
-    estimated = unresolved = np.zeros(3)
-    assert_array_equal(
-        Trust(state_range=(-2.5, 2.5), threshold=1.0).accepts(vortices, estimated, unresolved), [True] * 3
-    )
+    trust = Trust(state_range=(-2.5, 2.5), threshold=1.0)
+    assert [trust.reasons(u0, 0.0, 0.0) for u0 in vortices] == [[], [], []]
     vortices[1, 3, 3] = 2.6
-    assert_array_equal(
-        Trust(state_range=(-2.5, 2.5), threshold=1.0).accepts(vortices, estimated, unresolved), [True, False, True]
-    )
+    first, second, third = (trust.reasons(u0, 0.0, 0.0) for u0 in vortices)
+    assert first == third == [] and len(second) == 1 and "outside the trained range [-2.5, 2.5]" in second[0]
 
 
 def test_parts_are_put_together_in_the_callers_kind(vortices):

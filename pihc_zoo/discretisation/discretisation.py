@@ -32,7 +32,6 @@ class Discretisation(nn.Module):
         super().__init__()
         self.problem, self.grid = problem, grid
         self.space = SpaceFeatures(problem, grid.space)
-        self.space_names = list(grid.space)
         self.num_inner = len(grid.space) + problem.is_system  # dimensions of a field after time
         for name, feature in problem.features.items():
             if "t" in feature.orders and (feature.orders != {"t": 1} or feature.laplacian):

@@ -34,7 +34,7 @@ def _is_single(baseline: Baseline) -> bool:
 
 def cheapest(
     family: list[Baseline], references: ReferenceSet, error: float, batch: int = 64, device: Any = "cpu"
-) -> dict[str, Any]:
+) -> tuple[Baseline, dict[str, Any]]:
     """The fastest setting of a family of solvers whose mean error is at most ``error``, none failing.
 
     On every grid of the family, steps or tolerances are halved until the answer is as good or no longer improves, and
@@ -46,15 +46,9 @@ def cheapest(
         batch: trajectories in all.
 
     Returns:
-        name, settings, error_mean, error_max, failed, batch (trajectories a pass); ``is_equal`` False
+        It, and its row: name, settings, error_mean, error_max, failed, batch (trajectories a pass); ``is_equal`` False
         where no setting is that accurate, and then the most accurate one.
     """
-    return _cheapest(family, references, error, batch, device)[1]
-
-
-def _cheapest(
-    family: list[Baseline], references: ReferenceSet, error: float, batch: int, device: Any
-) -> tuple[Baseline, dict[str, Any]]:
     found = _search(family, references, error, device)
     equal = [own for own in found if own[1]["is_equal"]]
     if not equal:
@@ -160,7 +154,7 @@ def compare(model, references: ReferenceSet, batch: int | None = None, repeats: 
         raise ValueError("all predictions failed: there is nothing to compare; see the messages of predict")
     own = {"name": "surrogate", "settings": {}, **errors, "is_equal": True, "batch": batch}
     found = {
-        key: _cheapest(family, references, errors["error_mean"], batch, device)
+        key: cheapest(family, references, errors["error_mean"], batch, device)
         for key, family in baselines(problem).items()
     }
     rows = references.cycled(batch)
@@ -210,7 +204,7 @@ def benchmark(
     families = sorted(baselines(model.problem).values(), key=lambda family: _is_single(family[0]))
     if not families:
         raise ValueError(f"no classical solver serves {model.problem.name}; bring one by Problem.reference_solvers")
-    baseline, classical = _cheapest(families[0], references, own["mean"], most, model.device)
+    baseline, classical = cheapest(families[0], references, own["mean"], most, model.device)
     solver = baseline.build(model.device)
     default, axes = model.constraint.decomposition, model.problem.output_space
     kinds = {n: default if n is None else Joint(dict.fromkeys(axes, n)) for n in experts}

@@ -42,10 +42,6 @@ class Trust:
         ):
             raise ValueError(f"trust: state_range must be [lowest, highest], got {self.state_range!r}")
 
-    def accepts(self, u0: np.ndarray, estimated_error: np.ndarray, unresolved: np.ndarray) -> np.ndarray:
-        """(batch,) whether there is no reason not to trust a trajectory; arguments as `reasons`, for a batch."""
-        return np.array([not self.reasons(*own) for own in zip(u0, estimated_error, unresolved, strict=True)])
-
     def reasons(self, u0: np.ndarray, estimated_error: float | None, unresolved: float) -> list[str]:
         """Why a trajectory is not to be trusted: how it lies where the model was not calibrated; [] if it does.
 

@@ -11,8 +11,6 @@ from .base import WallCondition
 from .binding import Binding, Refuse
 from .expression import Place, sides
 
-Pair = tuple[WallCondition, WallCondition]
-
 
 class Walls:
     """The conditions at the walls of all bounded axes.
