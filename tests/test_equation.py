@@ -17,9 +17,14 @@ from torch.testing import assert_close
 from pihc_zoo.config import ConfigError
 from pihc_zoo.problems import (
     PROBLEMS,
+    AllenCahn,
     Burgers,
+    ColumnTransport,
+    Darcy2D,
     Derivative,
     DiffusionSorption,
+    FitzHughNagumo2D,
+    KortewegDeVries,
     NavierStokes2D,
     TextProblem,
     WallCondition,
@@ -32,6 +37,11 @@ SHIPPED = [
     (texts.DIFFUSION_SORPTION, DiffusionSorption),
     (texts.BURGERS, Burgers),
     (texts.NAVIER_STOKES, NavierStokes2D),
+    (texts.COLUMN, ColumnTransport),
+    (texts.ALLEN_CAHN, AllenCahn),
+    (texts.KORTEWEG_DE_VRIES, KortewegDeVries),
+    (texts.FITZHUGH_NAGUMO, FitzHughNagumo2D),
+    (texts.DARCY, Darcy2D),
 ]
 BY_NAME = {spec["name"]: spec for spec in texts.ALL}
 
@@ -51,15 +61,21 @@ def changed(spec, **changes):
 
 
 def drawn(problem, seed=0, shape=(2, 40)):
-    """Values of features, fields inside their ranges, and of coordinates."""
+    """Values of features, fields inside their ranges, of coordinates and of coefficient fields."""
     generator = torch.Generator().manual_seed(seed)
     f = {}
     for name, feature in problem.features.items():
         own, values = problem.fields[feature.field], torch.rand(shape, dtype=torch.float64, generator=generator)
         is_field = not feature.orders and not feature.laplacian
         f[name] = own.low + (own.high - own.low) * values if is_field else 4 * values - 2
-    at = {name: torch.rand(shape, dtype=torch.float64, generator=generator) for name in problem.coordinates}
+    names = (*problem.coordinates, *problem.coefficients, *problem.coefficient_features)
+    at = {name: 0.1 + torch.rand(shape, dtype=torch.float64, generator=generator) for name in names}
     return f, at
+
+
+def own_names(text, python):
+    """Features of the Python form ↦ those of the text."""
+    return {name: next(k for k, v in text.features.items() if v == own) for name, own in python.features.items()}
 
 
 def listed(problem, result):
@@ -79,36 +95,42 @@ def test_shipped_problems_as_text_have_the_residual_of_their_python_form(spec, k
     text, python = TextProblem(spec), kind()
     assert len(text.features) == len(python.features)
     assert list(text.fields.values()) == list(python.fields.values())
-    own = {name: next(k for k, v in text.features.items() if v == feature) for name, feature in python.features.items()}
+    assert text.coefficients == python.coefficients and text.coefficient_features == python.coefficient_features
+    assert text.coefficient_families == python.coefficient_families
+    own = own_names(text, python)
     ranges = {key: np.linspace(p.low, p.high, 2).reshape(2, 1) for key, p in python.parameters.items()}
     c = {key: torch.as_tensor(value) for key, value in ranges.items()}
-    f, _ = drawn(python)
-    expected = python.residual(f, c, {})
-    assert_close(
-        text.residual({own[name]: value for name, value in f.items()}, c, {}), expected, rtol=1e-13, atol=1e-15
-    )
-    numbers = text.residual({own[name]: value.numpy() for name, value in f.items()}, ranges, {})
-    assert_allclose(numbers, expected, rtol=1e-13, atol=1e-15)
+    f, at = drawn(python)
+    expected = listed(python, python.residual(f, c, at))
+    found = listed(text, text.residual({own[name]: value for name, value in f.items()}, c, at))
+    places = {name: value.numpy() for name, value in at.items()}
+    numbers = listed(text, text.residual({own[name]: value.numpy() for name, value in f.items()}, ranges, places))
+    for one, other, number in zip(found, expected, numbers, strict=True):
+        assert_close(one, other, rtol=1e-13, atol=1e-14)
+        assert_allclose(number, other, rtol=1e-13, atol=1e-14)
 
 
 @pytest.mark.parametrize(("spec", "kind"), SHIPPED)
-def test_shipped_problems_as_text_have_the_linear_terms_of_their_python_form(spec, kind):
-    """At the state where the text takes them; only diffusion–sorption's depend on it: there R is R(1/2)."""
+def test_shipped_problems_as_text_have_the_partials_of_their_python_form_as_linear_terms(spec, kind):
+    """At the middle of the fields' ranges, coefficient fields uniform."""
     text, python = TextProblem(spec), kind()
-    for values in ({}, {key: np.array([p.low, p.high]) for key, p in python.parameters.items()}):
-        c = python.as_tensors(values)
-        expected = {(v.field, *v.orders.items(), v.laplacian): python.linearised(c)[k]
-                    for k, v in python.features.items() if k in python.linearised(c)}  # fmt: skip
-        if hasattr(python, "retardation_factor"):
-            expected["u", ("t", 1), 0] = python.retardation_factor(0.5 + 0 * c["D"], c)
-        found = text.linearised(c)
-        assert set(found) <= set(text.features)
-        for name, value in found.items():
-            feature = text.features[name]
-            assert_allclose(
-                value, expected.pop((feature.field, *feature.orders.items(), feature.laplacian)), rtol=1e-14
-            )
-        assert not expected
+    own = own_names(text, python)
+    ends = {key: np.array([p.low, p.high]) for key, p in (python.parameters | python.coefficients).items()}
+    for values in ({key: own.default + np.zeros(2) for key, own in python.coefficients.items()}, ends):
+        c = {key: torch.as_tensor(value, dtype=torch.float64).expand(2) for key, value in (python.defaults() | values).items()}
+        f = {}
+        for name, feature in python.features.items():
+            field = python.fields[feature.field]
+            is_field = not feature.orders and not feature.laplacian
+            f[name] = torch.full((2,), 0.5 * (field.low + field.high) * is_field, dtype=torch.float64)
+            f[name].requires_grad_()
+        at = {name: c[name] for name in python.coefficients} | dict.fromkeys(python.coefficient_features, 0 * f[name])
+        forms = listed(text, text.linearised(c))
+        for form, equation in zip(forms, listed(python, python.residual(f, c, at)), strict=True):
+            partials = torch.autograd.grad(equation.sum(), list(f.values()), allow_unused=True, retain_graph=True)
+            for name, partial in zip(f, partials, strict=True):
+                expected = 0.0 if partial is None else partial
+                assert_allclose(form.get(own[name], 0.0) + np.zeros(2), expected + np.zeros(2), rtol=1e-13)
 
 
 @pytest.mark.parametrize(("spec", "kind"), SHIPPED)
@@ -118,11 +140,17 @@ def test_shipped_problems_as_text_have_the_walls_of_their_python_form(spec, kind
     c = python.as_tensors({key: np.array([p.low, p.high]) for key, p in python.parameters.items()})
     found, expected = text.walls(c), python.walls(c)
     assert set(found) == set(expected)
-    for axis, walls in expected.items():
-        for own, wall in zip(found[axis], walls, strict=True):
-            assert own.at is None and wall.at in (None, 1 - 1 / 1024)
-            for one, other in ((own.value, wall.value), (own.slope, wall.slope), (own.target, wall.target)):
-                assert_allclose(one, other, rtol=1e-14, atol=0)
+    pairs = [
+        (one, other)
+        for axis, walls in expected.items()
+        for field in (python.fields if python.is_system else [None])
+        for one, other in zip(*((w if field is None else w[field]) for w in (found[axis], walls)), strict=True)
+    ]
+    assert bool(pairs) != all(axis.is_periodic for axis in python.output_space.values())
+    for own, wall in pairs:
+        assert own.at is None and wall.at in (None, 1 - 1 / 1024)
+        for one, other in ((own.value, wall.value), (own.slope, wall.slope), (own.target, wall.target)):
+            assert_allclose(one, other, rtol=1e-14, atol=0)
     assert (text.conserves_mean, text.can_continue) == (python.conserves_mean, python.can_continue)
     assert text.duration == python.duration and np.array_equal(text.output_times, python.output_times)
 
@@ -162,7 +190,8 @@ def test_the_residual_is_affine_in_the_derivatives_that_its_linear_terms_name(pr
     middle = {name: 0.5 * (own.low + own.high) for name, own in problem.fields.items()}
     at = {name: torch.tensor(0.5 * (a.start + a.stop)) for name, a in problem.output_space.items()}
     at["t"] = torch.tensor(0.5 * (problem.duration or 0.0))
-    at = {name: value.double() for name, value in at.items()}
+    at = {name: value.double() for name, value in at.items()} | {name: c[name] for name in problem.coefficients}
+    at |= {name: torch.zeros(()).double() for name in problem.coefficient_features}
     f = {
         name: torch.tensor(0.0 if v.orders or v.laplacian else middle[v.field], dtype=torch.float64).requires_grad_()
         for name, v in problem.features.items()

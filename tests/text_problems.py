@@ -65,12 +65,15 @@ NAVIER_STOKES = {
     "space": {"x": PERIODIC, "y": PERIODIC},
 }
 
-_WALLS = {"kind": "bounded", "start": -1.0, "stop": 1.0, "points": 64}
+_WALLS = {"kind": "bounded", "start": -1.0, "stop": 1.0, "points": 128}
 FITZHUGH_NAGUMO = {  # the equations in the other order than the fields, terms on either side
     "name": "fitzhugh-nagumo",
     "equations": ["v_t - D_v*laplacian(v) = u - v", "0 = D_u*laplacian(u) + u - u**3 - k - v - u_t"],
     "duration": 5.0,
-    "fields": {"u": {"range": [-1.0, 1.0]}, "v": {"range": [-1.0, 1.0]}},
+    "fields": {
+        "u": {"range": [-1.2, 1.2], "description": "activator"},
+        "v": {"range": [-1.2, 1.2], "description": "inhibitor"},
+    },
     "parameters": {"D_u": {"default": 1e-3}, "D_v": {"default": 5e-3}, "k": {"default": 5e-3}},
     "space": {
         "x": {**_WALLS, "left": ["u_x = 0", "v_x = 0"], "right": ["0 = v_x", "u_x = 0"]},
@@ -85,7 +88,7 @@ COLUMN = {
     "duration": 20.0,
     "inputs": ["D", "v", "n_f", "k", "c_in"],
     "time_unit": "h",
-    "fields": {"u": {"range": [0.0, 1.0]}},
+    "fields": {"u": {"range": [0.0, 1.0], "description": "concentration of the solute"}},
     "parameters": {
         "D": {"default": 5e-3, "low": 2e-3, "high": 1e-2, "unit": "m²/h", "is_logarithmic": True},
         "v": {"default": 0.1, "low": 0.05, "high": 0.15, "unit": "m/h"},
@@ -95,7 +98,7 @@ COLUMN = {
     },
     "space": {
         "x": {
-            "kind": "bounded", "start": 0.0, "stop": 1.0, "points": 128, "unit": "m",
+            "kind": "bounded", "start": 0.0, "stop": 1.0, "points": 200, "unit": "m",
             "left": "v*u - D*u_x = v*c_in", "right": "u_x = 0",
         }
     },
@@ -105,10 +108,34 @@ KORTEWEG_DE_VRIES = {
     "name": "kdv-text",
     "equations": ["u_t + u*u_x + delta**2*u_xxx = 0"],
     "duration": 1.0,
-    "fields": {"u": {"range": [-3.0, 3.0]}},
+    "fields": {"u": {"range": [-3.0, 3.0], "description": "velocity", "scale": 0.7}},
     "parameters": {"delta": {"default": 0.022}},
     "space": {"x": {**PERIODIC, "stop": 2.0, "points": 256}},
 }
+
+ALLEN_CAHN = {
+    "name": "allen-cahn-text",
+    "equations": ["u_t = eps*u_xx + 5*(u - u**3)"],
+    "duration": 1.0,
+    "fields": {"u": {"range": [-1.1, 1.1], "description": "order parameter"}},
+    "parameters": {"eps": {"default": 1e-2}},
+    "space": {"x": {**PERIODIC, "start": -1.0, "points": 256}},
+}
+
+DARCY = {
+    "name": "darcy-text",
+    "equations": ["-laplacian(u) - (a_x*u_x + a_y*u_y)/a = 1/a"],
+    "fields": {"u": {"range": [0.0, 1.5], "description": "pressure"}},
+    "parameters": {
+        "a": {
+            "kind": "field", "default": 1.0, "low": 0.05, "high": 10.0, "is_logarithmic": True,
+            "description": "permeability", "physical": [0.0, float("inf")], "shortest": 0.2, "longest": 0.5,
+        }
+    },
+    "space": {
+        name: {"kind": "bounded", "points": 64, "left": "u = 0", "right": "u = 0"} for name in ("x", "y")
+    },
+}  # fmt: skip
 
 POISSON = {
     "name": "poisson-text",
@@ -129,5 +156,6 @@ FORCED = {
 }
 
 ALL = (
-    GROWTH, DIFFUSION_SORPTION, BURGERS, NAVIER_STOKES, FITZHUGH_NAGUMO, COLUMN, KORTEWEG_DE_VRIES, POISSON, FORCED
+    GROWTH, DIFFUSION_SORPTION, BURGERS, NAVIER_STOKES, FITZHUGH_NAGUMO, COLUMN, KORTEWEG_DE_VRIES, ALLEN_CAHN, DARCY,
+    POISSON, FORCED,
 )  # fmt: skip

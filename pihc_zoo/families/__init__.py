@@ -22,7 +22,7 @@ from .bounded import (
     SquareWaves,
     WhiteNoise,
 )
-from .coefficients import LognormalProcess
+from .coefficients import LognormalProcess, NormalProcess
 from .defaults import OUT_OF_FAMILY, PERIODIC_OUT_OF_FAMILY, Values, filled, filling, for_training, out_of_family
 from .domain import Domain, Points
 from .parameters import coefficient_family, draw_parameters, sample_parameters
@@ -50,6 +50,7 @@ __all__ = [
     "HighPlateaus",
     "LognormalProcess",
     "NarrowPulses",
+    "NormalProcess",
     "NumpyDraws",
     "PeriodicGaussianProcess",
     "PeriodicNoise",
@@ -91,6 +92,7 @@ FAMILIES: dict[str, type[Family]] = {
     "periodic_short_waves": PeriodicShortWaves,
     "periodic_strong_fields": PeriodicStrongFields,
     "lognormal_process": LognormalProcess,
+    "normal_process": NormalProcess,
 }
 _Class = TypeVar("_Class", bound=type[Family])
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .base import Draws, NumpyDraws
-from .coefficients import LognormalProcess
+from .coefficients import LognormalProcess, NormalProcess
 from .domain import Domain
 
 
@@ -34,18 +34,18 @@ def sample_parameters(problem, inputs: tuple[str, ...], count: int, rng: np.rand
     return draw_parameters(problem, inputs, NumpyDraws(rng, count))
 
 
-def coefficient_family(declared: Any, settings: dict[str, Any]) -> LognormalProcess:
-    """The process that draws a positive coefficient field; its range is some seven standard deviations of log a.
+def coefficient_family(declared: Any, settings: dict[str, Any]) -> LognormalProcess | NormalProcess:
+    """The process that draws a coefficient field; its range is some seven standard deviations.
+
+    Fields on a logarithmic scale are log-normal, others normal.
 
     Args:
         declared: the field's range.
         settings: of the process, in place of these.
-
-    Raises:
-        ValueError: a range that is not positive.
     """
-    if not declared.low > 0:
-        raise ValueError(f"coefficient fields are drawn where they are positive, not from {declared.low:g}")
-    low, high = np.log([declared.low, declared.high])
+    low, high = declared.low, declared.high
+    if declared.is_logarithmic:
+        low, high = np.log([low, high])
+    process = LognormalProcess if declared.is_logarithmic else NormalProcess
     own = {"mean": float(low + high) / 2, "deviation": float(high - low) / 7}
-    return LognormalProcess(**{**own, "low": declared.low, "high": declared.high, **settings})
+    return process(**{**own, "low": declared.low, "high": declared.high, **settings})

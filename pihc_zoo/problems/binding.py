@@ -21,7 +21,7 @@ MAX_ORDER = 8  # of a derivative along one axis
 
 
 class Symbol(NamedTuple):
-    """What is looked up at evaluation: a "feature", a "parameter" or a "coordinate", by its key."""
+    """What is looked up at evaluation: a "feature", a "parameter", a "coordinate" or a "coefficient", by its key."""
 
     kind: str
     key: str
@@ -41,7 +41,8 @@ class Binding:
     Args:
         fields: names of the unknowns.
         axes: name of a space axis ↦ whether it is periodic.
-        parameters: symbols.
+        parameters: symbols of those that are numbers.
+        coefficients: symbols of those that are fields over space.
         definitions: name ↦ formula, each of earlier ones.
         has_time: whether there are t and derivatives along it.
 
@@ -54,10 +55,12 @@ class Binding:
         fields: Iterable[str],
         axes: Mapping[str, bool],
         parameters: Iterable[str],
+        coefficients: Iterable[str],
         definitions: Mapping[str, str],
         has_time: bool,
     ):
         self.fields, self.axes, self.parameters = tuple(fields), dict(axes), tuple(parameters)
+        self.coefficients, self.coefficient_features = tuple(coefficients), {}
         self.has_time, self._later = has_time, tuple(definitions)
         self.letters = ("t", *self.axes)
         self.graph, self._keys, self.definitions = Graph(), {}, {}
@@ -67,7 +70,8 @@ class Binding:
 
     def _check_names(self) -> None:
         taken: dict[str, str] = {}
-        kinds = {"field": self.fields, "parameter": self.parameters, "definition": self._later}
+        kinds = {"field": self.fields, "parameter": (*self.parameters, *self.coefficients)}
+        kinds["definition"] = self._later
         for kind, names in kinds.items():
             for name in names:
                 what = f"problem: the {kind} {name!r}"
@@ -80,7 +84,8 @@ class Binding:
                 taken[name] = kind
         for name in taken:
             base, _, letters = name.rpartition("_")
-            if taken.get(base) in ("field", "definition") and letters and set(letters) <= set(self.letters):
+            is_differentiable = taken.get(base) in ("field", "definition") or base in self.coefficients
+            if is_differentiable and letters and set(letters) <= set(self.letters):
                 raise ConfigError(f"problem: {name!r} would be read as a derivative of {base}; rename it")
 
     def read(self, text: Any, place: Place, check: Callable[[int, str, Refuse], None] | None = None) -> int:
@@ -121,13 +126,19 @@ class Binding:
     def is_derivative(self, name: str) -> bool:
         """Whether a name is a field, or a definition, with axes along which it is differentiated."""
         base, _, letters = name.rpartition("_")
-        return base in (*self.fields, *self._later) and bool(letters) and set(letters) <= set(self.letters)
+        return (
+            base in (*self.fields, *self.coefficients, *self._later)
+            and bool(letters)
+            and set(letters) <= set(self.letters)
+        )
 
     def _name(self, name: str, refuse: Refuse) -> int:
         if name in self.definitions:
             return self.definitions[name]
         if name in self.fields:
             return self._feature(_Linear(name, (0,) * len(self.letters), 0))
+        if name in self.coefficients:
+            return self.graph.name(Symbol("coefficient", name))
         if name == "pi":
             return self.graph.number(math.pi)
         if name in self.parameters:
@@ -143,7 +154,8 @@ class Binding:
         if name in NUM_ARGUMENTS:
             refuse(f"{name} is a function; write {name}(…)")
         derivatives = [f"{own}_{letters}" for own in self.fields for letters in self._spellings()]
-        known = (*self.fields, *self.definitions, *self.parameters, *self.axes, "t", "pi", *NUM_ARGUMENTS, *derivatives)
+        known = (*self.fields, *self.definitions, *self.parameters, *self.coefficients, *self.axes, "t", "pi")
+        known = (*known, *NUM_ARGUMENTS, *derivatives)
         refuse(f"unknown name {name!r}; {nearest(name, known)}")
 
     def _spellings(self) -> list[str]:
@@ -163,6 +175,8 @@ class Binding:
             refuse(f"{name}: derivatives of order up to {MAX_ORDER} along an axis")
         if base in self.fields:
             return self._feature(_Linear(base, orders, 0))
+        if base in self.coefficients:
+            return self._of_coefficient(base, orders[1:])
         terms = self._linear_form(self.definitions.get(base), f"{name}: {base}", refuse)
         return self._sum(
             [
@@ -213,7 +227,7 @@ class Binding:
             return {None: node}
         if operation == "name":
             kind, key = arguments[0]
-            if kind == "coordinate":
+            if kind in ("coordinate", "coefficient"):
                 return None
             return {
                 self._keys[key] if kind == "feature" else None: self.graph.number(1.0) if kind == "feature" else node
@@ -240,6 +254,13 @@ class Binding:
                 return None
             return {key: apply(operation, factor, own[constant][None]) for key, factor in own[1 - constant].items()}
         return None
+
+    def _of_coefficient(self, field: str, orders: tuple[int, ...]) -> int:
+        """The node of a derivative of a coefficient field along space axes."""
+        by_axis = {axis: order for axis, order in zip(self.axes, orders, strict=True) if order}
+        name = f"{field}_{''.join(axis * order for axis, order in by_axis.items())}"
+        self.coefficient_features[name] = Derivative(field, **by_axis)
+        return self.graph.name(Symbol("coefficient", name))
 
     def _sum(self, terms: list[tuple[_Linear, int]]) -> int:
         apply = self.graph.apply

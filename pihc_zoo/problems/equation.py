@@ -62,8 +62,12 @@ class TextProblem(Problem):
         if self.duration is not None and not self.duration > 0:
             raise ConfigError(f"problem: duration must be positive, got {self.duration:g}; a steady problem has none")
         self.fields = tables.variables(own.tables("fields"))
-        self.inputs = tuple(own.texts("inputs", []))
-        self.parameters = tables.parameters(own.tables("parameters", {}), self.inputs)
+        declared = own.tables("parameters", {})
+        over_space = {key: values for key, values in declared.items() if tables.is_field(values)}
+        self.coefficients, self.coefficient_families = tables.coefficients(over_space)
+        self.inputs = tuple(key for key in own.texts("inputs", []) if key not in over_space)
+        numbers = {key: values for key, values in declared.items() if key not in over_space}
+        self.parameters = tables.parameters(numbers, self.inputs)
         self.output_space, units, walls = tables.axes(own.tables("space"))
         self.output_times = tables.times(own.values.get("times"), self.duration)
         self.default_axis = next(iter(self.output_space))
@@ -85,6 +89,7 @@ class TextProblem(Problem):
             "fields": tuple(self.fields),
             "axes": {name: axis.is_periodic for name, axis in self.output_space.items()},
             "parameters": tuple(self.parameters),
+            "coefficients": tuple(self.coefficients),
             "definitions": definitions,
             "has_time": self.duration is not None,
         }
@@ -104,6 +109,8 @@ class TextProblem(Problem):
         self.coordinates = tuple(key for kind, key in symbols if kind == "coordinate")
         used = {key for kind, key in symbols if kind == "feature"}
         self.features = {name: own for name, own in binding.features.items() if name in used}
+        held = {key for kind, key in symbols if kind == "coefficient"}
+        self.coefficient_features = {name: own for name, own in binding.coefficient_features.items() if name in held}
         for i, node in enumerate(nodes):
             if not any(own.kind == "feature" for own in binding.symbols([node])):
                 raise ConfigError(f"problem: equation {i + 1} holds no field")
@@ -189,6 +196,8 @@ class TextProblem(Problem):
             values[name] = Dual(state[feature.field] if is_field else 0.0 * state[feature.field], {i: 1.0})
         centre = {name: 0.5 * (axis.start + axis.stop) for name, axis in self.output_space.items()}
         centre["t"] = 0.5 * (self.duration or 0.0)
+        centre |= {name: c[name] for name in self.coefficients}
+        centre |= {name: 0.0 * c[own.field] for name, own in self.coefficient_features.items()}
         results = self._graph.evaluate(self._nodes, lambda own: self._looked_up(own, values, c, centre))
         return [{_VALUE: own.value, **{names[i]: part for i, part in own.partials.items()}} for own in results]
 
@@ -217,10 +226,10 @@ class TextProblem(Problem):
         return nodes, terms, state
 
     def _trial(self, share: float | None) -> dict[str, np.float64]:
-        """The parameters' defaults, or values at a share of their ranges."""
+        """The parameters' defaults, or values at a share of their ranges; fields are uniform."""
         return {
             key: np.float64(own.default if share is None else own.low + share * (own.high - own.low))
-            for key, own in self.parameters.items()
+            for key, own in (self.parameters | self.coefficients).items()
         }
 
     def _is_usable(self, forms: list[dict[str, Any]], is_strict: bool) -> bool:

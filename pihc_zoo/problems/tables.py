@@ -15,6 +15,8 @@ from .base import Parameter, Variable
 
 MAX_POINTS, MAX_ALL_POINTS = 4096, 2**24
 _SENTINEL = object()
+_PARAMETER_KEYS = ("kind", "default", "low", "high", "unit", "is_logarithmic", "description", "physical")
+_PARAMETER_KEYS += ("normalised_over",)
 
 
 class Table:
@@ -112,12 +114,41 @@ def variables(tables: Mapping[str, Any]) -> dict[str, Variable]:
     return found
 
 
+def is_field(values: Any) -> bool:
+    """Whether a parameter's table declares a field over space."""
+    return isinstance(values, Mapping) and values.get("kind") == "field"
+
+
+def coefficients(tables: Mapping[str, Any]) -> tuple[dict[str, Parameter], dict[str, dict[str, float]]]:
+    """Parameters of the kind "field": their ranges, and the settings of the families that draw them.
+
+    Their tables have ``shortest`` and ``longest``, length scales of drawn fields in units of the axes' lengths, too.
+    """
+    found, families = {}, {}
+    for name, values in tables.items():
+        own = Table(values, f"problem: parameter {name}", (*_PARAMETER_KEYS, "shortest", "longest"))
+        numbers = {key: own.values[key] for key in _PARAMETER_KEYS if key in own and key != "kind"}
+        found |= parameters({name: numbers}, ())
+        if not found[name].low < found[name].high:
+            raise ConfigError(f"{own.where} is a field: give its range, low < high")
+        scales = {key: own.number(key) for key in ("shortest", "longest") if key in own}
+        shortest, longest = scales.get("shortest", 0.1), scales.get("longest", 0.5)
+        if not 0 < shortest <= longest:
+            raise ConfigError(
+                f"{own.where}: shortest must be positive and at most longest, {shortest:g} and {longest:g}"
+            )
+        families[name] = scales
+    return found, families
+
+
 def parameters(tables: Mapping[str, Any], inputs: Iterable[str]) -> dict[str, Parameter]:
-    """The parameters, a table each: default, low, high, unit, is_logarithmic, description, physical."""
-    keys = ("default", "low", "high", "unit", "is_logarithmic", "description", "physical", "normalised_over")
+    """The parameters, a table each: kind, default, low, high, unit, is_logarithmic, description, physical."""
     found = {}
     for name, values in tables.items():
-        own = Table(values, f"problem: parameter {name}", keys)
+        own = Table(values, f"problem: parameter {name}", _PARAMETER_KEYS)
+        kind = own.text("kind", "number")
+        if kind != "number":
+            raise ConfigError(f"{own.where}: kind must be 'number' or 'field', got {kind!r:.80}")
         default = own.number("default")
         low, high = own.number("low", default), own.number("high", default)
         is_logarithmic = own.flag("is_logarithmic", False)

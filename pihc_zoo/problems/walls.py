@@ -70,7 +70,7 @@ class Walls:
 
         def check(node: int, name: str, refuse: Refuse) -> None:
             for kind, key in binding.symbols([node]):
-                if kind == "coordinate":
+                if kind in ("coordinate", "coefficient"):
                     refuse(f"{name}: a condition at a wall does not depend on {key}")
                 if kind == "feature" and key not in allowed:
                     takes = " and ".join([self._fields[0], f"{self._fields[0]}_{axis}"])
