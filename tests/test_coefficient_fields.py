@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import text_problems as texts
 import torch
 from numpy.testing import assert_allclose
 
@@ -15,6 +16,7 @@ from pihc_zoo.problems import PROBLEMS, Derivative, Parameter, Problem, Variable
 from pihc_zoo.reference import truth_solver
 from pihc_zoo.solvers import functions
 from pihc_zoo.surrogate import Surrogate
+from pihc_zoo.zoo.onnx_graph import export_onnx
 
 K = np.pi
 
@@ -211,3 +213,55 @@ def test_bad_fields_are_refused_in_one_line(change, words):
     with pytest.raises(ValueError, match=words) as caught:
         model_of(Rod).predict(u0, parameters=own)
     assert "\n" not in str(caught.value)
+
+
+# ------------------------------------------------------------------ as text, and without torch
+
+
+SEEPAGE = {
+    "format": "pihc_zoo",
+    "config_version": "1.1",
+    "problem": {**texts.DARCY, "inputs": ["s"]},
+    "grid": {
+        "time": {"name": "instant"},
+        "space": {axis: {"name": "graded", "num_nodes": 8, "start": 0.0, "stop": 1.0} for axis in ("x", "y")},
+    },
+    "network": {"name": "cosine_operator", "num_basis": 1, "width": 4, "num_layers": 1, "modes": [1, 3, 3]},
+    "ansatz": {"name": "linearised", "num_corrections": 0, "basis_scale": 0.01},
+    "residual_map": {"name": "inverse_linearised"},
+    "decomposition": {"name": "joint"},
+    "solver": {"name": "levenberg_marquardt", "max_steps": 2},
+    "trust": {"threshold": 0.05, "krylov": 1, "refinement": 1.0},
+}
+SEEPAGE["problem"] |= {
+    "equations": ["-laplacian(u) - (a_x*u_x + a_y*u_y)/a = s/a"],
+    "parameters": {**texts.DARCY["parameters"], "s": {"default": 1.0, "low": 0.5, "high": 2.0}},
+}
+
+
+def test_a_text_with_a_coefficient_field_is_exported_and_predicts_without_torch(tmp_path):
+    pytest.importorskip("onnxruntime")
+    folder = tmp_path / "seepage"
+    Surrogate.from_config(SEEPAGE).double().save_pretrained(folder)
+    model = pz.from_pretrained(folder)
+    export_onnx(model, folder)
+    other = pz.from_pretrained(folder, backend="onnx")
+    u0, parameters = pz.sample(model, 3)
+    assert set(parameters) == {"a", "s"} and parameters["a"].shape == (3, 64, 64)
+    for points in (None, {"x": np.linspace(0.0, 1.0, 7), "y": np.linspace(0.2, 0.8, 5)}):
+        expected = model.predict(None, points, parameters=parameters)
+        found = other.predict(None, points, parameters=parameters)
+        assert_allclose(found.u, expected.u, rtol=0, atol=1e-5 * np.abs(expected.u).max())
+        assert_allclose(found.estimated_error, expected.estimated_error, rtol=0.02)
+        assert (found.status == expected.status).all()
+    words = []
+    for bad in ({"s": 1.0}, {**parameters, "a": parameters["a"][:, :5]}, {**parameters, "a": -parameters["a"]}):
+        for own in (model, other):
+            with pytest.raises(ValueError) as caught:
+                own.predict(parameters=bad)
+            words.append(str(caught.value))
+    assert words[::2] == words[1::2]
+    for text, part in zip(
+        words[::2], ("is missing", "must be a number or have the shape", "so be positive"), strict=True
+    ):
+        assert "coefficient field" in text and part in text

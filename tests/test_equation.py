@@ -117,7 +117,8 @@ def test_shipped_problems_as_text_have_the_partials_of_their_python_form_as_line
     own = own_names(text, python)
     ends = {key: np.array([p.low, p.high]) for key, p in (python.parameters | python.coefficients).items()}
     for values in ({key: own.default + np.zeros(2) for key, own in python.coefficients.items()}, ends):
-        c = {key: torch.as_tensor(value, dtype=torch.float64).expand(2) for key, value in (python.defaults() | values).items()}
+        numbers = python.defaults() | values
+        c = {key: torch.as_tensor(value, dtype=torch.float64).expand(2) for key, value in numbers.items()}
         f = {}
         for name, feature in python.features.items():
             field = python.fields[feature.field]

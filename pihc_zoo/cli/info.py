@@ -104,7 +104,8 @@ def _problem(name: str, problem: Any, inputs: Sequence[str], state_range: Sequen
             [key, f"{p.default:g}", f"{p.low:g} … {p.high:g}" if key in inputs else "fixed", p.unit, p.description]
         )
     for key, p in problem.coefficients.items():
-        rows.append([key, "-", f"{p.low:g} … {p.high:g}", p.unit, f"{p.description}, a field over space"])
+        meaning = f"{p.description}, a field over space" if p.description else "a field over space"
+        rows.append([key, "-", f"{p.low:g} … {p.high:g}", p.unit, meaning])
     return [*lines, "", table(rows)] if len(rows) > 1 else lines
 
 

@@ -24,8 +24,8 @@ _FAST = 128  # nodes from which on a fast transform beats a matrix
 def along(u: Tensor, matrix: Tensor, dim: int) -> Tensor:
     """matrix (m, n) applied to dimension ``dim`` of u."""
     if dim == -1:
-        return u @ matrix.T
-    return from_left(matrix, u) if dim == -2 else (u.movedim(dim, -1) @ matrix.T).movedim(-1, dim)
+        return u @ matrix.t()
+    return from_left(matrix, u) if dim == -2 else (u.movedim(dim, -1) @ matrix.t()).movedim(-1, dim)
 
 
 class SpaceAxis(nn.Module):
@@ -172,7 +172,7 @@ class WalledAxis(SpaceAxis):
         nodes = torch.stack([part.expand(batch, -1) for part in node_rows], dim=1)  # (batch, 2, n)
         target = torch.stack([part.expand(batch) for part in targets], dim=1)  # (batch, 2)
         slopes = solve(system, torch.cat([-nodes, target[..., None]], dim=2))
-        return Closure(slopes[..., :-1].transpose(1, 2), slopes[..., -1])
+        return Closure(slopes[..., :-1].transpose(1, 2), slopes[..., -1].clone())  # export shares no memory
 
     def close(self, u: Tensor, dim: int, closure: Closure) -> Tensor:
         """Adds the wall values along dimension ``dim`` of u (batch, ...)."""

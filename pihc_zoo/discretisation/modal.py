@@ -179,7 +179,7 @@ class ModalOperator(nn.Module):
         if not self.features.is_system:
             rows = rows.unsqueeze(self.features.component_dim)
         for i, key in enumerate(self.features.names):
-            matrix = getattr(self, f"out_of_{key}").T if is_transposed else getattr(self, f"into_{key}")
+            matrix = getattr(self, f"out_of_{key}").t() if is_transposed else getattr(self, f"into_{key}")
             rows = along(rows, matrix, i - len(self.features.names))
         batch, columns, _, fields = rows.shape[:4]
         shape = []
@@ -205,7 +205,7 @@ class ModalOperator(nn.Module):
             order += [2 + i, 4 + n + i]
         own = own.permute(order).reshape(batch, columns, -1, self.num_fields, *counts)
         for i, key in enumerate(self.features.names):
-            matrix = getattr(self, f"into_{key}").T if is_transposed else getattr(self, f"out_of_{key}")
+            matrix = getattr(self, f"into_{key}").t() if is_transposed else getattr(self, f"out_of_{key}")
             own = along(own, matrix, i - len(self.features.names))
         return own.reshape(like.shape)
 
@@ -248,7 +248,7 @@ class ModalOperator(nn.Module):
         inflow = (self.time_inflow[:, None, :, None, None] * mass[:, :, :, None]).reshape(mass.shape[0], -1, 1, m, size)
         both = torch.cat([right.expand(*matrices.shape), -inflow.expand(*matrices.shape[:3], m, size)], dim=-1)
         solved = solve(matrices, both)
-        return solved[..., :m].clone(), solved[..., m:].clone()  # export takes no memory that is shared
+        return solved[..., :m].clone(), solved[..., m:].clone()  # export shares no memory
 
     def inverse(self, c: Parameters, batch: int = 1, subdomains: Subdomains | None = None) -> ModalInverse:
         """A⁻¹ for the parameters ``c`` (shape () or (batch,)).

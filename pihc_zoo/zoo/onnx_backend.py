@@ -78,7 +78,7 @@ class OnnxSurrogate:
 
     def predict(
         self,
-        u0: Any,
+        u0: Any = None,
         x: Any = None,
         times: Any = None,
         parameters: dict[str, Any] | None = None,
@@ -105,7 +105,8 @@ class OnnxSurrogate:
         native = {name: axis.nodes for name, axis in self.problem.output_space.items()}
         input_points, points = request.input_points, request.points
         values = request.values[good]
-        inputs = self._resampled(values, input_points, native)
+        inputs = {"u0": self._resampled(values, input_points, native), **self._parameters(request, good, native)}
+        taken = [given.name for given in self.session.get_inputs()]
         is_native = all(np.array_equal(points[name], native[name]) for name in native)
         is_native = is_native and np.array_equal(request.times, self.problem.output_times)
         names = [output.name for output in self.session.get_outputs()]
@@ -114,11 +115,7 @@ class OnnxSurrogate:
         answers = []
         for first in range(0, len(good), _CHUNK):
             rows = slice(first, first + _CHUNK)
-            chunk = np.ascontiguousarray(inputs[rows])
-            feed = {"u0": chunk}
-            for key in self.parameter_inputs:
-                value = np.asarray(request.c[key])
-                feed[key] = np.ascontiguousarray(value[good][rows] if value.ndim else np.full(len(chunk), value))
+            feed = {name: np.ascontiguousarray(inputs[name][rows]) for name in taken}
             part = dict(zip(wanted, self.session.run(wanted, feed), strict=True))
             if not is_native:
                 part["u"] = self._read(part["u_nodes"], self.grid, request.times, points)
@@ -142,6 +139,15 @@ class OnnxSurrogate:
             name=self.name,
             on_failure=on_failure,
         )
+
+    def _parameters(self, request: Request, good: np.ndarray, native: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """(batch,) numbers and (batch, *space) coefficient fields at the native points, of the usable trajectories."""
+        found = {key: np.broadcast_to(request.c[key], len(request.values))[good] for key in self.parameter_inputs}
+        for key in self.problem.coefficients:
+            values, axes = request.c[key][good], self.problem.output_space.items()
+            own = {name: axis.sized(count).nodes for (name, axis), count in zip(axes, values.shape[1:], strict=True)}
+            found[key] = self._resampled(values, own, native)
+        return found
 
     def _read_field(
         self, part: dict[str, np.ndarray], times: np.ndarray, points: dict[str, np.ndarray], key: str

@@ -1,9 +1,9 @@
 """Export of the whole pipeline to one ONNX graph: lift, network, expert solves, readout and report.
 
-The graph takes initial conditions at the problem's native points (and one value per trajectory of
-each parameter that the model takes as input) and gives the solution on the problem's default output
-grid. The batch is dynamic; solves are in float64 and end early, as in eager mode. What depends on
-fixed parameters alone is constant.
+The graph takes initial conditions and coefficient fields at the problem's native points (and one value per trajectory
+of each parameter that the model takes as input) and gives the solution on the problem's default output grid. Where the
+problem is steady, it takes no initial conditions. The batch is dynamic; solves are in float64 and end early, as in
+eager mode. What depends on fixed parameters alone is constant.
 """
 
 from __future__ import annotations
@@ -66,11 +66,8 @@ class Pipeline(nn.Module):
         self.model = copy.deepcopy(model).to("cpu").eval().requires_grad_(False)
         solver = self.model.constraint.solver
         self.solver = solver if max_steps is None else dataclasses.replace(solver, max_steps=max_steps)
-        if self.model.problem.coefficients:
-            named = ", ".join(self.model.problem.coefficients)
-            raise ValueError(
-                f"export to ONNX takes numbers as parameters, not fields over space; this model takes {named}"
-            )
+        if not self.input_names:
+            raise ValueError("export to ONNX needs an input; this model of a steady problem has none")
         if self.model.num_windows != 1:
             raise ValueError(
                 f"export to ONNX takes models of one time window, not roll-outs; this one has {self.model.num_windows}"
@@ -78,11 +75,13 @@ class Pipeline(nn.Module):
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """u0 and the parameters that the model takes as input."""
-        return ("u0", *self.model.parameter_inputs)
+        """u0, but for steady problems; the parameters that the model takes as input; coefficient fields."""
+        problem = self.model.problem
+        start = () if problem.duration is None else ("u0",)
+        return (*start, *self.model.parameter_inputs, *problem.coefficients)
 
     def example(self, batch: int, seed: int = 0) -> tuple[Tensor, ...]:
-        """Smooth initial conditions (batch, *space[, field]) and parameters (batch,), inside the trained ranges."""
+        """Inputs inside the trained ranges: (batch, *space[, field]) u0, (batch,) numbers, (batch, *space) fields."""
         rng, problem = np.random.default_rng(seed), self.model.problem
         axes, fields = list(problem.output_space.values()), []
         for own in problem.fields.values():
@@ -98,15 +97,19 @@ class Pipeline(nn.Module):
             fields.append(low + (high - low) * (0.5 + waves))
         u0 = np.stack(fields, axis=-1) if problem.is_system else fields[0]
         parameters = sample_parameters(problem, self.model.parameter_inputs, batch, rng)
-        return tuple(torch.as_tensor(value, dtype=torch.float64) for value in (u0, *parameters.values()))
+        values = {"u0": u0, **parameters}
+        return tuple(torch.as_tensor(values[name], dtype=torch.float64) for name in self.input_names)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """The tensors of `OUTPUTS` for u0 and the parameters, in their order."""
+        """The tensors of `OUTPUTS` for the inputs, in the order of `input_names`."""
         model, problem = self.model, self.model.problem
-        u0, *parameters = inputs
+        given = dict(zip(self.input_names, inputs, strict=True))
         c: dict[str, Any] = dict(problem.defaults())
-        c |= dict(zip(model.parameter_inputs, parameters, strict=True))
+        c |= {name: value for name, value in given.items() if name != "u0"}
         points = {name: axis.nodes for name, axis in problem.output_space.items()}
+        u0 = given.get("u0")
+        if u0 is None:
+            u0 = inputs[0].new_zeros(inputs[0].shape[0], *_native_shape(problem))
         times = np.asarray(problem.output_times)
         request, c_tensors = Request(np.empty(0), points, points, times, c), model.tensors(c)
         request.num_fields = len(problem.fields)
@@ -216,22 +219,34 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def _native_shape(problem: Any) -> tuple[int, ...]:
+    """(*space[, field]) of an initial condition on the problem's own grid."""
+    space = tuple(len(axis.nodes) for axis in problem.output_space.values())
+    return (*space, len(problem.fields)) if problem.is_system else space
+
+
 def metadata(pipeline: Pipeline, name: str) -> dict[str, str]:
     """Metadata of the graph: what its inputs and outputs are, on which grid, of which model."""
     model, problem = pipeline.model, pipeline.model.problem
-    units = {**problem.units, **{key: problem.parameters[key].unit for key in model.parameter_inputs}}
-    ranges = {key: [problem.parameters[key].low, problem.parameters[key].high] for key in model.parameter_inputs}
-    sizes = [str(len(axis.nodes)) for axis in problem.output_space.values()]
-    sizes += [str(len(problem.fields))] if problem.is_system else []
+    numbers = {key: problem.parameters[key] for key in model.parameter_inputs}
+    taken = numbers | problem.coefficients
+    units = {**problem.units, **{key: own.unit for key, own in taken.items()}}
+    ranges = {key: [own.low, own.high] for key, own in taken.items()}
+    space = ", ".join(str(len(axis.nodes)) for axis in problem.output_space.values())
+    sizes = ", ".join(map(str, _native_shape(problem)))
     where = " and ".join(f"grid['{name}']" for name in problem.output_space)
     of_fields = f" of the fields {', '.join(problem.fields)}" if problem.is_system else ""
-    inputs = {"u0": f"(batch, {', '.join(sizes)}) initial condition{of_fields} at the points of {where}, float64"}
-    inputs |= {key: f"(batch,) {problem.parameters[key].description}, float64" for key in model.parameter_inputs}
+    words = {"u0": f"(batch, {sizes}) initial condition{of_fields} at the points of {where}, float64"}
+    words |= {key: f"(batch,) {own.description}, float64" for key, own in numbers.items()}
+    words |= {
+        key: f"(batch, {space}) {own.description} at the points of {where}, float64"
+        for key, own in problem.coefficients.items()
+    }
     grid = {name: list(axis.nodes) for name, axis in problem.output_space.items()}
     grid["t"] = list(problem.output_times)
     decomposition = model.constraint.decomposition
     entries = {
-        "inputs": inputs,
+        "inputs": {name: words[name] for name in pipeline.input_names},
         "outputs": OUTPUTS,
         "units": units,
         "parameter_ranges": ranges,
