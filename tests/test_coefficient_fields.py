@@ -246,13 +246,14 @@ def test_a_text_with_a_coefficient_field_is_exported_and_predicts_without_torch(
     model = pz.from_pretrained(folder)
     export_onnx(model, folder)
     other = pz.from_pretrained(folder, backend="onnx")
-    u0, parameters = pz.sample(model, 3)
+    _, parameters = pz.sample(model, 3)
     assert set(parameters) == {"a", "s"} and parameters["a"].shape == (3, 64, 64)
     for points in (None, {"x": np.linspace(0.0, 1.0, 7), "y": np.linspace(0.2, 0.8, 5)}):
         expected = model.predict(None, points, parameters=parameters)
         found = other.predict(None, points, parameters=parameters)
         assert_allclose(found.u, expected.u, rtol=0, atol=1e-5 * np.abs(expected.u).max())
-        assert_allclose(found.estimated_error, expected.estimated_error, rtol=0.02)
+        if points is None:
+            assert_allclose(found.estimated_error, expected.estimated_error, rtol=1e-4)
         assert (found.status == expected.status).all()
     words = []
     for bad in ({"s": 1.0}, {**parameters, "a": parameters["a"][:, :5]}, {**parameters, "a": -parameters["a"]}):
@@ -261,7 +262,5 @@ def test_a_text_with_a_coefficient_field_is_exported_and_predicts_without_torch(
                 own.predict(parameters=bad)
             words.append(str(caught.value))
     assert words[::2] == words[1::2]
-    for text, part in zip(
-        words[::2], ("is missing", "must be a number or have the shape", "so be positive"), strict=True
-    ):
+    for text, part in zip(words[::2], ("is missing", "expected 64 points, got 5", "so be positive"), strict=True):
         assert "coefficient field" in text and part in text

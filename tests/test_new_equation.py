@@ -176,7 +176,7 @@ def test_what_commands_cannot_use_is_said_in_one_line(command, arguments, words,
 
 def test_info_on_systems_and_steady_problems(command, tmp_path):
     for spec, words in (
-        (texts.FITZHUGH_NAGUMO, ("u from -1 to 1", "v from -1 to 1", "right wall of x: 0 = v_x, u_x = 0")),
+        (texts.FITZHUGH_NAGUMO, ("u from -1.2 to 1.2", "v from -1.2 to 1.2", "right wall of x: 0 = v_x, u_x = 0")),
         (texts.POISSON, ("steady", "-u_xx - u_yy = sin(pi*x)*sin(pi*y)")),
         (texts.KORTEWEG_DE_VRIES, ("delta**2*u_xxx", "(periodic)")),
     ):
