@@ -13,6 +13,8 @@ from pihc_zoo.grid import CellAxis
 from pihc_zoo.problems import PROBLEMS, Derivative, Parameter, Problem, Variable, WallCondition
 from pihc_zoo.reference import truth_solver
 from pihc_zoo.surrogate import Surrogate
+from pihc_zoo.zoo.exporting import export
+from pihc_zoo.zoo.folder import self_test
 from training import recipe
 
 PI = np.pi
@@ -176,6 +178,13 @@ def test_figures_datasets_and_files_hold_the_fields(tmp_path):
     assert out.to_xarray().parameter_a.shape == (1, 48, 48)
     out.save(tmp_path / "out.npz")
     assert_allclose(pz.Prediction.load(tmp_path / "out.npz").parameters["a"], given["a"])
+
+
+def test_a_folder_holds_an_example_with_its_fields_that_is_reproduced(tmp_path):
+    model = model_of(Bar, 8)
+    assert self_test(model, export(model, tmp_path / "model")) < 1e-12
+    with pytest.raises(ValueError, match="does not reproduce its example"):
+        self_test(model_of(Bar, 12), tmp_path / "model")
 
 
 @pytest.mark.parametrize("name", ["a", "g"])

@@ -129,7 +129,8 @@ def _example(model: Surrogate, to: Path, source: Path | None) -> None:
 
         with np.load(to / EXAMPLE_FILE, allow_pickle=False) as file:
             u0 = file["u0"][-1:]
-            parameters = {key: float(file[f"parameter_{key}"][-1]) for key in model.parameter_inputs}
+            names = (*model.parameter_inputs, *model.problem.coefficients)
+            parameters = {key: file[f"parameter_{key}"][-1:] for key in names}
         model.predict(u0, parameters=parameters).plot(0, to / PLOT_FILE)
 
 
@@ -178,15 +179,18 @@ def write_example(model: Surrogate, path: Path, u0: Any = None) -> Path:
     axes = list(problem.output_space.values())
     parameters: dict[str, Any] = {}
     if u0 is None:
-        u0 = example_fields(problem, model.config["trust"])
-        declared = {key: problem.parameters[key] for key in model.parameter_inputs}
+        declared = {key: problem.parameters[key] for key in model.parameter_inputs} | problem.coefficients
         parameters = {key: np.array([p.default, 0.5 * (p.default + p.high)]) for key, p in declared.items()}
-    times = np.linspace(0.0, problem.span, 11 if len(axes) == 1 else 3)  # fields on several axes are large
+        uniform = np.ones([len(axis.nodes) for axis in axes])
+        parameters |= {key: np.multiply.outer(parameters[key], uniform) for key in problem.coefficients}
+        u0 = None if problem.duration is None else example_fields(problem, model.config["trust"])
+    count = 11 if len(axes) == 1 else 3  # fields on several axes are large
+    times = None if problem.duration is None else np.linspace(0.0, problem.duration, count)
     points: dict[str, Any] = {"x": axes[0].nodes[:: max(1, len(axes[0].nodes) // 64)]} if len(axes) == 1 else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # what did not converge is left out below
         out = model.predict(u0, times=times, parameters=parameters, **points)
-    good = to_numpy(out.converged).reshape(len(u0), -1).all(axis=1)
+    good = to_numpy(out.converged).reshape(len(out), -1).all(axis=1)
     if not good.any():
         raise ValueError("no solve of the example converges; train the model first, or raise max_steps")
     arrays = {"u0": to_numpy(out.u0)[good], **{name: to_numpy(points) for name, points in out.points.items()}}

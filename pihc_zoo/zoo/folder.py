@@ -240,7 +240,8 @@ def self_test(model: Any, folder: Path, tolerance: float = 1e-4) -> float:
         raise ValueError(f"{str(path)!r} is not a usable example ({error}); export the model again") from None
     parameters = {key.removeprefix("parameter_"): value for key, value in example.items() if key[:10] == "parameter_"}
     inputs = read_config(folder)["problem"].get("inputs", ())
-    out = model.predict(u0, x=x, times=t, parameters={key: parameters[key] for key in inputs if key in parameters})
+    given = {key: value for key, value in parameters.items() if key in inputs or value.ndim > 1}  # fields, too
+    out = model.predict(u0, x=x, times=t, parameters=given)
     difference = float(np.linalg.norm(np.asarray(out.u) - u) / np.linalg.norm(u))
     if not difference <= tolerance:
         raise ValueError(
