@@ -11,38 +11,36 @@ from numpy.testing import assert_allclose
 
 from pihc_zoo import config as configuration
 from pihc_zoo.decomposition import Joint
-from pihc_zoo.families import PeriodicGaussianProcess
 from pihc_zoo.problems import PROBLEMS
-from pihc_zoo.sampling import default_families, draw
 from pihc_zoo.zoo.folder import RECORDED, check_files, self_test
 from pihc_zoo.zoo.loading import from_pretrained, model_info
 from pihc_zoo.zoo.registry import list_models, shipped_folder
+from pihc_zoo.zoo.testing import sample
 
 LARGEST = 6_000_000  # bytes of weights in the wheel
 
 
-EVOLVING = [name for name in list_models() if from_pretrained(name).problem.duration is not None]
-
-
-@pytest.fixture(scope="module", params=EVOLVING)  # steady ones have laws of their own, test_steady
+@pytest.fixture(scope="module", params=list_models())
 def model(request):
     return from_pretrained(request.param)
 
 
 @pytest.fixture
 def u0(model):
-    """Smooth fields inside the trained range, constants for models of constants; three of them."""
-    axes = list(model.problem.output_space.values())
-    if all(axis.is_periodic for axis in axes):
-        family = PeriodicGaussianProcess(length_scale=1.0)
-        return family.sample(3, [axis.nodes for axis in axes], np.random.default_rng(1))
-    if len(axes) > 1 or model.problem.is_system:
-        family = next(iter(default_families(model).values()))
-        return draw(model.problem, family, (), 3, 1)[0]
-    (axis,) = axes
-    low, high = model.config["trust"]["state_range"]
-    constants = np.linspace(0.1, 0.9, 3)[:, None] * np.ones(len(axis.nodes))
-    return low + (high - low) * constants
+    """Three initial conditions of the family that the model was tested on first; zeros for a steady one."""
+    return sample(model, 3)[0]
+
+
+@pytest.fixture
+def parameters(model):
+    """As drawn with them."""
+    return sample(model, 3)[1]
+
+
+@pytest.fixture
+def fields(model, parameters):
+    """The coefficient fields among them."""
+    return {key: parameters[key] for key in model.problem.coefficients}
 
 
 def test_names_are_problem_and_variant(model):
@@ -80,7 +78,9 @@ def test_the_example_is_reproduced(model):
     if not path.exists():
         pytest.skip("no example.npz")
     with np.load(path, allow_pickle=False) as example:
-        parameters = {key: example[f"parameter_{key}"] for key in model.parameter_inputs}
+        parameters = {
+            key: example[f"parameter_{key}"] for key in (*model.parameter_inputs, *model.problem.coefficients)
+        }
         points = {name: example[name] for name in model.problem.output_space}
         out = model.predict(example["u0"], x=points, times=example["t"], parameters=parameters)
         if model.constraint.precision == torch.float64:
@@ -88,23 +88,23 @@ def test_the_example_is_reproduced(model):
     assert self_test(model, path.parent) < 1e-4
 
 
-def test_the_default_is_a_joint_solve(model):
-    assert isinstance(model.constraint.decomposition, Joint)
+def test_the_default_is_a_joint_solve_of_as_many_experts_as_are_configured(model):
+    assert model.constraint.decomposition == Joint(model.config["decomposition"]["counts"])
 
 
-def test_it_predicts_with_a_report(model, u0):
-    out = model.predict(u0)
+def test_it_predicts_with_a_report(model, u0, parameters):
+    out = model.predict(u0, parameters=parameters)
     assert out.u.shape == (3, len(model.problem.output_times), *u0.shape[1:])
     assert out.converged.all() and np.isfinite(out.u).all()
     assert (out.residual > 0).all() and (out.estimated_error > 0).all() and (out.estimated_error < 0.05).all()
-    if not model.problem.is_system:  # those of a system fill the range of every field, more than was trained
-        assert out.messages == ["", "", ""]
+    assert out.messages == ["", "", ""] and out.is_reliable.all()
 
 
 @pytest.mark.parametrize("experts", [1, 2, 8])
-def test_other_numbers_of_experts_agree_with_the_default(model, u0, experts):
+def test_other_numbers_of_experts_agree_with_the_default(model, u0, fields, experts):
     """Within the error that both estimate."""
-    default, other = model.predict(u0), model.predict(u0, experts=experts, max_steps=20)
+    default = model.predict(u0, parameters=fields)
+    other = model.predict(u0, parameters=fields, experts=experts, max_steps=20)
     assert other.converged.all()
     difference = np.linalg.norm((other.u - default.u).reshape(3, -1), axis=1)
     relative = difference / np.linalg.norm(default.u.reshape(3, -1), axis=1)
@@ -112,17 +112,30 @@ def test_other_numbers_of_experts_agree_with_the_default(model, u0, experts):
 
 
 def test_parameters_at_their_defaults_and_bounds_are_answered(model, u0):
-    for end in ("low", "default", "high"):
-        values = {key: getattr(model.problem.parameters[key], end) for key in model.parameter_inputs}
+    """Coefficient fields, too, uniform."""
+    declared = {key: model.problem.parameters[key] for key in model.parameter_inputs} | model.problem.coefficients
+    for end in ("low", "default", "high") if declared else ("default",):
+        values = {key: getattr(own, end) for key, own in declared.items()}
         out = model.predict(u0, parameters=values, max_steps=20)
         assert out.converged.all() and np.isfinite(out.u).all()
 
 
-def test_values_beyond_the_trained_range_are_not_called_reliable(model, u0):
+def test_values_beyond_the_trained_range_are_not_called_reliable(model, u0, fields):
+    if model.problem.duration is None:
+        pytest.skip("starts from no values")
     most = model.problem.state_range[1]
     _, high = model.config["trust"].get("state_range", model.problem.state_range)
     beyond = np.full_like(u0[:1], high + 0.2 * (most - high) if high < most else 1.2 * most)
-    assert not model.predict(beyond, max_steps=40, on_failure="fallback").is_reliable.any()
+    given = {key: own[:1] for key, own in fields.items()}
+    assert not model.predict(beyond, parameters=given, max_steps=40, on_failure="fallback").is_reliable.any()
+
+
+def test_parameters_and_fields_beyond_their_range_are_refused_by_name(model, u0, parameters):
+    for key, value in parameters.items():
+        own = model.problem.coefficients.get(key) or model.problem.parameters[key]
+        for beyond in (own.high + 0.01 * (own.high - own.low), own.low - 0.01 * (own.high - own.low)):
+            with pytest.raises(ValueError, match=rf"\b{key} must lie in"):
+                model.predict(u0, parameters=parameters | {key: np.full_like(value, beyond)})
 
 
 def test_unknown_names_suggest_a_shipped_model(model):
