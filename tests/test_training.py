@@ -15,6 +15,7 @@ import pihc_zoo as pz
 from pihc_zoo.families import PeriodicGaussianProcess, SmoothFields
 from pihc_zoo.learning.draws import Purpose, Source
 from pihc_zoo.learning.loss import residual_loss
+from pihc_zoo.sampling import draw, values_of
 from pihc_zoo.status import Status
 from pihc_zoo.surrogate import Surrogate
 from training import __main__ as command
@@ -258,13 +259,12 @@ def test_every_shipped_recipe_loads_and_builds(name):
     recipe = recipes.load(name)
     model = Surrogate.from_config(recipe.config)
     assert recipe.name == name and recipe.description and recipe.test_families
-    points = [axis.nodes for axis in model.constraint.grid.space.values()]
-    if "state_range" not in recipe.config["trust"]:
-        return  # of systems and steady problems the fields say it
-    low, high = recipe.config["trust"]["state_range"]
+    known = values_of(model.problem, recipe.config["trust"])
     for family in (recipe.family, *recipe.test_families.values()):
-        sample = family.sample(2, points, np.random.default_rng(0))
-        assert sample.min() >= low and sample.max() <= high
+        u0, _ = draw(model.problem, family, (), 2, 0)
+        by_field = np.moveaxis(u0, -1, 0) if model.problem.is_system else [u0]
+        for own, values in zip(known.values(), by_field, strict=True):
+            assert own.low <= values.min() and values.max() <= own.high
 
 
 def test_unknown_recipes_suggest_the_nearest():

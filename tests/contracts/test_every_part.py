@@ -44,7 +44,7 @@ def test_every_status_says_what_it_means():
 # ------------------------------------------------------------------ axes
 
 
-@pytest.fixture(params=[name for name in AXES if name != "instant"])  # in which nothing changes, see test_steady
+@pytest.fixture(params=AXES)
 def axis(request):
     cls = AXES[request.param]
     return cls(**{key: AXIS_SETTINGS[key] for key in inspect.signature(cls).parameters if key in AXIS_SETTINGS})
@@ -55,7 +55,7 @@ def test_axes_have_consistent_sizes(axis):
     assert closed == n + axis.num_before + axis.num_after
     assert len(axis.weights) == len(axis.coordinates) == len(axis.row_scale) == n
     assert axis.differentiation(1).shape == (n, closed)
-    assert axis.interpolation(axis.nodes[:3]).shape == (3, closed)
+    assert axis.interpolation(axis.nodes[:3]).shape == (min(3, n), closed)
 
 
 def test_axes_increase_and_their_weights_are_positive(axis):
@@ -65,11 +65,11 @@ def test_axes_increase_and_their_weights_are_positive(axis):
 
 
 def test_axes_differentiate_constants_and_what_is_simplest_after_them(axis):
-    """Lines on bounded axes, the longest wave on periodic ones."""
+    """Lines on bounded axes, the longest wave on periodic ones; on one node nothing changes."""
     constant = axis.differentiation(1) @ np.ones(len(axis.closed_nodes))
     assert_allclose(constant, 0, atol=1e-9)
     k = 2 * np.pi / (axis.stop - axis.start)
-    u, slope = (lambda x: x, np.ones_like)
+    u, slope = (lambda x: x, np.ones_like if len(axis.nodes) > 1 else np.zeros_like)
     if axis.is_periodic:
         u, slope = (lambda x: np.sin(k * x + 0.3), lambda x: k * np.cos(k * x + 0.3))
     assert_allclose(axis.differentiation(1) @ u(axis.closed_nodes), slope(axis.nodes), rtol=1e-8, atol=1e-11)
@@ -89,11 +89,11 @@ def test_what_the_nodes_carry_is_gathered_from_them(axis):
     """Points of a finer axis of the same kind: a constant stays one, its values at the nodes are read back."""
     points = axis.refined(2.0).nodes
     assert_allclose(axis.gathering(points) @ np.ones(len(points)), 1, atol=1e-11)
-    assert axis.resampling(points, axis.nodes[:3]).shape == (3, len(points))
+    assert axis.resampling(points, axis.nodes[:3]).shape == (len(axis.nodes[:3]), len(points))
 
 
 def test_axes_can_be_refined_described_and_built(axis):
-    assert len(axis.refined(2.0).nodes) == 2 * len(axis.nodes)
+    assert len(axis.refined(2.0).nodes) == (2 * len(axis.nodes) if len(axis.nodes) > 1 else 1)
     cls, settings = configuration.lookup("grid", configuration.describe(axis, AXES), AXES)
     assert configuration.build("grid", cls, settings) == axis
 
