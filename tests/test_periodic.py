@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from burgers_equation import Burgers
 from numpy.testing import assert_allclose
 from torch.testing import assert_close
 
@@ -12,30 +13,8 @@ from pihc_zoo.discretisation import Discretisation, Field, SemiDiscrete, SpaceFe
 from pihc_zoo.grid import FourierAxis, GradedAxis, Grid, RadauAxis
 from pihc_zoo.parameters import column
 from pihc_zoo.problems import NavierStokes2D
-from pihc_zoo.problems.base import Derivative, Parameter, Problem, Variable
+from pihc_zoo.problems.base import Derivative
 from pihc_zoo.solvers.runge_kutta import integrating_factor_step
-
-
-class Burgers(Problem):
-    """u_t + u u_x = ν u_xx."""
-
-    fields = {"u": Variable(-2.0, 2.0)}
-    features = {
-        "u": Derivative("u"),
-        "u_t": Derivative("u", t=1),
-        "u_x": Derivative("u", x=1),
-        "u_xx": Derivative("u", x=2),
-    }
-    parameters = {"nu": Parameter(0.02, 0.001, 0.1, "dimensionless", "viscosity")}
-    duration = 1.0
-    output_space = {"x": FourierAxis(32)}
-    output_times = np.linspace(0, 1, 3)
-
-    def residual(self, f, c, at):
-        return f["u_t"] + f["u"] * f["u_x"] - c["nu"] * f["u_xx"]
-
-    def linearised(self, c):
-        return {"u_t": 1.0 + 0 * c["nu"], "u_xx": -c["nu"]}
 
 
 def space(problem, n=16, dealiasing=1.5):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from burgers_equation import Burgers
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.integrate import solve_ivp
 from torch.testing import assert_close
@@ -13,34 +14,11 @@ from pihc_zoo.discretisation import SemiDiscrete
 from pihc_zoo.families import PeriodicGaussianProcess, RandomWaves
 from pihc_zoo.grid import FourierAxis
 from pihc_zoo.problems import DiffusionSorption, NavierStokes2D
-from pihc_zoo.problems.base import Derivative, Parameter, Problem, Variable
 from pihc_zoo.reference import baselines, fast_solver, reference_solver, truth_solver
 from pihc_zoo.reference.pseudo_spectral import PseudoSpectral
 from pihc_zoo.reference.semi_discrete import FourierSemiDiscrete
 
 TIMES = np.linspace(0.0, 1.0, 5)
-
-
-class Burgers(Problem):
-    """u_t + u u_x = ν u_xx on the periodic unit interval."""
-
-    fields = {"u": Variable(-2.0, 2.0)}
-    features = {
-        "u": Derivative("u"),
-        "u_t": Derivative("u", t=1),
-        "u_x": Derivative("u", x=1),
-        "u_xx": Derivative("u", x=2),
-    }
-    parameters = {"nu": Parameter(0.02, 0.001, 0.1, "dimensionless", "viscosity")}
-    duration = 1.0
-    output_space = {"x": FourierAxis(64)}
-    output_times = TIMES
-
-    def residual(self, f, c, at):
-        return f["u_t"] + f["u"] * f["u_x"] - c["nu"] * f["u_xx"]
-
-    def linearised(self, c):
-        return {"u_t": 1.0 + 0 * c["nu"], "u_xx": -c["nu"]}
 
 
 class Transport(Burgers):
