@@ -27,7 +27,7 @@ class Linear(Problem):
     duration, output_times = 1.0, np.linspace(0, 1, 3)
 
     def residual(self, f, c, at):
-        terms = self.linearised(c) if self.is_system else [self.linearised(c)]
+        terms = self.by_equation(self.linearised(c))
         equations = tuple(sum(value * f[name] for name, value in own.items()) for own in terms)
         return equations if self.is_system else equations[0]
 

@@ -28,16 +28,11 @@ def problem(request):
     return problem_of(TEXTS[name])[0] if kind or request.param.startswith("text") else PROBLEMS[request.param]()
 
 
-def equations(residual):
-    """Of one equation, or of a system, as a tuple."""
-    return residual if isinstance(residual, tuple) else (residual,)
-
-
 def residuals(problem, f, c):
     """(equation, *points) at the centre of the coordinates."""
     names = (*problem.coordinates, *problem.coefficients, *problem.coefficient_features)
     at = {name: 0.5 + 0 * next(iter(f.values())) for name in names}
-    own = equations(problem.residual(f, c, at))
+    own = problem.by_equation(problem.residual(f, c, at))
     some = next(iter(f.values()))
     if isinstance(some, np.ndarray):
         return np.stack([np.broadcast_to(part, some.shape) for part in own])
@@ -175,7 +170,9 @@ def test_dual_numbers_give_the_partials_of_automatic_differentiation(problem, ra
     names_at = (*problem.coordinates, *problem.coefficients, *problem.coefficient_features)
     at = {name: Dual(torch.full((1, 50), 0.5, dtype=torch.float64)) for name in names_at}
     own = {key: Dual(value) for key, value in c.items()}
-    duals = equations(problem.residual({name: Dual(f[name], {i: 1.0}) for i, name in enumerate(names)}, own, at))
+    duals = problem.by_equation(
+        problem.residual({name: Dual(f[name], {i: 1.0}) for i, name in enumerate(names)}, own, at)
+    )
     for k, dual in enumerate(duals):
         value, partials = pointwise_partials(
             lambda stacked, k=k: residuals(problem, {name: stacked[:, i] for i, name in enumerate(names)}, c)[k],
@@ -212,8 +209,7 @@ def test_the_linearised_operator_is_inverted_on_a_grid_of_its_axes(problem, rand
     own = [
         sum(a * features[:, :, names.index(name)] for name, a in terms.items()) for terms in linear_terms(problem, c)
     ]
-    rows = torch.cat(own, dim=3) if problem.is_system else own[0]
-    rows = rows if operator.projection is None else operator.projection.apply(rows)
+    rows = operator.project(operator.joined(own))
     scale = torch.as_tensor(grid.time.row_scale).reshape(-1, *[1] * operator.num_inner)
     assert_close(linearised.inverse(c).apply(rows * scale), u, rtol=1e-7, atol=1e-9)
 
