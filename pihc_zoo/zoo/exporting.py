@@ -162,11 +162,8 @@ def example_fields(problem: Any, trust: dict[str, Any]) -> Any:
     return np.stack(fields, axis=-1) if problem.is_system else fields[0]
 
 
-def write_example(model: Surrogate, path: Path, u0: Any = None) -> Path:
-    """Writes initial conditions and the model's solution at a few points; `self_test` repeats it.
-
-    Args:
-        u0: (batch, *space[, field]); default those of `example_fields`.
+def write_example(model: Surrogate, path: Path) -> Path:
+    """Writes initial conditions, `example_fields`, and the model's solution at a few points; `self_test` repeats it.
 
     Raises:
         ValueError: no solve of the example converges.
@@ -177,13 +174,11 @@ def write_example(model: Surrogate, path: Path, u0: Any = None) -> Path:
 
     problem = model.problem
     axes = list(problem.output_space.values())
-    parameters: dict[str, Any] = {}
-    if u0 is None:
-        declared = {key: problem.parameters[key] for key in model.parameter_inputs} | problem.coefficients
-        parameters = {key: np.array([p.default, 0.5 * (p.default + p.high)]) for key, p in declared.items()}
-        uniform = np.ones([len(axis.nodes) for axis in axes])
-        parameters |= {key: np.multiply.outer(parameters[key], uniform) for key in problem.coefficients}
-        u0 = None if problem.duration is None else example_fields(problem, model.config["trust"])
+    declared = {key: problem.parameters[key] for key in model.parameter_inputs} | problem.coefficients
+    parameters = {key: np.array([p.default, 0.5 * (p.default + p.high)]) for key, p in declared.items()}
+    uniform = np.ones([len(axis.nodes) for axis in axes])
+    parameters |= {key: np.multiply.outer(parameters[key], uniform) for key in problem.coefficients}
+    u0 = None if problem.duration is None else example_fields(problem, model.config["trust"])
     count = 11 if len(axes) == 1 else 3  # fields on several axes are large
     times = None if problem.duration is None else np.linspace(0.0, problem.duration, count)
     points: dict[str, Any] = {"x": axes[0].nodes[:: max(1, len(axes[0].nodes) // 64)]} if len(axes) == 1 else {}
