@@ -140,7 +140,7 @@ class Ansatz(nn.Module):
         zero = torch.zeros(self.grid.shape, dtype=torch.float64, device=self.t.device)
         defaults = self.problem.as_tensors({}).to(self.t.device)
         extra = len(self.problem.network_inputs(zero, defaults))
-        fields = 3 * self.num_fields + len(self.problem.coefficients)
+        fields = 3 * self.num_fields + len(self.coefficients.over_space)
         return len(self.coordinates) + 2 * self.num_walls + fields + extra + len(self.parameter_inputs)
 
     def _eta(self, c: Parameters) -> Tensor:
@@ -267,7 +267,8 @@ class EvolutionAnsatz(nn.Module):
     def num_inputs(self) -> int:
         """Number of network input channels."""
         own = len(self.space_features) + 2 * len(self.problem.fields)
-        return own * len(self.instants) + len(self.problem.coefficients) + len(self.parameter_inputs)
+        over_space = len(self.discretisation.coefficients.over_space)
+        return own * len(self.instants) + over_space + len(self.parameter_inputs)
 
     def unit(self, conditions: Conditions) -> Tensor:
         """(batch, 1, ...) root mean square of the lift's residual times the window's length."""

@@ -59,7 +59,8 @@ def to_dataset(prediction: Prediction, diagnostics: Sequence[str] = ()) -> xarra
         period: dict[str, Any] = {"period": prediction.periods[name]} if name in prediction.periods else {}
         coordinates[name] = variable((name,), points, units.get(name), **period)
     for key, values in prediction.parameters.items():
-        dims = ("batch", *(f"{name}_native" for name in space)) if values.ndim > 1 else ("batch",)
+        over = ("time_native",) if key in prediction.series else tuple(f"{name}_native" for name in space)
+        dims = ("batch", *over) if values.ndim > 1 else ("batch",)
         coordinates[f"{PARAMETER}{key}"] = variable(dims, values, units.get(key), f"parameter {key}")
     whole = ("batch", "time", *space)
     start = ("batch", *(f"{name}_input" for name in space))

@@ -17,7 +17,7 @@ class Parameters(dict[str, Tensor]):
 
     Args:
         values: numbers, arrays or tensors by symbol.
-        fields: coefficient fields (batch, *space) on the native grid, by name.
+        fields: coefficient fields (batch, *space) on the native grid, series (batch, time) at output times, by name.
 
     Attributes:
         fields: these; by the same names the mapping has their means (batch,), see `with_means`.

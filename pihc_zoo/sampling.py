@@ -58,7 +58,7 @@ def values_of(problem: Problem, trust: dict[str, Any] | None = None) -> dict[str
 
 def _enters(problem: Problem) -> bool:
     """Whether a wall drives the solution: its target, at default parameters, is not zero."""
-    for conditions in problem.walls(problem.defaults()).values():
+    for conditions in problem.walls(problem.typical()).values():
         pairs = conditions.values() if isinstance(conditions, dict) else [conditions]
         if any(np.any(np.asarray(wall.target) != 0) for pair in pairs for wall in pair):
             return True
@@ -186,7 +186,7 @@ def draw(
         axes = [axis.sized(num_points) if axis.is_periodic else axis for axis in axes]
     u0 = family.sample(count, [axis.nodes for axis in axes], rng, Domain.of(problem.output_space))
     parameters = sample_parameters(problem, tuple(inputs), count, rng)
-    factor = problem.initial_factor({**problem.defaults(), **parameters})
+    factor = problem.initial_factor({**problem.typical(), **parameters})
     if factor is not None:
         u0 = u0 * np.reshape(factor, (-1, *[1] * (u0.ndim - 1)))
     return u0, parameters

@@ -274,8 +274,8 @@ class Surrogate(nn.Module):
             else:
                 own = torch.as_tensor(values[key], dtype=torch.float64)
                 values[key] = own + (own.detach().clamp(low, high) - own.detach())
-        native = tuple(len(axis.nodes) for axis in self.problem.output_space.values())
         for key in self.problem.coefficients:
+            native = self.problem.coefficient_shape(key)
             own = torch.as_tensor(values[key], dtype=torch.float64)
             own = own.expand(native) if own.dim() == 0 else own
             values[key] = own.expand(batch, *own.shape[-len(native) :])

@@ -54,7 +54,7 @@ def completed(
     Raises:
         ConfigError: the problem has no classical solution to compare with, or axes for which there are no defaults.
     """
-    trials = _Trials(config, problem, family)
+    trials = _Trials(config, problem, family, quiet)
     best: tuple[float, dict[str, Any]] | None = None
     candidates = list(trials.candidates())
     bar = progress(candidates, "settings", total=len(candidates), quiet=quiet)
@@ -70,7 +70,7 @@ def completed(
 
 
 class _Trials:
-    def __init__(self, config: dict[str, Any], problem: Problem, family: Family):
+    def __init__(self, config: dict[str, Any], problem: Problem, family: Family, quiet: bool = False):
         self.given, self.problem, self.family = config, problem, family
         self.inputs = tuple(config["problem"].get("inputs", ()))
         self.space = problem.output_space
@@ -79,7 +79,10 @@ class _Trials:
         self.is_periodic = next(iter(self.space.values())).is_periodic
         self.u0, self.c = draw(problem, family, self.inputs, PROBES, SEED)
         try:
-            self.truth = np.concatenate(list(in_passes(truth_solver(problem), self.u0, self.c)))
+            solver = truth_solver(problem)
+            passes = -(-PROBES // solver.pass_size)
+            solutions = in_passes(solver, self.u0, self.c)
+            self.truth = np.concatenate(list(progress(solutions, "classical solutions", total=passes, quiet=quiet)))
         except (ValueError, RuntimeError) as error:
             raise ConfigError(f"settings are derived by classical solutions, but there are none: {error}") from None
         self.size = np.linalg.norm(self.truth.reshape(PROBES, -1), axis=1)
@@ -90,6 +93,10 @@ class _Trials:
         """Configurations, from cheap to dear."""
         yield from self._periodic() if self.is_periodic else self._bounded()
 
+    def _only_one_where_series(self, windows: tuple[int, ...]) -> tuple[int, ...]:
+        """Counts of windows to try: a series over time belongs to the whole duration."""
+        return windows[:1] if self.problem.series else windows
+
     def _periodic(self) -> Iterator[dict[str, Any]]:
         nodes = self._resolution()
         space = {
@@ -97,7 +104,7 @@ class _Trials:
             for name, axis in self.space.items()
         }
         counts = {name: min(16, own // 4) for name, own in nodes.items()}
-        for windows in _WINDOWS:
+        for windows in self._only_one_where_series(_WINDOWS):
             yield self._config(
                 time=self._time(windows, 1, 8, power=1.0),
                 space=space,
@@ -115,7 +122,7 @@ class _Trials:
 
     def _bounded(self) -> Iterator[dict[str, Any]]:
         count = len(self.space)
-        for windows in _BOUNDED_WINDOWS[count]:
+        for windows in self._only_one_where_series(_BOUNDED_WINDOWS[count]):
             for nodes, elements, stages, sweeps, corrections in _BOUNDED[count]:
                 for grading in _GRADINGS if windows == 1 and count == 1 else _GRADINGS[:1]:
                     space = {

@@ -104,14 +104,15 @@ def _problem(name: str, problem: Any, inputs: Sequence[str], state_range: Sequen
             [key, f"{p.default:g}", f"{p.low:g} … {p.high:g}" if key in inputs else "fixed", p.unit, p.description]
         )
     for key, p in problem.coefficients.items():
-        meaning = f"{p.description}, a field over space" if p.description else "a field over space"
+        kind = "a series over time" if p.is_series else "a field over space"
+        meaning = f"{p.description}, {kind}" if p.description else kind
         rows.append([key, "-", f"{p.low:g} … {p.high:g}", p.unit, meaning])
     return [*lines, "", table(rows)] if len(rows) > 1 else lines
 
 
 def _walls(problem: Any) -> list[str]:
     lines = []
-    for axis, walls in problem.walls(problem.defaults()).items():
+    for axis, walls in problem.walls(problem.typical()).items():
         for field, pair in (walls if problem.is_system else {problem.field: walls}).items():
             for side, wall in zip(("left", "right"), pair, strict=True):
                 lines.append(

@@ -16,7 +16,7 @@ from ..grid import Axis
 from ..parameters import column
 from ..problems.base import WallCondition
 from ..solvers.dense import from_left, solve
-from .field import Closure
+from .field import Closure, beside
 
 _FAST = 128  # nodes from which on a fast transform beats a matrix
 
@@ -34,11 +34,12 @@ class SpaceAxis(nn.Module):
     Args:
         axis: nodes and matrices.
         orders: derivatives that are asked for.
+        num_axes: of the grid in space.
     """
 
-    def __init__(self, axis: Axis, orders: set[int]):
+    def __init__(self, axis: Axis, orders: set[int], num_axes: int = 1):
         super().__init__()
-        self.axis = axis
+        self.axis, self.num_axes = axis, num_axes
 
     def _register(self, name: str, matrix) -> None:
         self.register_buffer(name, torch.as_tensor(matrix, dtype=torch.float64), persistent=False)
@@ -146,8 +147,14 @@ class WalledAxis(SpaceAxis):
         ValueError: fields whose slopes are taken at different places.
     """
 
-    def __init__(self, axis: Axis, orders: set[int], conditions: Sequence[tuple[WallCondition, WallCondition]] = ()):
-        super().__init__(axis, orders)
+    def __init__(
+        self,
+        axis: Axis,
+        orders: set[int],
+        conditions: Sequence[tuple[WallCondition, WallCondition]] = (),
+        num_axes: int = 1,
+    ):
+        super().__init__(axis, orders, num_axes)
         for order in sorted(orders - {0}):
             self._register(f"derivative_{order}", axis.differentiation(order))
         ends = axis.closed_nodes[0], axis.closed_nodes[-1]
@@ -162,31 +169,32 @@ class WalledAxis(SpaceAxis):
         rows, node_rows, targets = [], [], []
         for side, condition in zip("lr", conditions, strict=True):
             d = getattr(self, f"slope_{side}")
-            value, slope, target = (column(v, 0, d) for v in (condition.value, condition.slope, condition.target))
+            value, slope = (column(v, 0, d) for v in (condition.value, condition.slope))
             own = torch.eye(2, dtype=d.dtype, device=d.device)["lr".index(side)]
             rows.append(value[:, None] * own + slope[:, None] * torch.stack([d[0], d[-1]]))
             node_rows.append(slope[:, None] * d[1:-1])
-            targets.append(target)
+            targets.append(_target(condition, d))
         batch = next((part.shape[0] for part in (*rows, *targets) if part.shape[0] != 1), 1)
         system = torch.stack([part.expand(batch, 2) for part in rows], dim=1)  # (batch, 2, 2)
         nodes = torch.stack([part.expand(batch, -1) for part in node_rows], dim=1)  # (batch, 2, n)
-        target = torch.stack([part.expand(batch) for part in targets], dim=1)  # (batch, 2)
-        slopes = solve(system, torch.cat([-nodes, target[..., None]], dim=2))
-        return Closure(slopes[..., :-1].transpose(1, 2), slopes[..., -1].clone())  # export shares no memory
+        num_times = max(part.shape[1] for part in targets)
+        target = torch.stack([part.expand(batch, num_times) for part in targets], dim=1)  # (batch, 2, time or 1)
+        both = solve(system, torch.cat([-nodes, target], dim=2))
+        slopes, offset = both[..., :-num_times].transpose(1, 2), both[..., -num_times:].transpose(1, 2)
+        return Closure(slopes, (offset if num_times > 1 else offset[:, 0]).clone())  # export shares no memory
 
     def close(self, u: Tensor, dim: int, closure: Closure) -> Tensor:
         """Adds the wall values along dimension ``dim`` of u (batch, ...)."""
         moved = u.movedim(dim, -1)
-        middle = (1,) * (moved.dim() - 2)
-        slopes = closure.slopes.reshape(closure.slopes.shape[0], *middle[:-1], *closure.slopes.shape[1:])
-        walls = moved @ slopes + closure.offset.reshape(closure.offset.shape[0], *middle, 2)
+        slopes = closure.slopes.reshape(closure.slopes.shape[0], *[1] * (moved.dim() - 3), *closure.slopes.shape[1:])
+        walls = moved @ slopes + beside(closure.offset, moved, self.num_axes)
         return torch.cat([walls[..., :1], moved, walls[..., 1:]], dim=-1).movedim(-1, dim)
 
     def eliminated(self, order: int, closure: Closure | None) -> tuple[Tensor, Tensor]:
         """A derivative of values at nodes alone, the walls' eliminated: D + D_walls slopesᵀ and D_walls offset.
 
         Returns:
-            (batch or 1, n, n) matrix and (batch or 1, n) constant.
+            (batch or 1, n, n) matrix and (batch or 1, [closed time], n) constant.
         """
         matrix = getattr(self, f"derivative_{order}")
         if closure is None:
@@ -198,17 +206,34 @@ class WalledAxis(SpaceAxis):
         moved = coefficients.movedim(dim, -1)
         if not order:
             return moved[..., ::stride].movedim(-1, dim)
-        matrix, constant = (part[:, ::stride] for part in self.eliminated(order, closure))
+        matrix, constant = self.eliminated(order, closure)
+        matrix, constant = matrix[:, ::stride], constant[..., ::stride]
         if matrix.shape[0] == 1:
             result = moved @ matrix[0].T
         else:
             result = (moved.flatten(1, -2) @ matrix.transpose(1, 2)).unflatten(1, moved.shape[1:-1])
-        result, constant = result.movedim(-1, dim), constant.reshape(-1, *[1] * (moved.dim() - 2), constant.shape[1])
+        result, constant = result.movedim(-1, dim), beside(constant, moved, self.num_axes)
         return result + (constant.movedim(-1, dim) if one is None else one * constant.movedim(-1, dim))
 
 
+def _target(condition: WallCondition, like: Tensor) -> Tensor:
+    """(batch or 1, time or 1) target of a condition.
+
+    Raises:
+        ValueError: a condition whose left side follows a series.
+    """
+    for own in (condition.value, condition.slope):
+        if isinstance(own, Tensor) and own.dim() == 2 and own.shape[1] > 1:
+            raise ValueError(
+                "a series is a target at a wall, or part of one; it does not multiply u or its slope there"
+            )
+    if isinstance(condition.target, Tensor) and condition.target.dim() == 2:
+        return condition.target.to(like)
+    return column(condition.target, 1, like)
+
+
 def space_axis(
-    axis: Axis, orders: set[int], conditions: Sequence[tuple[WallCondition, WallCondition]] = ()
+    axis: Axis, orders: set[int], conditions: Sequence[tuple[WallCondition, WallCondition]] = (), num_axes: int = 1
 ) -> SpaceAxis:
     """The operator of an axis, by its kind."""
-    return SpectralAxis(axis, orders) if axis.is_periodic else WalledAxis(axis, orders, conditions)
+    return SpectralAxis(axis, orders) if axis.is_periodic else WalledAxis(axis, orders, conditions, num_axes)

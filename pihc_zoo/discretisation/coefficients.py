@@ -1,4 +1,8 @@
-"""Coefficient fields at the points of a grid: given on the native points, read and differentiated along each axis."""
+"""Coefficient fields and series at the points of a grid.
+
+Fields are given on the native points, read and differentiated along each axis; series at the output times, and linear
+between them.
+"""
 
 from __future__ import annotations
 
@@ -23,30 +27,56 @@ class CoefficientFields:
         grid: at whose points.
 
     Raises:
-        ValueError: a derivative of what is no coefficient field, or one in time or of a Laplacian.
+        ValueError: a derivative of what is no coefficient field, or one in time or of a Laplacian; series on a grid
+            that is a window of the problem's duration.
     """
 
     def __init__(self, problem: Problem, grid: Grid):
         self.problem, self.grid = problem, grid
-        self.features = {name: Derivative(name) for name in problem.coefficients} | problem.coefficient_features
+        self.over_space = [name for name in problem.coefficients if name not in problem.series]
+        self.features = {name: Derivative(name) for name in self.over_space} | problem.coefficient_features
         for name, feature in self.features.items():
-            if feature.field not in problem.coefficients or feature.laplacian or set(feature.orders) - set(grid.space):
+            if feature.field not in self.over_space or feature.laplacian or set(feature.orders) - set(grid.space):
                 raise ValueError(f"{name!r} must be a derivative in space of a coefficient field, not {feature}")
         self._matrices: dict = {}
+        times = grid.time.closed_nodes
+        if problem.series and times[-1] < problem.span * (1 - 1e-9):
+            raise ValueError(f"the series {', '.join(problem.series)} need one window, of the problem's whole duration")
 
     def __call__(self, c: Parameters) -> dict[str, Tensor]:
-        """(batch or 1, 1, *collocation) values by name, of a system (batch or 1, 1, 1, *collocation)."""
+        """(batch or 1, 1, *collocation) values by name, of a system (batch or 1, 1, 1, *collocation).
+
+        Series are (batch or 1, time, 1, …).
+        """
         points = {name: axis.collocation_points for name, axis in self.grid.space.items()}
         dims = 1 + self.problem.is_system
-        return {
+        found = {
             name: self._read(c, feature, points).unflatten(0, (-1, *[1] * dims))
             for name, feature in self.features.items()
         }
+        inner = [1] * (len(points) + self.problem.is_system)
+        return found | {name: own[:, 1:].unflatten(1, (-1, *inner)) for name, own in self.series(c).items()}
+
+    def series(self, c: Parameters) -> dict[str, Tensor]:
+        """(batch or 1, closed time) values of the series at the start and at the nodes in time, by name."""
+        return {name: self._over_time(c, name) for name in self.problem.series}
+
+    def _over_time(self, c: Parameters, name: str) -> Tensor:
+        times = self.grid.time.closed_nodes
+        if name not in c.fields:  # a uniform one
+            return c[name].reshape(-1, 1).expand(-1, len(times))
+        values = c.fields[name]
+        key = name, values.device, values.dtype
+        if key not in self._matrices:
+            matrix = linear_interpolation(self.problem.output_times, times)
+            with constants():
+                self._matrices[key] = torch.as_tensor(matrix).to(values.device, values.dtype)
+        return values @ self._matrices[key].t()
 
     def at_nodes(self, c: Parameters) -> dict[str, Tensor]:
         """(batch or 1, *space) values of the fields themselves at the nodes, by name."""
         points = {name: axis.nodes for name, axis in self.grid.space.items()}
-        return {name: self._read(c, Derivative(name), points) for name in self.problem.coefficients}
+        return {name: self._read(c, Derivative(name), points) for name in self.over_space}
 
     def _read(self, c: Parameters, feature: Derivative, points: dict[str, np.ndarray]) -> Tensor:
         """(batch or 1, *points)."""
@@ -70,3 +100,8 @@ class CoefficientFields:
                 matrix = torch.as_tensor(axis.resampling(axis.nodes, points, order=order))
                 self._matrices[key] = matrix.to(values.device, values.dtype)
         return self._matrices[key]
+
+
+def linear_interpolation(given: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """(wanted, given) matrix of the function that is linear between increasing positions, constant beyond them."""
+    return np.stack([np.interp(wanted, given, row) for row in np.eye(len(given))], axis=1)

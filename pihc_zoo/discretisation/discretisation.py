@@ -63,8 +63,8 @@ class Discretisation(nn.Module):
         return blocks, inflow
 
     def walls(self, c: Parameters) -> Walls:
-        """Wall elimination for the parameters ``c``, tensors of shape () or (batch,)."""
-        return self.space.walls(c)
+        """Wall elimination for the parameters ``c``, tensors of shape () or (batch,), at the times of the grid."""
+        return self.space.walls(c, self.coefficients.series(c))
 
     def project(self, values: Tensor) -> Tensor:
         """Values at collocation points (..., *collocation) ↦ their resolved part at nodes (..., *space)."""

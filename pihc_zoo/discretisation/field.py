@@ -17,7 +17,7 @@ from torch import Tensor
 class Closure:
     """Wall values of a field along one axis: walls = nodes · slopes + offset.
 
-    slopes (batch or 1, n, 2), offset (batch or 1, 2).
+    slopes (batch or 1, n, 2), offset (batch or 1, 2), or (batch or 1, closed time, 2) where a target follows a series.
     """
 
     slopes: Tensor
@@ -29,7 +29,23 @@ class Closure:
 
     def homogeneous(self) -> Closure:
         """The closure of a correction, which meets the conditions with zero targets."""
-        return Closure(self.slopes, self.offset.new_zeros(self.offset.shape))
+        return Closure(self.slopes, self.offset.new_zeros(self.offset.shape[0], 2))
+
+
+def beside(values: Tensor, field: Tensor, num_axes: int) -> Tensor:
+    """What closes a field, broadcasting against it.
+
+    Args:
+        values: (batch or 1, m), or (batch or 1, closed time, m).
+        field: (batch, …, time or closed time, [other axes], n) the last dimension closed.
+        num_axes: of the grid in space.
+    """
+    if values.dim() == 2:
+        return values.reshape(values.shape[0], *[1] * (field.dim() - 2), values.shape[1])
+    place = field.dim() - 1 - num_axes  # of time
+    shape = [values.shape[0], *[1] * (field.dim() - 2), values.shape[2]]
+    shape[place] = field.shape[place]
+    return values[:, -field.shape[place] :].reshape(shape)
 
 
 @dataclass

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ class SpaceFeatures(nn.Module):
         orders = {name: {feature.orders.get(name, 0) for feature in problem.features.values()} for name in space}
         self.axes = nn.ModuleDict(
             {
-                name: space_axis(axis, orders[name], [own[name] for own in walls if name in own])
+                name: space_axis(axis, orders[name], [own[name] for own in walls if name in own], len(space))
                 for name, axis in space.items()
             }
         )
@@ -79,15 +80,22 @@ class SpaceFeatures(nn.Module):
         """Dimension and operator of each axis, the last one first."""
         return [(dim, self.axes[self.names[dim]]) for dim in range(-1, -len(self.names) - 1, -1)]
 
-    def conditions(self, c: Parameters) -> list[dict[str, tuple[WallCondition, WallCondition]]]:
+    def conditions(self, c: dict[str, Any]) -> list[dict[str, tuple[WallCondition, WallCondition]]]:
         """The wall conditions of each field, by axis."""
         walls = self.problem.walls(c)
         if not self.is_system:
             return [walls]
         return [{name: by_field[field] for name, by_field in walls.items()} for field in self.problem.fields]
 
-    def walls(self, c: Parameters) -> Walls:
-        """Wall elimination for the parameters ``c``, tensors of shape () or (batch,)."""
+    def walls(self, c: Parameters, series: dict[str, Tensor] | None = None) -> Walls:
+        """Wall elimination for the parameters ``c``, tensors of shape () or (batch,).
+
+        Args:
+            c: numbers.
+            series: (batch or 1, closed time) values of the problem's series, where walls are to follow them.
+        """
+        if series:
+            c = {**c.against(1), **series}
         return Walls.of_system(
             [{name: self.axes[name].closure(pair) for name, pair in own.items()} for own in self.conditions(c)]
         )

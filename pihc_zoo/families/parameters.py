@@ -14,7 +14,7 @@ from .domain import Domain
 def draw_parameters(problem, inputs: tuple[str, ...], draws: Draws) -> dict[str, Any]:
     """(count,) values of each input parameter, uniform (or log-uniform) in its declared range, and coefficient fields.
 
-    These are (count, *space) on the problem's native grid.
+    These are (count, *space) on the problem's native grid, series (count, time) at its output times.
     """
     values = {}
     for key in inputs:
@@ -23,8 +23,10 @@ def draw_parameters(problem, inputs: tuple[str, ...], draws: Draws) -> dict[str,
             values[key] = draws.xp.exp(draws.uniform(np.log(parameter.low), np.log(parameter.high)))
         else:
             values[key] = draws.uniform(parameter.low, parameter.high)
-    points = Domain.of(problem.output_space).points([axis.nodes for axis in problem.output_space.values()])
+    over_space = Domain.of(problem.output_space).points([axis.nodes for axis in problem.output_space.values()])
+    over_time = Domain((0.0,), (problem.span,), (False,)).points([problem.output_times])
     for key, declared in problem.coefficients.items():
+        points = over_time if declared.is_series else over_space
         values[key] = coefficient_family(declared, problem.coefficient_families.get(key, {})).fields(points, draws)
     return values
 

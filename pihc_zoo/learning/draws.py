@@ -166,6 +166,6 @@ class Source:
 
     def _inward(self, u0: Tensor, parameters: dict[str, Tensor]) -> Tensor:
         """Drawn fields in the problem's scale, components before space."""
-        factor = self.problem.initial_factor({**self.problem.defaults(), **parameters})
+        factor = self.problem.initial_factor({**self.problem.typical(), **parameters})
         u0 = u0 if factor is None else u0 * column(factor, u0.dim() - 1, u0)
         return u0.movedim(-1, 1) if self.problem.is_system else u0

@@ -143,6 +143,7 @@ def assemble(
         symbol=problem.field,
         fields=tuple(problem.fields),
         signed_fields=tuple(key for key, own in problem.fields.items() if own.low < 0 < own.high),
+        series=problem.series,
         periods={key: axis.stop - axis.start for key, axis in problem.output_space.items() if axis.is_periodic},
         diagnostics=dict(problem.diagnostics),
         field_maps={key: field_map(key) for key in ("residual", "estimated_error")},

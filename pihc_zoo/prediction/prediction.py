@@ -54,6 +54,7 @@ class Prediction:
         symbol: name of the first field.
         signed_fields: names of those whose range has both signs.
         periods: lengths of the periodic axes by name.
+        series: names of the parameters that are series over time, (batch, native time).
         diagnostics: what `diagnostic` computes, name → (factor, derivative of u).
         field_maps: fields at the output points that are read when asked for, by name.
     """
@@ -81,6 +82,7 @@ class Prediction:
     fields: tuple[str, ...] = ("u",)
     signed_fields: tuple[str, ...] = ()
     periods: dict[str, float] = field(default_factory=dict)
+    series: tuple[str, ...] = ()
     diagnostics: dict[str, tuple[float, Any]] = field(default_factory=dict)
     field_maps: dict[str, LazyField | StoredField] = field(default_factory=dict)
 

@@ -31,7 +31,7 @@ REPORT = (
     "coefficients",
 )
 TEXTS = ("model", "symbol", "axes", "units", "messages")
-LATER_TEXTS = ("fields", "signed_fields")  # that older files lack
+LATER_TEXTS = ("fields", "signed_fields", "series")  # that older files lack
 PARAMETER, PERIOD = "parameter_", "period_"
 
 
@@ -82,6 +82,7 @@ def from_arrays(arrays: dict[str, np.ndarray], name: str) -> dict[str, Any]:
         "symbol": str(arrays["symbol"]),
         "fields": tuple(str(key) for key in arrays.get("fields", [arrays["symbol"]])),
         "signed_fields": tuple(str(key) for key in arrays.get("signed_fields", ())),
+        "series": tuple(str(key) for key in arrays.get("series", ())),
         "units": {str(key): str(unit) for key, unit in arrays["units"]},
         "periods": periods,
         "field_maps": {key: StoredField(value) for key, value in own.items()},

@@ -106,7 +106,7 @@ def starts(problem: Problem, u0: Any, parameters: Any) -> Any:
     sizes = [
         np.shape(value)[0]
         for key, value in (parameters or {}).items()
-        if np.ndim(value) > (len(native) if key in problem.coefficients else 0)
+        if np.ndim(value) > (len(problem.coefficient_shape(key)) if key in problem.coefficients else 0)
     ]
     return np.zeros((max(sizes, default=1), *native, *[len(problem.fields)] * problem.is_system))
 
@@ -268,8 +268,9 @@ def check_parameters(
 ) -> dict[str, Any]:
     """All parameters as numbers or (batch,) arrays; only ``parameter_inputs`` may differ from the defaults.
 
-    Coefficient fields are (batch, *space) on the problem's native grid; given as (*space) or as a number, they are
-    the same for all trajectories. Values beyond a bound by no more than single precision rounds are the bound.
+    Coefficient fields are (batch, *space) on the problem's native grid, series (batch, time) at its output times;
+    given without batch or as a number, they are the same for all trajectories. Values beyond a bound by no more than
+    single precision rounds are the bound.
     """
     if parameters is not None and not isinstance(parameters, Mapping):
         declared = problem.coefficients | problem.parameters
@@ -281,7 +282,7 @@ def check_parameters(
     c = dict(problem.defaults())
     for key, value in (parameters or {}).items():
         if key in problem.coefficients:
-            c[key] = _check_coefficient(problem, key, real_array(value, f"coefficient field {key}"), batch)
+            c[key] = _check_coefficient(problem, key, real_array(value, f"input {key}"), batch)
             continue
         if key not in problem.parameters:
             raise ValueError(f"no parameter {key!r}; {nearest(key, (*problem.parameters, *problem.coefficients))}")
@@ -306,40 +307,43 @@ def check_parameters(
             c[key] = float(value) if value.ndim == 0 else value
     for key in problem.coefficients:
         if key not in c:
-            raise ValueError(
-                f"the coefficient field {key!r} is missing; give its values over space among the parameters"
-            )
+            what = f"the series {key!r}" if problem.coefficients[key].is_series else f"the coefficient field {key!r}"
+            over = "at the output times" if problem.coefficients[key].is_series else "over space"
+            raise ValueError(f"{what} is missing; give its values {over} among the parameters")
     if parameter_inputs and any(np.ndim(value) for value in c.values()):
         c = {k: np.broadcast_to(v, (batch,)).copy() if k in parameter_inputs else v for k, v in c.items()}
     return c
 
 
 def _check_coefficient(problem: Problem, key: str, value: np.ndarray, batch: int) -> np.ndarray:
-    """(batch, *space) values of a coefficient field."""
-    axes, declared = problem.output_space, problem.coefficients[key]
-    native = tuple(len(axis.nodes) for axis in axes.values())
+    """(batch, *space) values of a coefficient field, (batch, time) of a series."""
+    axes, declared, native = problem.output_space, problem.coefficients[key], problem.coefficient_shape(key)
+    what = f"series {key}" if declared.is_series else f"coefficient field {key}"
     expected = ", ".join(map(str, native))
     if value.ndim == 0:
         value = np.full(native, float(value))
-    if value.ndim not in (len(axes), len(axes) + 1) or value.shape[: value.ndim - len(axes)] not in ((), (batch,)):
+    num_own = len(native)
+    if value.ndim not in (num_own, num_own + 1) or value.shape[: value.ndim - num_own] not in ((), (batch,)):
         raise ValueError(
-            f"coefficient field {key} must be a number or have the shape ({expected}) or ({batch}, {expected}), "
-            f"got {value.shape}"
+            f"{what} must be a number or have the shape ({expected}) or ({batch}, {expected}), got {value.shape}"
         )
-    for count, (name, axis) in zip(value.shape[-len(axes) :], axes.items(), strict=True):
+    if declared.is_series and value.shape[-1:] != native:
+        raise ValueError(f"{what} has the shape {value.shape}; it needs {native[0]} values, at the output times")
+    sizes = () if declared.is_series else value.shape[-num_own:]
+    for count, (name, axis) in zip(sizes, axes.items(), strict=False):
         try:
             axis.sized(count)
         except ValueError as error:
-            raise ValueError(f"coefficient field {key} has the shape {value.shape}; along {name}: {error}") from None
+            raise ValueError(f"{what} has the shape {value.shape}; along {name}: {error}") from None
     if not np.isfinite(value).all():
-        raise ValueError(f"coefficient field {key} must be finite, got {value[~np.isfinite(value)].flat[0]}")
+        raise ValueError(f"{what} must be finite, got {value[~np.isfinite(value)].flat[0]}")
     is_bad = (value < declared.low - _SINGLE * abs(declared.low)) | (
         value > declared.high + _SINGLE * abs(declared.high)
     )
     if is_bad.any():
         bad, unit = value[is_bad].flat[0], unit_of(declared.unit)
         raise ValueError(
-            f"coefficient field {key} must lie in [{declared.low:g}, {declared.high:g}]{unit}"
+            f"{what} must lie in [{declared.low:g}, {declared.high:g}]{unit}"
             f"{' and so be positive' if declared.low > 0 >= bad else ''}, got {bad:g}"
         )
-    return np.broadcast_to(value.clip(declared.low, declared.high), (batch, *value.shape[-len(axes) :]))
+    return np.broadcast_to(value.clip(declared.low, declared.high), (batch, *value.shape[-num_own:]))

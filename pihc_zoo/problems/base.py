@@ -37,6 +37,7 @@ class Parameter:
         physical: open interval outside of which a value means nothing.
         normalised_over: range that `normalised` maps to [−1, 1], where it is not [low, high]: a model that was
             moved to another range goes on seeing the numbers that it was trained on.
+        is_series: of `Problem.coefficients`: a series over time in place of a field over space.
     """
 
     default: float
@@ -47,6 +48,7 @@ class Parameter:
     is_logarithmic: bool = False
     physical: tuple[float, float] = (-np.inf, np.inf)
     normalised_over: tuple[float, float] | None = None
+    is_series: bool = False
 
     def normalised(self, value: Any) -> Any:
         """``value`` mapped from [low, high] to [−1, 1], logarithmically if so declared."""
@@ -57,7 +59,7 @@ class Parameter:
         return (2 * value - low - high) / (high - low)
 
     def mean(self, field: Any) -> Any:
-        """(batch,) mean of tensors (batch, *space): geometric where all values are positive."""
+        """(batch,) mean of tensors (batch, *space) or (batch, time): geometric where all values are positive."""
         flat = field.flatten(1)
         return flat.log().mean(dim=1).exp() if self.low > 0 else flat.mean(dim=1)
 
@@ -102,7 +104,7 @@ class WallCondition:
     """value·u(wall) + slope·u_x(at) = target, at one wall.
 
     Attributes:
-        value, slope, target: numbers or (batch,) arrays.
+        value, slope, target: numbers or (batch,) arrays; the target also (batch, time).
         at: where the slope is taken; the wall itself when None.
     """
 
@@ -130,7 +132,7 @@ class Problem:
     features: dict[str, Derivative]
     diagnostics: dict[str, tuple[float, Derivative]] = {}  # further outputs: factor × feature
     parameters: dict[str, Parameter]
-    coefficients: dict[str, Parameter] = {}  # inputs that are fields over space, by name: what ``at`` holds of them
+    coefficients: dict[str, Parameter] = {}  # inputs that are fields over space or series over time, by name
     coefficient_features: dict[str, Derivative] = {}  # likewise derivatives of them, such as a_x
     coefficient_families: dict[str, dict[str, Any]] = {}  # settings of what draws them, `families.coefficient_family`
     duration: float | None  # None: steady, without initial values; its only output time is 1
@@ -166,6 +168,17 @@ class Problem:
         """What `residual`, `at_rest` or `linearised` returned, as a list: a part per equation, be it one or several."""
         return list(found) if self.is_system else [found]
 
+    def coefficient_shape(self, key: str) -> tuple[int, ...]:
+        """Of one trajectory's coefficient field, on the native grid; of a series, at the output times."""
+        if self.coefficients[key].is_series:
+            return (len(self.output_times),)
+        return tuple(len(axis.nodes) for axis in self.output_space.values())
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """The coefficients that are series: linear between the output times, in `residual` and as targets at walls."""
+        return tuple(key for key, own in self.coefficients.items() if own.is_series)
+
     @property
     def state_range(self) -> tuple[float, float]:
         """Lowest and highest value of any field."""
@@ -181,7 +194,8 @@ class Problem:
         """Pointwise residual of the features ``f`` under the parameters ``c``.
 
         ``at`` holds the coordinates of the points that `coordinates` names, and there the values of coefficient fields
-        and of their `coefficient_features`; ``c`` holds one number for each field, its mean, as `linearised` takes it.
+        and series and of their `coefficient_features`; ``c`` holds one number for each of these, its mean, as
+        `linearised` takes it.
         """
         raise NotImplementedError
 
@@ -216,7 +230,11 @@ class Problem:
         return type(self).moving_frame is not Problem.moving_frame
 
     def walls(self, c: dict[str, Any]) -> dict[str, tuple[WallCondition, WallCondition]]:
-        """The conditions at the two walls of each bounded axis."""
+        """The conditions at the two walls of each bounded axis.
+
+        Where the problem has `series`, ``c`` holds their values (batch, time) and numbers as (batch or 1, 1); a target
+        may be linear in them.
+        """
         return {}
 
     def linearised(self, c: dict[str, Any]) -> dict[str, Any]:
@@ -271,8 +289,8 @@ class Problem:
     def as_tensors(self, values: dict[str, Any]) -> Parameters:
         """All parameters as float64 torch tensors, defaults where ``values`` has none.
 
-        Coefficient fields, (batch, *space) on the native grid or a number for a uniform one, are its ``fields``; by
-        their names it has their means, geometric for positive ones.
+        Coefficient fields, (batch, *space) on the native grid, and series (batch, time), or a number for a uniform one,
+        are its ``fields``; by their names it has their means, geometric for positive ones.
         """
         from ..parameters import Parameters
 
@@ -285,6 +303,10 @@ class Problem:
     def defaults(self) -> dict[str, float]:
         """Every parameter's default value."""
         return {key: parameter.default for key, parameter in self.parameters.items()}
+
+    def typical(self) -> dict[str, float]:
+        """Likewise, and for each coefficient field and series one value."""
+        return {key: own.default for key, own in (self.coefficients | self.parameters).items()}
 
 
 def units_of(fields: dict[str, Variable]) -> dict[str, str]:

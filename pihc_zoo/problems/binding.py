@@ -43,6 +43,7 @@ class Binding:
         axes: name of a space axis ↦ whether it is periodic.
         parameters: symbols of those that are numbers.
         coefficients: symbols of those that are fields over space.
+        series: symbols of those that are series over time.
         definitions: name ↦ formula, each of earlier ones.
         has_time: whether there are t and derivatives along it.
 
@@ -56,11 +57,12 @@ class Binding:
         axes: Mapping[str, bool],
         parameters: Iterable[str],
         coefficients: Iterable[str],
+        series: Iterable[str],
         definitions: Mapping[str, str],
         has_time: bool,
     ):
         self.fields, self.axes, self.parameters = tuple(fields), dict(axes), tuple(parameters)
-        self.coefficients, self.coefficient_features = tuple(coefficients), {}
+        self.coefficients, self.coefficient_features, self.series = tuple(coefficients), {}, tuple(series)
         self.has_time, self._later = has_time, tuple(definitions)
         self.letters = ("t", *self.axes)
         self.graph, self._keys, self.definitions = Graph(), {}, {}
@@ -70,7 +72,7 @@ class Binding:
 
     def _check_names(self) -> None:
         taken: dict[str, str] = {}
-        kinds = {"field": self.fields, "parameter": (*self.parameters, *self.coefficients)}
+        kinds = {"field": self.fields, "parameter": (*self.parameters, *self.coefficients, *self.series)}
         kinds["definition"] = self._later
         for kind, names in kinds.items():
             for name in names:
@@ -137,7 +139,7 @@ class Binding:
             return self.definitions[name]
         if name in self.fields:
             return self._feature(_Linear(name, (0,) * len(self.letters), 0))
-        if name in self.coefficients:
+        if name in self.coefficients or name in self.series:
             return self.graph.name(Symbol("coefficient", name))
         if name == "pi":
             return self.graph.number(math.pi)
@@ -154,8 +156,8 @@ class Binding:
         if name in NUM_ARGUMENTS:
             refuse(f"{name} is a function; write {name}(…)")
         derivatives = [f"{own}_{letters}" for own in self.fields for letters in self._spellings()]
-        known = (*self.fields, *self.definitions, *self.parameters, *self.coefficients, *self.axes, "t", "pi")
-        known = (*known, *NUM_ARGUMENTS, *derivatives)
+        known = (*self.fields, *self.definitions, *self.parameters, *self.coefficients, *self.series, *self.axes)
+        known = (*known, "t", "pi", *NUM_ARGUMENTS, *derivatives)
         refuse(f"unknown name {name!r}; {nearest(name, known)}")
 
     def _spellings(self) -> list[str]:

@@ -63,17 +63,20 @@ class TextProblem(Problem):
             raise ConfigError(f"problem: duration must be positive, got {self.duration:g}; a steady problem has none")
         self.fields = tables.variables(own.tables("fields"))
         declared = own.tables("parameters", {})
-        over_space = {key: values for key, values in declared.items() if tables.is_field(values)}
-        self.coefficients, self.coefficient_families = tables.coefficients(over_space)
-        self.inputs = tuple(key for key in own.texts("inputs", []) if key not in over_space)
-        numbers = {key: values for key, values in declared.items() if key not in over_space}
+        spread = {key: values for key, values in declared.items() if tables.is_spread(values)}
+        self.coefficients, self.coefficient_families = tables.coefficients(spread)
+        if self.series and self.duration is None:
+            raise ConfigError(f"problem: parameter {self.series[0]} is a series over time; a steady problem has none")
+        self.inputs = tuple(key for key in own.texts("inputs", []) if key not in spread)
+        numbers = {key: values for key, values in declared.items() if key not in spread}
         self.parameters = tables.parameters(numbers, self.inputs)
         self.output_space, units, walls = tables.axes(own.tables("space"))
         self.output_times = tables.times(own.values.get("times"), self.duration)
         self.default_axis = next(iter(self.output_space))
         self.units = {**units_of(self.fields), **units, "t": own.text("time_unit", "dimensionless")}
         self._read(own, walls)
-        self.can_continue = self.duration is not None and not walls and "t" not in self.coordinates
+        is_autonomous = "t" not in self.coordinates and not self.series
+        self.can_continue = self.duration is not None and not walls and is_autonomous
         self.conserves_mean = own.flag("conserves_mean", self._is_conserving())
         if self.conserves_mean and walls:
             raise ConfigError("problem: conserves_mean is for periodic axes; leave it out")
@@ -89,7 +92,8 @@ class TextProblem(Problem):
             "fields": tuple(self.fields),
             "axes": {name: axis.is_periodic for name, axis in self.output_space.items()},
             "parameters": tuple(self.parameters),
-            "coefficients": tuple(self.coefficients),
+            "coefficients": tuple(key for key in self.coefficients if key not in self.series),
+            "series": self.series,
             "definitions": definitions,
             "has_time": self.duration is not None,
         }
@@ -109,12 +113,12 @@ class TextProblem(Problem):
         self.coordinates = tuple(key for kind, key in symbols if kind == "coordinate")
         used = {key for kind, key in symbols if kind == "feature"}
         self.features = {name: own for name, own in binding.features.items() if name in used}
-        held = {key for kind, key in symbols if kind == "coefficient"}
+        held = {key for kind, key in symbols if kind == "coefficient"}  # series have no derivatives
         self.coefficient_features = {name: own for name, own in binding.coefficient_features.items() if name in held}
         for i, node in enumerate(nodes):
             if not any(own.kind == "feature" for own in binding.symbols([node])):
                 raise ConfigError(f"problem: equation {i + 1} holds no field")
-        self._walls = Walls(walls, names, self.parameters)
+        self._walls = Walls(walls, names, self.typical())
         self._nodes, self._terms, self._state = self._linearisation()
         self._check_inverses()
         self.diagnostics = self._outputs()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -114,23 +115,25 @@ def variables(tables: Mapping[str, Any]) -> dict[str, Variable]:
     return found
 
 
-def is_field(values: Any) -> bool:
-    """Whether a parameter's table declares a field over space."""
-    return isinstance(values, Mapping) and values.get("kind") == "field"
+def is_spread(values: Any) -> bool:
+    """Whether a parameter's table declares a field over space or a series over time."""
+    return isinstance(values, Mapping) and values.get("kind") in ("field", "series")
 
 
 def coefficients(tables: Mapping[str, Any]) -> tuple[dict[str, Parameter], dict[str, dict[str, float]]]:
-    """Parameters of the kind "field": their ranges, and the settings of the families that draw them.
+    """Parameters of the kinds "field" and "series": their ranges, and the settings of the families that draw them.
 
-    Their tables have ``shortest`` and ``longest``, length scales of drawn fields in units of the axes' lengths, too.
+    Their tables have ``shortest`` and ``longest``, too: scales of what is drawn, in units of the axes' lengths or
+    of the duration.
     """
     found, families = {}, {}
     for name, values in tables.items():
         own = Table(values, f"problem: parameter {name}", (*_PARAMETER_KEYS, "shortest", "longest"))
         numbers = {key: own.values[key] for key in _PARAMETER_KEYS if key in own and key != "kind"}
-        found |= parameters({name: numbers}, ())
-        if not found[name].low < found[name].high:
-            raise ConfigError(f"{own.where} is a field: give its range, low < high")
+        (declared,) = parameters({name: numbers}, ()).values()
+        found[name] = dataclasses.replace(declared, is_series=own.values["kind"] == "series")
+        if not declared.low < declared.high:
+            raise ConfigError(f"{own.where} is a {own.values['kind']}: give its range, low < high")
         scales = {key: own.number(key) for key in ("shortest", "longest") if key in own}
         shortest, longest = scales.get("shortest", 0.1), scales.get("longest", 0.5)
         if not 0 < shortest <= longest:
@@ -148,7 +151,7 @@ def parameters(tables: Mapping[str, Any], inputs: Iterable[str]) -> dict[str, Pa
         own = Table(values, f"problem: parameter {name}", _PARAMETER_KEYS)
         kind = own.text("kind", "number")
         if kind != "number":
-            raise ConfigError(f"{own.where}: kind must be 'number' or 'field', got {kind!r:.80}")
+            raise ConfigError(f"{own.where}: kind must be 'number', 'field' or 'series', got {kind!r:.80}")
         default = own.number("default")
         low, high = own.number("low", default), own.number("high", default)
         is_logarithmic = own.flag("is_logarithmic", False)

@@ -18,19 +18,18 @@ class Walls:
     Args:
         texts: axis ↦ the conditions at its left and right wall, one per field.
         names: fields, axes, parameters, definitions and has_time of a `Binding`.
-        declared: the parameters, for the sign at their defaults.
+        typical: a value of each parameter, for the sign of conditions.
 
     Raises:
         ConfigError: a condition that cannot be used, by its place, or fields without one.
     """
 
-    def __init__(self, texts: Mapping[str, tuple[list[str], list[str]]], names: Mapping[str, Any], declared: Any):
+    def __init__(self, texts: Mapping[str, tuple[list[str], list[str]]], names: Mapping[str, Any], typical: dict):
         self._binding, self._fields = Binding(**names), tuple(names["fields"])
-        defaults = {key: own.default for key, own in declared.items()}
         self._conditions: dict[str, dict[str, tuple[Any, Any]]] = {}
         for axis, both in texts.items():
             left, right = (
-                self._of_wall(own, axis, f"problem: axis {axis}, {side}", defaults)
+                self._of_wall(own, axis, f"problem: axis {axis}, {side}", typical)
                 for own, side in zip(both, ("left", "right"), strict=True)
             )
             self._conditions[axis] = {field: (left[field], right[field]) for field in self._fields}
@@ -70,7 +69,7 @@ class Walls:
 
         def check(node: int, name: str, refuse: Refuse) -> None:
             for kind, key in binding.symbols([node]):
-                if kind in ("coordinate", "coefficient"):
+                if kind == "coordinate" or (kind == "coefficient" and key not in binding.series):
                     refuse(f"{name}: a condition at a wall does not depend on {key}")
                 if kind == "feature" and key not in allowed:
                     takes = " and ".join([self._fields[0], f"{self._fields[0]}_{axis}"])
@@ -86,6 +85,9 @@ class Walls:
             raise ConfigError(f"{where}: {text.strip()!r} holds {what}; a condition is for one field")
         if binding.graph.degrees(lambda symbol: symbol.kind == "feature")[node] > 1:
             raise ConfigError(f"{where}: {text.strip()!r} is not linear in {fields[0]} and {fields[0]}_{axis}")
+        if binding.graph.degrees(lambda symbol: symbol.kind in ("feature", "coefficient"))[node] > 1:
+            followed = "; ".join(key for kind, key in binding.symbols([node]) if kind == "coefficient")
+            raise ConfigError(f"{where}: {followed} is a series: a term of its own, no factor of a field")
         return fields[0], node
 
     def _condition(self, own: tuple, c: Mapping[str, Any]) -> WallCondition:

@@ -82,8 +82,7 @@ class Equations:
 
     def linearised(self, c: dict[str, Any]) -> list[dict[str, Any]]:
         """Per equation what the problem offers as linear terms; empty where it has none."""
-        typical = {key: own.default for key, own in self.problem.coefficients.items()}
-        found = self.problem.linearised({**typical, **c})
+        found = self.problem.linearised({**self.problem.typical(), **c})
         if found is None:
             return [{} for _ in self.fields]
         return [dict(found)] if isinstance(found, dict) else [dict(own) for own in found]
@@ -100,5 +99,5 @@ class Equations:
 
 
 def coefficient_names(problem) -> tuple[str, ...]:
-    """Names of what a problem's residual takes over space: coefficient fields, and their derivatives."""
+    """Names of what a problem's residual takes over space and time: coefficient fields, series, and derivatives."""
     return (*problem.coefficients, *problem.coefficient_features)

@@ -1,7 +1,8 @@
-"""What callers of classical solvers give: initial values of one or several fields, numbers, coefficient fields."""
+"""What callers of classical solvers give: initial values of one or several fields, numbers, fields and series."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def layout(problem, u0: Any) -> tuple[np.ndarray, bool]:
 
 
 def split_inputs(problem, parameters: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Numbers by symbol, and coefficient fields (batch or 1, *space) by name.
+    """Numbers by symbol; coefficient fields (batch or 1, *space) and series (batch or 1, time) by name.
 
     Raises:
         ValueError: a name that is neither.
@@ -42,10 +43,13 @@ def split_inputs(problem, parameters: dict[str, Any]) -> tuple[dict[str, Any], d
     fields, names, derived = {}, coefficient_names(problem), problem.coefficient_features
     for key in problem.coefficients:
         if key not in parameters:
-            raise ValueError(f"the coefficient field {key!r} is missing; give its values over space")
-        own, num_axes = np.asarray(parameters[key], dtype=np.float64), len(problem.output_space)
-        if own.ndim not in (num_axes, num_axes + 1):
-            raise ValueError(f"{key!r} must have the shape ({', '.join(problem.output_space)}), got {own.shape}")
+            raise ValueError(f"the coefficient field or series {key!r} is missing; give its values")
+        own, names_of = np.asarray(parameters[key], dtype=np.float64), list(problem.output_space)
+        names_of, num_axes = (["time"], 1) if key in problem.series else (names_of, len(names_of))
+        if own.ndim not in (num_axes, num_axes + 1) or (
+            key in problem.series and own.shape[-1] != len(problem.output_times)
+        ):
+            raise ValueError(f"{key!r} must have the shape ({', '.join(names_of)}), got {own.shape}")
         fields[key] = own if own.ndim > num_axes else own[None]
     fields |= {key: _derivative(problem, fields[own.field], own.orders) for key, own in derived.items()}
     numbers = {key: value for key, value in parameters.items() if key not in names}
@@ -78,7 +82,7 @@ def on_axes(space: dict[str, Axis], fields: dict[str, np.ndarray], native: dict[
 
 
 def rows_of(problem, parameters: dict[str, Any] | None, count: int) -> list[dict[str, Any]]:
-    """The inputs of each of ``count`` trajectories: all numbers by symbol, coefficient fields (*space) by name."""
+    """The inputs of each of ``count`` trajectories: numbers by symbol, fields (*space) and series (time) by name."""
     numbers, fields = split_inputs(problem, parameters or {})
     own = {key: np.broadcast_to(np.asarray(value, dtype=np.float64), count) for key, value in numbers.items()}
     return [
@@ -86,3 +90,24 @@ def rows_of(problem, parameters: dict[str, Any] | None, count: int) -> list[dict
         | {key: value[i if len(value) > 1 else 0] for key, value in fields.items()}
         for i in range(count)
     ]
+
+
+def over_time(problem, inputs: dict[Any, np.ndarray]) -> Callable[[float], dict[Any, Any]]:
+    """Time ↦ the values of what is given at the output times, (…, time), linear between them, by name."""
+    times = problem.output_times
+
+    def at(t: float) -> dict[str, Any]:
+        k = int(np.clip(np.searchsorted(times, t) - 1, 0, len(times) - 2))
+        share = float(np.clip((t - times[k]) / (times[k + 1] - times[k]), 0.0, 1.0))
+        return {key: (1 - share) * own[..., k] + share * own[..., k + 1] for key, own in inputs.items()}
+
+    return at
+
+
+def refuse_series(problem, solver: str) -> None:
+    """Raises a ValueError where a problem has series."""
+    if problem.series:
+        raise ValueError(
+            f"{solver} takes no series over time, and {problem.name} has {', '.join(problem.series)}; "
+            "give the problem a solver of its own, Problem.reference_solvers"
+        )

@@ -20,7 +20,7 @@ from scipy.integrate import ODEintWarning, odeint
 from ..grid import INPUT_STENCIL, Axis
 from ..grid.stencils import stencil_matrix
 from .equations import Equations, coefficient_names
-from .inputs import layout, rows_of
+from .inputs import layout, over_time, rows_of
 from .walled import WalledFeatures, graded
 
 _FIRST_NODES, _MOST_NODES = 128, 4096
@@ -76,7 +76,7 @@ class MethodOfLines:
 
         Args:
             u0: values at ``input_x``, default the problem's output grid.
-            parameters: numbers by symbol, and coefficient fields at the positions of ``u0``.
+            parameters: numbers by symbol, coefficient fields at the positions of ``u0``, series at the output times.
             input_x, x: positions of input and output, default the problem's output grid for both.
             times: of the output, default the problem's.
 
@@ -95,28 +95,31 @@ class MethodOfLines:
         """One trajectory, (time, field, x)."""
         nodes, names = self.axis.nodes, coefficient_names(self.problem)
         c = {key: value for key, value in inputs.items() if key not in names}
-        fields = {key: inputs[key] for key in names}
+        series = {key: inputs[key] for key in self.problem.series}
+        fields = {key: inputs[key] for key in names if key not in self.problem.series}
         is_own = len(input_x) == len(nodes) and np.array_equal(input_x, nodes)
         matrix = None if is_own else stencil_matrix(input_x, nodes, 0, INPUT_STENCIL)
         start = u0 if matrix is None else u0 @ matrix.T
         given = {key: value if matrix is None else matrix @ value for key, value in fields.items()}
-        features = WalledFeatures(self.equations, {self.axis_name: self.axis}, c)
+        features = WalledFeatures(self.equations, {self.axis_name: self.axis}, c, series)
         asked = np.unique(np.concatenate([[0.0], times]))
-        solution = self._integrated(features, start, c, given, asked)[np.searchsorted(asked, times)]
+        solution = self._integrated(features, start, c, given, asked, over_time(self.problem, series))[
+            np.searchsorted(asked, times)
+        ]
         if len(x) == len(nodes) and np.array_equal(x, nodes):
             return solution
-        closed = np.stack([features.closed(u) for u in solution])
+        closed = np.stack([features.closed(u, t) for u, t in zip(solution, times, strict=True)])
         read = closed @ self.axis.interpolation(x).T
         if np.array_equal(x, input_x):
             read[times == 0] = u0
         return read
 
-    def _integrated(self, features: WalledFeatures, start: np.ndarray, c, given, times) -> np.ndarray:
+    def _integrated(self, features: WalledFeatures, start: np.ndarray, c, given, times, series) -> np.ndarray:
         """(time, field, n) at the increasing ``times``, 0 first."""
         if len(times) == 1:
             return start[None]
         count, n = start.shape
-        rate = self._rate(features, c, given, count)
+        rate = self._rate(features, c, given, count, series)
         reach = max(
             (int(np.abs(np.subtract(*own[0].nonzero())).max(initial=0)) for own in features.maps.values() if own),
             default=0,
@@ -141,15 +144,17 @@ class MethodOfLines:
             raise RuntimeError("the classical solver stopped early: values are not finite")
         return solution.reshape(len(times), n, count).swapaxes(1, 2)
 
-    def _rate(self, features: WalledFeatures, c, given, count: int) -> Callable[[np.ndarray, float], np.ndarray]:
+    def _rate(
+        self, features: WalledFeatures, c, given, count: int, series: Callable[[float], dict[str, Any]]
+    ) -> Callable[[np.ndarray, float], np.ndarray]:
         """(n · field,) interleaved, time ↦ its time derivative."""
         equations, at = self.equations, {self.axis_name: self.axis.nodes, **given}
         inverse = self._mass(c) if self.has_constant_mass else None
         zero = np.zeros(len(self.axis.nodes))
 
         def rate(y: np.ndarray, t: float) -> np.ndarray:
-            f = features(y.reshape(-1, count).T)
-            place = {**at, "t": t}
+            f = features(y.reshape(-1, count).T, t)
+            place = {**at, **series(t), "t": t}
             rest = np.stack([np.broadcast_to(own, zero.shape) for own in equations.at_rest(f, c, place)])
             if inverse is not None:
                 return -(inverse @ rest).T.ravel()

@@ -22,7 +22,7 @@ import torch
 
 from .evolution import Evolution, Stepping
 from .fourier import resized
-from .inputs import layout, on_axes, split_inputs
+from .inputs import layout, on_axes, over_time, split_inputs
 from .periodic_points import canonical, positions, reader
 from .semi_discrete import FourierSemiDiscrete
 
@@ -210,10 +210,19 @@ class PseudoSpectral:
                 part = rows[first : first + size]
                 own = c.take(torch.as_tensor(part))
                 start = torch.as_tensor(np.ascontiguousarray(values[part]), device=self.device)
-                known = on_axes(model.features.space, {k: v[part] if len(v) > 1 else v for k, v in fields.items()})
+                own_fields = {k: v[part] if len(v) > 1 else v for k, v in fields.items()}
+                series = {key: own_fields.pop(key) for key in self.problem.series}
+                known = on_axes(model.features.space, own_fields)
                 known = {k: torch.as_tensor(v, dtype=self.dtype, device=self.device) for k, v in known.items()}
                 modes = model.features.to_modes(start)
-                run = Evolution(self.stepping, model.with_parameters(own, known), modes, times, read, model.outer)
+                run = Evolution(
+                    self.stepping,
+                    model.with_parameters(own, known, over_time(self.problem, series)),
+                    modes,
+                    times,
+                    read,
+                    model.outer,
+                )
 
                 def report(number: int, before: int = done, count: int = len(part), total: int = total) -> None:
                     if progress is not None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -70,14 +71,17 @@ class FourierSemiDiscrete(nn.Module):
         found = self.equations.residuals(dict.fromkeys(self.problem.features, zero), c, at)
         return any(bool((torch.as_tensor(own) != 0).any()) for own in found)
 
-    def with_parameters(self, c: Parameters, given: dict[str, Tensor] | None = None) -> Rates:
+    def with_parameters(
+        self, c: Parameters, given: dict[str, Tensor] | None = None, series: Callable[[float], dict] | None = None
+    ) -> Rates:
         """The equations for parameters that stay the same.
 
         Args:
             c: parameters.
             given: coefficient fields at collocation points, (batch or 1, *collocation) by name.
+            series: time ↦ (batch or 1,) values of series by name.
         """
-        return Rates(self, c, given or {})
+        return Rates(self, c, given or {}, series or (lambda t: {}))
 
     def symbol(self, c: Parameters) -> Tensor:
         """(batch or 1, field, *spectrum) σ."""
@@ -91,8 +95,9 @@ class Rates:
         symbol: (batch or 1, field, *spectrum) σ, real where all of it is.
     """
 
-    def __init__(self, model: FourierSemiDiscrete, c: Parameters, given: dict[str, Tensor]):
+    def __init__(self, model: FourierSemiDiscrete, c: Parameters, given: dict[str, Tensor], series: Callable):
         self.model, self.features, self.equations = model, model.features, model.equations
+        self.series = series
         self.c, self.at = c.against(len(self.features.names)), {**self.features.at, **given}
         self.coefficients = self._linear_part(c)
         self.symbol, self.coupling, self.inverse = self._split()
@@ -172,7 +177,8 @@ class Rates:
 
     def _pointwise(self, fields: dict[str, Tensor], t: float) -> list[Any]:
         """r of each equation, or M⁻¹ r where M varies, less the linear part, at points."""
-        zero, at = self.features.mask.new_zeros(()), {**self.at, "t": t}
+        zero, dims = self.features.mask.new_zeros(()), len(self.features.names)
+        at = {**self.at, **{key: column(own, dims, zero) for key, own in self.series(t).items()}, "t": t}
         still = {**fields, **dict.fromkeys((*self.model.skip, *self.equations.rates), zero)}
         if self.model.has_constant_mass:
             parts = list(self.equations.residuals(still, self.c, at))

@@ -55,7 +55,7 @@ class SteadySolver:
             raise ValueError(f"axis {periodic[0]!r} is periodic; the steady solver needs walls on all axes")
         for feature in problem.features.values():
             for axis in feature.orders:
-                if all(own is None for own in conditions(problem, problem.defaults(), axis, feature.field)):
+                if all(own is None for own in conditions(problem, problem.typical(), axis, feature.field)):
                     raise ValueError(
                         f"the steady solver needs walls for {feature.field!r} on axis {axis!r}, along which it is "
                         "differentiated: eliminate it from the equations, or bring your own truth by "

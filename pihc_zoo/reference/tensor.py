@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .equations import Equations
 from .evolution import Evolution, Stepping
-from .inputs import layout, rows_of
+from .inputs import layout, refuse_series, rows_of
 from .tensor_rates import TensorRates, along, column_along
 
 _FIRST_NODES, _MOST_NODES, _GROWTH = 64, 384, 1.5
@@ -46,6 +46,7 @@ class TensorSpectral:
     def __init__(
         self, problem, num_nodes: int | None = None, rtol: float = 1e-6, steps: int | None = None, device: Any = "cpu"
     ):
+        refuse_series(problem, "the spectral method between walls")
         self.problem, self.num_nodes, self.rtol, self.device = problem, num_nodes, rtol, device
         self.equations = Equations(problem)
         self.equations.check_rates()

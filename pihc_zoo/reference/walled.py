@@ -5,6 +5,7 @@ f = G u + g:  the values at the walls follow from the conditions there, linearly
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy import sparse
 from ..grid import Axis, GradedAxis
 from ..grid.stencils import fornberg_weights
 from .equations import Equations
+from .inputs import over_time
 
 GRADING = 1.5  # of the solvers' own grids: spacings at the walls are a third of those inside
 
@@ -32,9 +34,20 @@ def conditions(problem, c: dict[str, Any], axis: str, field: str) -> tuple[Any, 
 
 def closure(axis: Axis, pair: tuple[Any, Any]) -> tuple[sparse.csr_array, np.ndarray]:
     """Wall values (2,) = slopes (2, n) · u + offset; at a wall without condition u is extrapolated."""
+    slopes, inverse = elimination(axis, pair)
+    return slopes, inverse @ targets(pair)
+
+
+def targets(pair: tuple[Any, Any]) -> np.ndarray:
+    """(2,) targets of the conditions at two walls, 0 where there is none."""
+    return np.array([0.0 if condition is None else condition.target for condition in pair])
+
+
+def elimination(axis: Axis, pair: tuple[Any, Any]) -> tuple[sparse.csr_array, np.ndarray]:
+    """Wall values (2,) = slopes (2, n) · u + inverse (2, 2) · targets."""
     closed, count = axis.closed_nodes, len(axis.nodes)
     width = min(axis.stencil, count)
-    system, own, target = np.zeros((2, 2)), np.zeros((2, count)), np.zeros(2)
+    system, own = np.zeros((2, 2)), np.zeros((2, count))
     for side, condition in enumerate(pair):
         if condition is None:
             inner = slice(0, width) if side == 0 else slice(count - width, count)
@@ -45,8 +58,8 @@ def closure(axis: Axis, pair: tuple[Any, Any]) -> tuple[sparse.csr_array, np.nda
         d = axis.differentiation(1, [at])[0]
         system[side] = condition.slope * d[0], condition.slope * d[-1]
         system[side, side] += condition.value
-        own[side], target[side] = -condition.slope * d[1:-1], condition.target
-    return sparse.csr_array(np.linalg.solve(system, own)), np.linalg.solve(system, target)
+        own[side] = -condition.slope * d[1:-1]
+    return sparse.csr_array(np.linalg.solve(system, own)), np.linalg.inv(system)
 
 
 class WalledFeatures:
@@ -58,13 +71,22 @@ class WalledFeatures:
         equations: of the problem.
         space: bounded axes by name.
         c: parameters, numbers.
+        series: (time,) values of the problem's series at the output times, by name; on one axis.
 
     Raises:
         ValueError: a feature that needs another axis, an inverse Laplacian or a mixed time derivative.
     """
 
-    def __init__(self, equations: Equations, space: dict[str, Axis], c: dict[str, float]):
+    def __init__(
+        self,
+        equations: Equations,
+        space: dict[str, Axis],
+        c: dict[str, float],
+        series: dict[str, np.ndarray] | None = None,
+    ):
         self.equations, self.space = equations, space
+        self._change = self._following(c, series) if series else None
+        c = {**equations.problem.typical(), **c}
         self.shape = tuple(len(axis.nodes) for axis in space.values())
         self.closures = {
             (name, field): closure(axis, conditions(equations.problem, c, name, field))
@@ -118,20 +140,45 @@ class WalledFeatures:
             offset = np.tile(np.repeat(shift, after), before) if offset is None else matrix @ offset
         return total, offset
 
-    def __call__(self, u: np.ndarray) -> dict[str, np.ndarray]:
+    def _following(self, c: dict[str, float], series: dict[str, np.ndarray]) -> Callable[[float], dict[str, Any]]:
+        """Time ↦ by how much wall values (2,) of each field and features (n,) are others than at typical values.
+
+        Between the output times all of them are linear, as the series are.
+        """
+        (axis,), problem = self.space, self.equations.problem
+        typical = {**problem.typical(), **c}
+        walls = {}
+        for field in self.equations.fields:
+            pair = conditions(problem, typical, axis, field)
+            rows = [{**c, **dict(zip(series, own, strict=True))} for own in zip(*series.values(), strict=True)]
+            changes = [targets(conditions(problem, row, axis, field)) - targets(pair) for row in rows]
+            walls[field] = elimination(self.space[axis], pair)[1] @ np.stack(changes, axis=1)  # (2, time)
+        found = {("walls", field): own for field, own in walls.items()}
+        for name in self.equations.static:
+            feature = problem.features[name]
+            if feature.orders or feature.laplacian:
+                orders = [own[axis] for own in expanded(feature, [axis])]
+                ends = sum(self.space[axis].differentiation(order)[:, [0, -1]] for order in orders)
+                found["feature", name] = ends @ walls[feature.field]
+        return over_time(problem, found)
+
+    def __call__(self, u: np.ndarray, t: float = 0.0) -> dict[str, np.ndarray]:
         """(field, *space) ↦ static features (*space) by name."""
-        found = {}
+        found, change = {}, {} if self._change is None else self._change(t)
         for name, own in self.maps.items():
             values = u[self.equations.place[name]]
             found[name] = values if own is None else (own[0] @ values.ravel() + own[1]).reshape(self.shape)
+            if ("feature", name) in change:
+                found[name] = found[name] + change["feature", name]
         return found
 
-    def closed(self, u: np.ndarray) -> np.ndarray:
+    def closed(self, u: np.ndarray, t: float = 0.0) -> np.ndarray:
         """(field, *space) ↦ the same with the values at the walls, (field, *closed)."""
-        parts = []
+        parts, change = [], {} if self._change is None else self._change(t)
         for values, field in zip(u, self.equations.fields, strict=True):
             for dim, name in enumerate(self.space):
                 slopes, offset = self.closures[name, field]
+                offset = offset + change.get(("walls", field), 0.0)
                 moved = np.moveaxis(values, dim, 0)
                 flat = moved.reshape(len(moved), -1)
                 walls = (slopes @ flat + offset[:, None]).reshape(2, *moved.shape[1:])

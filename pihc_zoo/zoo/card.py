@@ -265,7 +265,7 @@ def _limits(problem: Any, config: dict[str, Any], metrics: dict[str, Any], state
     elif problem.parameters:
         lines.append("Parameters other than the defaults: refused; choose a model that takes them as input.")
     if problem.coefficients:
-        lines.append(f"Fields {', '.join(f'`{key}`' for key in problem.coefficients)} outside their ranges: refused.")
+        lines.append(f"Inputs {', '.join(f'`{key}`' for key in problem.coefficients)} outside their ranges: refused.")
     if problem.can_continue:
         longest = number(LONGEST_ROLL_OUT * problem.span)
         lines.append(f"Later times up to {longest} are answered, but with `is_reliable` false.")

@@ -19,7 +19,7 @@ def conditions(problem: Any) -> str:
         )
         return f"Boundary conditions: {own}.{_START if problem.duration else ''}"
     lines = []
-    for axis, walls in problem.walls(problem.defaults()).items():
+    for axis, walls in problem.walls(problem.typical()).items():
         nodes = problem.output_space[axis].closed_nodes
         for field, pair in (walls if problem.is_system else {problem.field: walls}).items():
             for wall, position in zip(pair, (nodes[0], nodes[-1]), strict=True):
@@ -70,16 +70,21 @@ def smallest(problem: Any) -> int:
 
 def input_shape(problem: Any) -> str:
     """Of u0."""
+    return field_shape(problem, f", {len(problem.fields)}" if problem.is_system else "")
+
+
+def field_shape(problem: Any, last: str = "") -> str:
+    """Of a field over space, a further dimension ``last``."""
     axes, least = problem.output_space.values(), smallest(problem)
     sizes = ", ".join("n" if axis.is_periodic else str(len(axis.nodes)) for axis in axes)
-    sizes += f", {len(problem.fields)}" if problem.is_system else ""
-    return f"(batch, {sizes})" + (f", n even and at least {least}" if least else "")
+    return f"(batch, {sizes}{last})" + (f", n even and at least {least}" if least else "")
 
 
 def call(problem: Any) -> str:
     """How a model is asked, with the shapes of what it takes."""
     given = {} if problem.duration is None else {"u0": input_shape(problem)}
-    own = {key: input_shape(problem) for key in problem.coefficients}
+    series = f"(batch, {len(problem.output_times)})"
+    own = {key: series if key in problem.series else field_shape(problem) for key in problem.coefficients}
     fields = ", ".join(f'"{key}": {key}' for key in own)
     arguments = [*given, *([f"parameters={{{fields}}}"] if own else [])]
     shapes = "; ".join(f"{key}: {shape}" for key, shape in {**given, **own}.items())
@@ -109,11 +114,13 @@ def domain(problem: Any) -> list[dict[str, Any]]:
 
 
 def parameters(problem: Any, inputs: Any) -> list[dict[str, str]]:
-    """A row per parameter and per coefficient field."""
+    """A row per parameter, coefficient field and series."""
     given = [
         {
             "symbol": symbol,
-            "description": f"{p.description}, a field over space",
+            "description": ", ".join(
+                filter(None, [p.description, "a series over time" if p.is_series else "a field over space"])
+            ),
             "unit": p.unit,
             "default": NONE,
             "use": f"input, {number(p.low)} … {number(p.high)}",

@@ -141,9 +141,11 @@ class OnnxSurrogate:
         )
 
     def _parameters(self, request: Request, good: np.ndarray, native: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """(batch,) numbers and (batch, *space) coefficient fields at the native points, of the usable trajectories."""
+        """(batch,) numbers and fields at the native points and series, of the usable trajectories."""
         found = {key: np.broadcast_to(request.c[key], len(request.values))[good] for key in self.parameter_inputs}
-        for key in self.problem.coefficients:
+        for key in self.problem.series:
+            found[key] = request.c[key][good]
+        for key in [key for key in self.problem.coefficients if key not in self.problem.series]:
             values, axes = request.c[key][good], self.problem.output_space.items()
             own = {name: axis.sized(count).nodes for (name, axis), count in zip(axes, values.shape[1:], strict=True)}
             found[key] = self._resampled(values, own, native)

@@ -81,7 +81,7 @@ class Pipeline(nn.Module):
         return (*start, *self.model.parameter_inputs, *problem.coefficients)
 
     def example(self, batch: int, seed: int = 0) -> tuple[Tensor, ...]:
-        """Inputs inside the trained ranges: (batch, *space[, field]) u0, (batch,) numbers, (batch, *space) fields."""
+        """Inputs inside the trained ranges: u0 (batch, *space[, field]), numbers (batch,), fields and series."""
         rng, problem = np.random.default_rng(seed), self.model.problem
         axes, fields = list(problem.output_space.values()), []
         for own in problem.fields.values():
@@ -232,14 +232,14 @@ def metadata(pipeline: Pipeline, name: str) -> dict[str, str]:
     taken = numbers | problem.coefficients
     units = {**problem.units, **{key: own.unit for key, own in taken.items()}}
     ranges = {key: [own.low, own.high] for key, own in taken.items()}
-    space = ", ".join(str(len(axis.nodes)) for axis in problem.output_space.values())
     sizes = ", ".join(map(str, _native_shape(problem)))
     where = " and ".join(f"grid['{name}']" for name in problem.output_space)
     of_fields = f" of the fields {', '.join(problem.fields)}" if problem.is_system else ""
     words = {"u0": f"(batch, {sizes}) initial condition{of_fields} at the points of {where}, float64"}
     words |= {key: f"(batch,) {own.description}, float64" for key, own in numbers.items()}
     words |= {
-        key: f"(batch, {space}) {own.description} at the points of {where}, float64"
+        key: f"(batch, {', '.join(map(str, problem.coefficient_shape(key)))}) {own.description} at the points of "
+        + ("grid['t'], float64" if own.is_series else f"{where}, float64")
         for key, own in problem.coefficients.items()
     }
     grid = {name: list(axis.nodes) for name, axis in problem.output_space.items()}
