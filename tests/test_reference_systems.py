@@ -536,7 +536,7 @@ def test_a_baseline_takes_no_more_steps_than_its_error_asks_for():
     family = [own for own in baselines(problem)["pseudo-spectral"] if own.settings["num_nodes"] == 96]
     steps = []
     for error in (1e-2, 1e-4):
-        row = cheapest(family, references, error, batch=1)
+        _, row = cheapest(family, references, error, batch=1)
         assert row["is_equal"] and row["error_mean"] <= error
         steps.append(row["settings"]["steps"])
         fewer = {**row["settings"], "steps": steps[-1] // 2}

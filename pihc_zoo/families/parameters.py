@@ -24,9 +24,10 @@ def draw_parameters(problem, inputs: tuple[str, ...], draws: Draws) -> dict[str,
         else:
             values[key] = draws.uniform(parameter.low, parameter.high)
     over_space = Domain.of(problem.output_space).points([axis.nodes for axis in problem.output_space.values()])
-    over_time = Domain((0.0,), (problem.span,), (False,)).points([problem.output_times])
     for key, declared in problem.coefficients.items():
-        points = over_time if declared.is_series else over_space
+        points = over_space
+        if declared.is_series:
+            points = Domain((0.0,), (problem.span,), (False,)).points([problem.output_times])
         values[key] = coefficient_family(declared, problem.coefficient_families.get(key, {})).fields(points, draws)
     return values
 

@@ -282,7 +282,7 @@ def check_parameters(
     c = dict(problem.defaults())
     for key, value in (parameters or {}).items():
         if key in problem.coefficients:
-            c[key] = _check_coefficient(problem, key, real_array(value, f"input {key}"), batch)
+            c[key] = _check_coefficient(problem, key, value, batch)
             continue
         if key not in problem.parameters:
             raise ValueError(f"no parameter {key!r}; {nearest(key, (*problem.parameters, *problem.coefficients))}")
@@ -315,10 +315,11 @@ def check_parameters(
     return c
 
 
-def _check_coefficient(problem: Problem, key: str, value: np.ndarray, batch: int) -> np.ndarray:
+def _check_coefficient(problem: Problem, key: str, value: Any, batch: int) -> np.ndarray:
     """(batch, *space) values of a coefficient field, (batch, time) of a series."""
     axes, declared, native = problem.output_space, problem.coefficients[key], problem.coefficient_shape(key)
     what = f"series {key}" if declared.is_series else f"coefficient field {key}"
+    value = real_array(value, what)
     expected = ", ".join(map(str, native))
     if value.ndim == 0:
         value = np.full(native, float(value))
