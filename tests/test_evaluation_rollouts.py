@@ -119,7 +119,7 @@ def test_ladder_of_a_roll_out(model, references):
 
 def test_cheapest_passes_over_unstable_and_inaccurate_settings(model, references):
     family = baselines(model.problem)["pseudo-spectral"]
-    found = evaluation.cheapest(family, references, 1e-2, batch=2)
+    _, found = evaluation.cheapest(family, references, 1e-2, batch=2)
     assert found["is_equal"] and found["error_mean"] <= 1e-2 and found["failed"] == 0
 
 
