@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["training_cases", "training_faults", "test_training_options", "bulk_cases"])
+_CONTEXT.set_forkserver_preload(
+    ["training_cases", "training_faults", "test_training_options", "bulk_cases", "tuning_cases"]
+)
 
 
 def free_port() -> int:

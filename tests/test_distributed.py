@@ -9,7 +9,7 @@ import training_cases as cases
 from numpy.testing import assert_allclose
 from processes import Job
 
-from training.mesh import Mesh
+from pihc_zoo.learning.mesh import Mesh
 
 MESHES = {"data=2": 2, "expert=2": 2, "data=2,expert=2": 4}
 

@@ -16,10 +16,10 @@ import training_faults as faults
 from numpy.testing import assert_allclose
 from processes import Job, free_port
 
+from pihc_zoo.learning.distributed import Processes
+from pihc_zoo.learning.mesh import Mesh, Place
 from training import __main__ as command
 from training import loop
-from training.distributed import Processes
-from training.mesh import Mesh, Place
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = ROOT / "tests" / "training_faults.py"

@@ -14,6 +14,8 @@ from pihc_zoo import evaluation
 from pihc_zoo.data import read_trajectories
 from pihc_zoo.discretisation.stepped import by_products
 from pihc_zoo.evaluation.ingredients import unsolved
+from pihc_zoo.learning.distributed import Processes
+from pihc_zoo.learning.mesh import Mesh, Place
 from pihc_zoo.learning.targets import Targets
 from pihc_zoo.learning.tuning_loss import Data
 
@@ -54,7 +56,7 @@ def test_the_distance_from_given_solutions_is_that_of_predictions():
     )
     rows = np.arange(2)
     with torch.no_grad():
-        loss = Data(own, data, rows, noise=1.0).loss(2, np.random.default_rng(0))
+        loss = Data(own, data, rows, 1.0, Processes(Place(), Mesh())).loss(2, np.random.default_rng(0))
     assert_allclose(float(loss.exp()), 0.01 / 1.01, rtol=1e-6)
     common, noise = Targets(data, rows).shares(out.u[:, out.t > 0])
     assert (common > 0.5).all() and (noise < 0.5).all()  # smooth along space, whatever the fields

@@ -211,8 +211,8 @@ def shared_errors(folder):
     """What each of several processes does: the errors of references that the first one makes."""
     from pathlib import Path
 
-    from training.distributed import Processes
-    from training.mesh import Mesh, Place
+    from pihc_zoo.learning.distributed import Processes
+    from pihc_zoo.learning.mesh import Mesh, Place
 
     place = Place.of_environment()
     processes = Processes(place, Mesh(place.world), timeout=30)

@@ -13,8 +13,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 import pihc_zoo as pz
 from pihc_zoo.cli import main
 from pihc_zoo.data import Trajectories
+from pihc_zoo.learning.distributed import Processes
 from pihc_zoo.learning.finetune import finetune
 from pihc_zoo.learning.history import History, Measured
+from pihc_zoo.learning.mesh import Mesh, Place
 from pihc_zoo.learning.tuning_loss import Physics
 from pihc_zoo.reference import truth_solver
 from pihc_zoo.zoo.folder import read_config, read_metrics
@@ -134,7 +136,7 @@ def test_physics_sees_mixtures_of_two_trajectories_and_their_parameters(tiny_mod
     own = {"D": np.geomspace(2e-4, 1e-3, 8), "phi": np.linspace(0.2, 0.5, 8)}
     data = Trajectories(solved["u0"], {"x": solved["x"]}, solved["t"], None, own)
     rows = np.array([1, 6])
-    state, parameters = Physics(model, data, rows, 0, 8).draw(200, np.random.default_rng(0))
+    state, parameters = Physics(model, data, rows, 0, 8, Processes(Place(), Mesh())).draw(200, np.random.default_rng(0))
     ends = model.at_nodes(torch.as_tensor(data.u0[rows]), data.points)
     along = (state - ends[0]) @ (ends[1] - ends[0]) / (ends[1] - ends[0]).square().sum()
     assert_allclose(ends[0] + along[:, None] * (ends[1] - ends[0]), state, atol=1e-9)

@@ -13,10 +13,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pihc_zoo.families import PeriodicGaussianProcess, SmoothFields
+from pihc_zoo.learning.distributed import Processes
+from pihc_zoo.learning.mesh import Mesh, Place
 from training import loop, run
 from training import recipe as recipes
-from training.distributed import Processes
-from training.mesh import Mesh, Place
 from training.recipe import Recipe, Training
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -11,6 +11,8 @@ import torch
 
 from pihc_zoo.cli.arguments import Parser, add_imports, setting
 from pihc_zoo.evaluation import ReferenceSet, calibrated, reference_set
+from pihc_zoo.learning.distributed import BACKENDS, Processes
+from pihc_zoo.learning.mesh import Mesh, Place
 from pihc_zoo.plotting.training import plot_training
 from pihc_zoo.registration import import_packages
 from pihc_zoo.surrogate import Surrogate
@@ -18,10 +20,8 @@ from pihc_zoo.zoo.storage import save_folder
 
 from . import recipe as recipes
 from .console import guarded, integer, seconds
-from .distributed import BACKENDS, Processes
 from .log import LOG, Log
 from .loop import advance
-from .mesh import Mesh, Place
 from .profile import Profile
 from .references import SharedReferences
 from .run import prepare

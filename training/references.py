@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from pihc_zoo.evaluation import ReferenceSet
-
-from .distributed import Processes
+from pihc_zoo.learning.distributed import Processes
 
 
 class SharedReferences:

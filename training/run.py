@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from pihc_zoo.learning import checkpoint, draws
+from pihc_zoo.learning.distributed import Processes
 from pihc_zoo.learning.draws import Source
+from pihc_zoo.learning.mesh import Mesh, Place
 from pihc_zoo.learning.replay import ReplayPool
 from pihc_zoo.learning.step import FlatGradient
 from pihc_zoo.solvers.share import Rows, Whole
 from pihc_zoo.surrogate import Surrogate
 from pihc_zoo.zoo.folder import CONFIG_FILE
 
-from .distributed import Processes
 from .log import LOG, truncate
-from .mesh import Mesh, Place
 from .recipe import Recipe
 
 CHECKPOINT = "checkpoint.safetensors"

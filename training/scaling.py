@@ -23,12 +23,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pihc_zoo.cli.arguments import Parser, setting
+from pihc_zoo.learning.distributed import Processes
+from pihc_zoo.learning.mesh import Mesh, Place
 
 from . import loop
 from . import recipe as recipes
 from .console import guarded, integer
-from .distributed import Processes
-from .mesh import Mesh, Place
 from .run import prepare
 
 SKIPPED = 3  # first steps, which warm up

@@ -8,6 +8,7 @@ ASCII. A command is a module of this package with
 
 from __future__ import annotations
 
+import argparse
 import codecs
 import importlib
 import os
@@ -81,7 +82,11 @@ def main(arguments: list[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             warnings.simplefilter("always", RuntimeWarning)
-            return _run(arguments)
+            try:
+                options = _options(arguments)
+            except ValueError as error:  # of several processes, which all say the same, the first one speaks
+                return _fail(error) if os.environ.get("RANK", "0") == "0" else 2
+            return options if isinstance(options, int) else _module(options.command).run(options) or 0
     except BrokenPipeError:  # the reader of our output has left, as in: pihc list | head
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (nothing to flush at exit)
         return 0
@@ -98,7 +103,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail("not enough memory on the device; predict fewer trajectories at once or use --device cpu")
 
 
-def _run(arguments: list[str]) -> int:
+def _options(arguments: list[str]) -> argparse.Namespace | int:
+    """What a command is called with, or the exit code where there is nothing to run."""
     parser = Parser(prog="pihc", description="Pretrained, physics-constrained PDE surrogates.")
     parser.add_argument("--version", action="version", version=f"pihc_zoo {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
@@ -118,7 +124,7 @@ def _run(arguments: list[str]) -> int:
         parser.print_help()
         return 0
     import_packages(options.imports)
-    return _module(options.command).run(options) or 0
+    return options
 
 
 def _module(command: str) -> ModuleType:

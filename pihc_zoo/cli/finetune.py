@@ -1,13 +1,18 @@
-"""``pihc finetune``: tunes a model on your own data."""
+"""``pihc finetune``: tunes a model on your own data; several processes under torchrun share the work."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..text import one_line
 from .arguments import add_device, load_model, number, number_or_text, positive, seed, setting
+
+if TYPE_CHECKING:
+    from ..learning.distributed import Processes
+    from ..learning.result import Finetuned
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,13 +64,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive, help="CPU threads")
     add_device(parser)
     parser.add_argument("--quiet", action="store_true", help="neither progress nor errors before and after")
+    parser.add_argument(
+        "--timeout",
+        type=number,
+        default=600.0,
+        metavar="S",
+        help="seconds until a silent peer is lost (default 600)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Fine-tunes and writes the model folder; an interrupt leaves a state to continue with."""
+    from ..learning.distributed import Processes
+    from ..learning.interruption import Terminated, terminable
+    from ..learning.mesh import Mesh, Place
+
+    place = Place.of_environment()
+    processes = Processes(place, Mesh(place.world), options.device, timeout=options.timeout)
+    try:
+        with terminable():
+            if place.world > 1:
+                processes.connect()
+                options.device = processes.device
+            tuned = _tuned(options, processes)
+            processes.first(lambda: _said(tuned, options))
+            processes.close()
+        return 0
+    except KeyboardInterrupt as interrupt:
+        is_terminated = isinstance(interrupt, Terminated)
+        what = "; ".join(["terminated" if is_terminated else "interrupted", *getattr(interrupt, "__notes__", [])])
+        line, code = f"{what}; run the same command again to continue", Terminated.exit_code if is_terminated else 130
+    except (ValueError, OSError, MemoryError) as error:
+        if place.world == 1:
+            raise
+        line, code = f"error: {one_line(error) or type(error).__name__}", 2
+    if processes.speaks():
+        print(line, file=sys.stderr, flush=True)
+    if place.world > 1:
+        processes.leave(code)
+    return code
+
+
+def _tuned(options: argparse.Namespace, processes: Processes) -> Finetuned:
     from ..files import check_writable
     from ..learning.finetune import finetune
-    from ..learning.interruption import Terminated, terminable
     from ..plotting.style import check_suffix
 
     parameters = dict(constant(text) for text in options.parameter)
@@ -77,36 +119,32 @@ def run(options: argparse.Namespace) -> int:
         import torch
 
         torch.set_num_threads(options.threads)
-    try:
-        with terminable():
-            tuned = finetune(
-                model,
-                options.data,
-                options.output,
-                loss=options.loss,
-                weights=options.weights,
-                parameters=parameters,
-                overrides=overrides,
-                u0=options.u0,
-                count=options.count,
-                steps=options.steps,
-                batch=options.batch,
-                learning_rate=options.learning_rate,
-                validation=options.validation,
-                patience=options.patience,
-                minutes=options.minutes,
-                seed=options.seed,
-                quiet=options.quiet,
-            )
-    except KeyboardInterrupt as interrupt:
-        is_terminated = isinstance(interrupt, Terminated)
-        what = "; ".join(["terminated" if is_terminated else "interrupted", *getattr(interrupt, "__notes__", [])])
-        print(f"{what}; run the same command again to continue", file=sys.stderr)
-        return Terminated.exit_code if is_terminated else 130
+    return finetune(
+        model,
+        options.data,
+        options.output,
+        loss=options.loss,
+        weights=options.weights,
+        parameters=parameters,
+        overrides=overrides,
+        u0=options.u0,
+        count=options.count,
+        steps=options.steps,
+        batch=options.batch,
+        learning_rate=options.learning_rate,
+        validation=options.validation,
+        patience=options.patience,
+        minutes=options.minutes,
+        seed=options.seed,
+        quiet=options.quiet,
+        processes=processes,
+    )
+
+
+def _said(tuned: Finetuned, options: argparse.Namespace) -> None:
     if options.plot is not None:
         tuned.plot(options.plot)
-    print(f"tuned model written to {options.output}; use it with: pihc predict {options.output}")
-    return 0
+    print(f"tuned model written to {options.output}; use it with: pihc predict {options.output}", flush=True)
 
 
 def constant(text: str) -> tuple[str, Any]:

@@ -129,7 +129,7 @@ def contradiction(model: Surrogate, data: Trajectories, order: np.ndarray) -> tu
         f"the parameters{f' (not given, taken: {taken})' if taken else ''}, the units and the axes "
         f"({', '.join(['t', *data.points])}) of the data",
         RuntimeWarning,
-        stacklevel=3,
+        stacklevel=5,  # whoever called `finetune`, by way of `Meeting.first`
     )
     return distance, noise
 

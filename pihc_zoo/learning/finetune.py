@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data import Trajectories, check_solutions, read_trajectories
+from ..evaluation.calibration import with_trust
 from ..prediction.initial_values import check_values
 from ..prediction.request import check_request
 from ..problems.constants import constants_of
@@ -19,8 +20,10 @@ from ..zoo.loading import check_surrogate
 from ..zoo.storage import load_folder
 from . import checkpoint
 from .consistency import answer, contradiction
+from .distributed import Processes
 from .finishing import write_finished
 from .history import History, Measured
+from .mesh import Mesh, Place
 from .recalibration import recalibrated
 from .result import Finetuned
 from .settings import Settings
@@ -55,6 +58,7 @@ def finetune(
     minutes: float | None = None,
     seed: int = 0,
     quiet: bool = False,
+    processes: Processes | None = None,
 ) -> Finetuned:
     """Continues training on given initial conditions, under constants of your own if you like.
 
@@ -92,6 +96,8 @@ def finetune(
         minutes: after which it ends; the schedule follows.
         seed: of the split and the batches.
         quiet: print neither progress nor errors before and after.
+        processes: that have met and tune together, all with the same arguments: they share every batch and review,
+            the first one writes and prints, and each returns the same. ``torchrun … pihc finetune`` does all that.
 
     Returns:
         the tuned model, its history, and how to draw it.
@@ -114,35 +120,61 @@ def finetune(
     if settings.weights == "head":
         head_of(start.network)
     held, used = settings.split(len(trajectories))
-    folder, run = None, {}
-    if output_dir is not None:
-        run = {"model": _digest(model), "data": _digest(trajectories), "settings": dataclasses.asdict(settings)}
-        run |= {"constants": constants, "overrides": dict(overrides or {})}
-        folder = checkpoint.open_folder(Path(output_dir))
-        if not (folder / CHECKPOINT).exists() and (folder / "config.json").exists():
-            raise ValueError(f"{str(folder)!r} holds a model already; choose another output folder or delete it")
-    history = History("held-out" if len(held) else "training", 0, "error", _NONE, _NONE)
-    history.contradiction, history.noise = contradiction(given, trajectories, np.concatenate([held, used]))
+    processes = processes or Processes(Place(), Mesh(), str(model.device))
+    if processes.world > settings.batch:
+        raise ValueError(f"{processes.world} processes share a batch of {settings.batch}: start fewer, or enlarge it")
+    run = {"model": _digest(model), "data": _digest(trajectories), "settings": dataclasses.asdict(settings)}
+    run |= {"constants": constants, "overrides": dict(overrides or {})}
+    processes.agree("a model, data or settings", run)
+    folder = None if output_dir is None else Path(output_dir)
     watched = held if len(held) else used
-    _begin(history, model, given, start, trajectories, settings, watched)
-    history.constants, history.settings = constants, dict(overrides or {})
-    tuning = Tuning(start, trajectories, settings, used, watched, history, folder, run)
-    tuning.restore()
-    if tuning.is_finished and folder is not None and (folder / "config.json").exists():
-        result = Finetuned(load_folder(folder, type(model), model.device, model.dtype), tuning.history)
-        result.model.name, result.model.history = _name(model, tuning.history), tuning.history
-        result.model.folder = folder
-    else:
-        tuning.advance(quiet)
-        tuned = tuning.model if tuning.history.is_improved else given
-        result = _completed(tuned, model, trajectories, tuning.history, np.concatenate([held, used]), watched)
+    order = np.concatenate([held, used])
+
+    def begin() -> dict[str, Any]:
         if folder is not None:
-            write_finished(result, folder)
+            checkpoint.open_folder(folder)
+            if not (folder / CHECKPOINT).exists() and (folder / "config.json").exists():
+                raise ValueError(f"{str(folder)!r} holds a model already; choose another output folder or delete it")
+        history = History("held-out" if len(held) else "training", 0, "error", _NONE, _NONE)
+        history.contradiction, history.noise = contradiction(given, trajectories, order)
+        _begin(history, model, given, start, trajectories, settings, watched)
+        history.constants, history.settings = constants, dict(overrides or {})
+        return history.to_dict()
+
+    history = History.from_dict(processes.first(begin))
+    tuning = Tuning(start, trajectories, settings, used, watched, history, processes, folder, run)
+    tuning.restore()
+    results: list[Finetuned] = []
+
+    def end() -> dict[str, Any]:
+        if is_complete:
+            results.append(Finetuned(load_folder(folder, type(model), model.device, model.dtype), tuning.history))
+            results[0].model.name, results[0].model.history = _name(model, tuning.history), tuning.history
+            results[0].model.folder = folder
+            return tuning.history.to_dict()
+        tuned = tuning.model if tuning.history.is_improved else given
+        results.append(_completed(tuned, model, trajectories, tuning.history, order, watched))
+        if folder is not None:
+            write_finished(results[0], folder)
             tuning.is_finished = True
             tuning.save()
+        return tuning.history.to_dict()
+
+    is_complete = processes.first(
+        lambda: tuning.is_finished and folder is not None and (folder / "config.json").exists()
+    )
+    if is_complete:
+        tuning.restore_best()
+    else:
+        tuning.advance(quiet)
+    history = History.from_dict(processes.first(end))
+    if not results:  # not the first process
+        tuned = with_trust(tuning.model if history.is_improved else given, history.trust_after)
+        tuned.name, tuned.history = _name(model, history), history
+        return Finetuned(tuned.eval(), history)
     if not quiet:
-        print(result.history.summary())
-    return result
+        print(results[0].history.summary())
+    return results[0]
 
 
 def _checked(model: Surrogate, data: Any, loss: str, u0: Any, count: int | None) -> Trajectories:

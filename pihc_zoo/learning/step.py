@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from .distributed import Processes
 
 
 def cosine_rate(base: float, step: int, steps: int, warmup: int = 0) -> float:
@@ -14,8 +18,13 @@ def cosine_rate(base: float, step: int, steps: int, warmup: int = 0) -> float:
     return base * min(1.0, (step + 1) / (warmup + 1)) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def take_step(loss: Tensor, optimiser: torch.optim.Optimizer, rate: float, clip: float) -> None:
+def take_step(
+    loss: Tensor, optimiser: torch.optim.Optimizer, rate: float, clip: float, processes: Processes | None = None
+) -> None:
     """Backward pass, gradient clipping and update.
+
+    Args:
+        processes: whose gradients are added up.
 
     Raises:
         FloatingPointError: the loss or its gradient is not finite; weights are unchanged.
@@ -24,7 +33,10 @@ def take_step(loss: Tensor, optimiser: torch.optim.Optimizer, rate: float, clip:
     for group in optimiser.param_groups:
         group["lr"] = rate
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()
+    if loss.requires_grad:  # a process may have no part in it
+        loss.backward()
+    if processes is not None:
+        processes.add_gradients(parameters)
     norm = torch.nn.utils.clip_grad_norm_(parameters, clip)
     value = float(loss.detach())
     if not math.isfinite(value) or not torch.isfinite(norm):

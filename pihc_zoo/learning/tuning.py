@@ -1,9 +1,11 @@
-"""The loop of a fine-tuning: steps, reviews on the watched part, the best state, checkpoints."""
+"""The loop of a fine-tuning: steps, reviews on the watched part, best state, checkpoints; on one process or many."""
 
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from signal import SIGINT, SIGTERM
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from ..text import percent
 from . import checkpoint
 from .consistency import answer
 from .history import History, Measured
-from .interruption import uninterrupted
+from .interruption import Signals, uninterrupted
 from .settings import Settings
 from .start import head_of
 from .step import cosine_rate, take_step
@@ -23,6 +25,7 @@ from .tuning_loss import Loss
 
 if TYPE_CHECKING:
     from ..surrogate import Surrogate
+    from .distributed import Processes
 
 CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINT_SECONDS = 60.0
@@ -34,13 +37,15 @@ _WARMUP = 10  # steps over which the learning rate rises
 class Tuning:
     """One run.
 
-    Step k draws its batch from the seed pair (seed, k), so that a resumed run equals an unbroken one.
+    Step k draws its batch from the seed pair (seed, k), so that a resumed run equals an unbroken one. Several
+    processes share its trajectories and hold the same state otherwise.
 
     Args:
         model: is tuned in place; at the end it has the best weights.
         data: trajectories; ``used`` of them are trained on, ``watched`` of them judge.
         settings: of the run.
         history: with the errors before and, in ``start``, of this model.
+        processes: that tune together.
         folder: of the checkpoint, None for none; ``run`` is all that determines the run.
     """
 
@@ -52,12 +57,13 @@ class Tuning:
         used: np.ndarray,
         watched: np.ndarray,
         history: History,
+        processes: Processes,
         folder: Path | None = None,
         run: dict[str, Any] | None = None,
     ):
         self.model, self.data, self.settings, self.watched = model, data, settings, watched
-        self.history, self.folder, self.run = history, folder, run or {}
-        self.loss = Loss(settings.loss, model, data, used, history.noise, settings.seed, settings.batch)
+        self.history, self.folder, self.run, self.processes = history, folder, run or {}, processes
+        self.loss = Loss(model, data, used, history.noise, settings, processes)
         parameters = list(model.network.parameters()) if settings.weights == "all" else head_of(model.network)
         chosen = {id(parameter) for parameter in parameters}
         for parameter in model.network.parameters():
@@ -82,20 +88,45 @@ class Tuning:
         Raises:
             ValueError: it is damaged, or of another run.
         """
-        if self.path is None or not self.path.exists():
+        path, extra = self.path, {}
+
+        def read() -> dict[str, Any] | None:
+            if path is None or not path.exists():
+                return None
+            done, tensors, notes = checkpoint.restore(path, self.model.network, self.optimiser, self.run, "fine-tuning")
+            extra.update(tensors)
+            return {**notes, "done": done}
+
+        notes = self.processes.first(read)
+        if notes is None:
             return
-        network = self.model.network
-        done, extra, notes = checkpoint.restore(self.path, network, self.optimiser, self.run, "fine-tuning")
-        self.done, self.seconds, self.is_finished = done, notes["seconds"], notes["is_finished"]
-        self.best = {key.removeprefix(_BEST): value for key, value in extra.items() if key.startswith(_BEST)}
+        self.done, self.seconds, self.is_finished = notes["done"], notes["seconds"], notes["is_finished"]
+        best = {key.removeprefix(_BEST): value for key, value in extra.items() if key.startswith(_BEST)}
         pool = {key.removeprefix(_POOL): value for key, value in extra.items() if key.startswith(_POOL)}
+        self.best = {key: best.get(key, own) for key, own in self.best.items()}
         if self.loss.pool is not None and pool:
             self.loss.pool.restore(pool)
         self.history = History.from_dict(notes["history"])
+        self._tell()
+
+    @torch.no_grad()
+    def _tell(self) -> None:
+        """Tells all processes what the first has restored."""
+        state = [*self.model.network.state_dict().values(), *self.best.values()]
+        for group in self.optimiser.param_groups if self.processes.world > 1 else ():
+            for parameter in group["params"]:
+                own = self.optimiser.state[parameter]
+                if not own:
+                    blank = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
+                    own.update({"step": torch.zeros(()), **blank})
+                state += [own[key] for key in ("step", "exp_avg", "exp_avg_sq")]
+        if self.loss.pool is not None:
+            state += self.loss.pool.tensors().values()
+        self.processes.broadcast(state)
 
     def save(self) -> None:
-        """Writes the checkpoint."""
-        if self.path is None:
+        """Writes the checkpoint, on the first process."""
+        if self.path is None or not self.processes.is_first:
             return
         extra = {f"{_BEST}{key}": value for key, value in self.best.items()}
         if self.loss.pool is not None:
@@ -110,6 +141,14 @@ class Tuning:
 
         An interrupt saves the state before it passes.
         """
+        with Signals() if self.processes.world > 1 else nullcontext() as signals:
+            self.processes.signals = signals
+            try:
+                return self._advance(quiet or not self.processes.is_first, signals)
+            finally:
+                self.processes.signals = None
+
+    def _advance(self, quiet: bool, signals: Signals | None) -> History:
         settings, history = self.settings, self.history
         begin, before = time.monotonic(), self.seconds
         last_save = begin
@@ -129,10 +168,13 @@ class Tuning:
                 total_loss = self.loss(rng, step)
                 warm = min(1.0, (step + 1) / (_WARMUP + 1))
                 rate = warm * cosine_rate(settings.learning_rate, fraction(), 1)
-                with uninterrupted():
-                    take_step(total_loss, self.optimiser, rate, settings.clip)
+                with uninterrupted() if signals is None else nullcontext():
+                    take_step(total_loss, self.optimiser, rate, settings.clip, self.processes)
                     self.loss.commit(step)
-                    self.done, self.seconds = step + 1, before + time.monotonic() - begin
+                    self.done = step + 1
+                    self.seconds = before + time.monotonic() - begin
+                if signals is not None:
+                    self._agree(signals)
                 if self._review(fraction()):
                     now = percent(history.steps[-1][history.criterion], digits=3)
                     bar.set_postfix_str(f"{history.part} {history.kind} {now} (at first {first})")
@@ -150,9 +192,37 @@ class Tuning:
             raise
         history.seconds = self.seconds
         self.save()
+        self.restore_best()
+        return history
+
+    def restore_best(self) -> None:
+        """Gives the model the best weights."""
         self.model.network.load_state_dict(self.best)
         self.model.network.requires_grad_(True)
-        return history
+
+    def _agree(self, signals: Signals) -> None:
+        """The first process' seconds are everybody's, and so is an interrupt of any of them."""
+        numbers = [self.seconds * self.processes.is_first, *(float(kind in signals.came) for kind in (SIGINT, SIGTERM))]
+        words = torch.tensor(numbers, dtype=torch.float64, device=self.model.device)
+        self.processes.reduce(words)
+        self.seconds, interrupts, terminations = self.processes.look(words)
+        if interrupts or terminations:
+            signals.came[:0] = [SIGTERM if terminations else SIGINT]
+            signals.raise_first()
+
+    def _measured(self) -> Measured:
+        """Errors on the watched part, of which each process answers its share."""
+        own = self.processes.share(len(self.watched))
+        found = torch.zeros(2, len(self.watched), dtype=torch.float64)
+        if own.stop > own.start:
+            answers = answer(self.model, self.data, self.watched[own])
+            found[1, own] = torch.as_tensor(answers.estimated_error)
+            if self.data.has_solutions:
+                found[0, own] = torch.as_tensor(answers.error)
+        found = found.to(self.model.device)
+        self.processes.reduce(found)
+        error, estimate = found.cpu().numpy()
+        return Measured.of(error if self.data.has_solutions else error[:0], estimate)
 
     def _review(self, fraction: float) -> bool:
         """Compares with the best weights so far, where that is due and was not done; whether it was."""
@@ -161,8 +231,7 @@ class Tuning:
         is_due = int(REVIEWS * fraction + 1e-9) > int(REVIEWS * last["fraction"] + 1e-9)
         if self.done == last["step"] or not is_due:
             return False
-        answers = answer(self.model, self.data, self.watched)
-        now = Measured.of(answers.error, answers.estimated_error)
+        now = self._measured()
         row = {"step": self.done, "fraction": fraction, "error": now.error, "error_max": now.error_max}
         row |= {"estimated_error": now.estimated_error, "failed": now.failed}
         with uninterrupted():

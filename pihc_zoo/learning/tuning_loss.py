@@ -12,12 +12,14 @@ from torch import Tensor
 
 from ..data import Trajectories
 from .draws import KeyedDraws, Purpose
-from .loss import residual_loss
+from .loss import residual_sum
 from .replay import ReplayPool
 from .targets import Targets, pieces
 
 if TYPE_CHECKING:
     from ..surrogate import Surrogate
+    from .distributed import Processes
+    from .settings import Settings
 
 PHYSICS = 0.1  # weight beside the data
 MIXED = 0.7  # share of the initial conditions for physics that are mixtures of two
@@ -52,15 +54,17 @@ class Physics:
 
     A few fields alone are learnt by heart; mixtures with random weights in between, of parameters as well, are as
     good as data here, since no solutions are needed. Roll-outs are trained on single windows from a pool of the
-    model's own end states, as in training.
+    model's own end states, as in training. Several processes share a step's batch; each holds the whole pool.
 
     Args:
         data: whose trajectories ``rows`` are used.
         batch: trajectories a step.
     """
 
-    def __init__(self, model: Surrogate, data: Trajectories, rows: np.ndarray, seed: int, batch: int):
-        self.model, self.data, self.rows = model, data, rows
+    def __init__(
+        self, model: Surrogate, data: Trajectories, rows: np.ndarray, seed: int, batch: int, processes: Processes
+    ):
+        self.model, self.data, self.rows, self.processes = model, data, rows, processes
         self.pool: ReplayPool | None = None
         self.ends: Tensor | None = None
         if model.num_windows > 1:
@@ -69,10 +73,16 @@ class Physics:
             source = Mixtures(self.draw, seed)
             self.pool = ReplayPool(source, places, len(places), POOL, model.num_windows, bound, RESTART)
 
-    def draw(self, count: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, np.ndarray]]:
-        """Initial values at the nodes (count, [field], *space), in the moving frame if there is one; parameters."""
-        one, two = rng.choice(self.rows, count), rng.choice(self.rows, count)
-        share = np.where(rng.uniform(size=count) < MIXED, rng.uniform(size=count), 0.0)
+    def draw(
+        self, count: int, rng: np.random.Generator, picked: slice = slice(None)
+    ) -> tuple[Tensor, dict[str, np.ndarray]]:
+        """Initial values at the nodes (count, [field], *space), in the moving frame if there is one; parameters.
+
+        Args:
+            picked: which of ``count`` draws are returned.
+        """
+        one, two = rng.choice(self.rows, count)[picked], rng.choice(self.rows, count)[picked]
+        share = np.where(rng.uniform(size=count) < MIXED, rng.uniform(size=count), 0.0)[picked]
         u0 = self.data.u0
         along = share.reshape(-1, *[1] * (u0.ndim - 1))
         mixed = torch.as_tensor((1 - along) * u0[one] + along * u0[two], device=self.model.device)
@@ -90,19 +100,27 @@ class Physics:
 
     def loss(self, batch: int, rng: np.random.Generator, step: int) -> Tensor:
         """Mean norm of the residual's rows of a batch, or of its logarithm where there is one window."""
-        model = self.model
+        model, own, kind = self.model, self.processes.share(batch), "log"
         if self.pool is None:
-            state, parameters = self.draw(batch, rng)
+            state, parameters = self.draw(batch, rng, own)
+        else:
+            states, values = self.pool.take(step)
+            self.ends, kind = torch.zeros_like(states), "mean"
+            own = self.processes.share(len(states))
+            state, parameters = states[own], {key: value[own] for key, value in values.items()}
+        total = used = torch.zeros((), dtype=torch.float64, device=model.device)
+        if len(state):
             field = model.constrained(state, model.tensors(parameters), gradient="envelope", stride=1)
-            return residual_loss(field, "log")[0]
-        state, parameters = self.pool.take(step)
-        field = model.constrained(state, model.tensors(parameters), gradient="envelope", stride=1)
-        self.ends = field.u[:, -1].double()
-        return residual_loss(field, "mean")[0].log()
+            total, used, _ = residual_sum(field, kind)
+            if self.ends is not None:
+                self.ends[own] = field.u[:, -1].detach().to(self.ends)
+        mean = self.processes.total(total) / self.processes.total(used.to(total)).clamp(min=1)
+        return mean if self.pool is None else mean.log()
 
     def commit(self, step: int) -> None:
         """Puts the end states of the last loss into the pool, when its step was taken."""
         if self.pool is not None and self.ends is not None:
+            self.processes.reduce(self.ends)
             self.pool.put(step, self.ends)
             self.ends = None
 
@@ -114,8 +132,8 @@ class Data:
     time or a whole window; scattered or noisy solutions are compared along the whole roll-out.
     """
 
-    def __init__(self, model: Surrogate, data: Trajectories, rows: np.ndarray, noise: float):
-        self.model, self.data, self.rows = model, data, rows
+    def __init__(self, model: Surrogate, data: Trajectories, rows: np.ndarray, noise: float, processes: Processes):
+        self.model, self.data, self.rows, self.processes = model, data, rows, processes
         t = data.t
         self.starts = np.array([0])
         if data.u is not None and model.num_windows > 1 and noise <= _QUIET:
@@ -125,11 +143,14 @@ class Data:
         """The logarithm of the mean distance of a batch."""
         rows = rng.choice(self.rows, size=min(batch, len(self.rows)), replace=False)
         start = int(rng.choice(self.starts))
-        if len(self.starts) > 1:
-            errors = self._from(rows, start)
+        own = rows[self.processes.share(len(rows))]
+        if not len(own):
+            total = torch.zeros((), dtype=torch.float64, device=self.model.device)
+        elif len(self.starts) > 1:
+            total = self._from(own, start).sum()
         else:
-            errors = torch.cat([self._whole(targets) for targets in pieces(self.data, rows)])
-        mean = errors.mean()
+            total = torch.stack([self._whole(targets).sum() for targets in pieces(self.data, own)]).sum()
+        mean = self.processes.total(total) / len(rows)
         return mean.clamp(min=torch.finfo(mean.dtype).eps).log()  # exact data have no logarithm
 
     def _whole(self, targets: Targets) -> Tensor:
@@ -156,11 +177,18 @@ class Loss:
     """The loss that is asked for: data, physics, or data + 0.1 · physics."""
 
     def __init__(
-        self, kind: str, model: Surrogate, data: Trajectories, rows: np.ndarray, noise: float, seed: int, batch: int
+        self,
+        model: Surrogate,
+        data: Trajectories,
+        rows: np.ndarray,
+        noise: float,
+        settings: Settings,
+        processes: Processes,
     ):
-        self.batch = batch
-        self.physics = None if kind == "data" else Physics(model, data, rows, seed, batch)
-        self.data = None if kind == "physics" else Data(model, data, rows, noise)
+        self.batch, kind = settings.batch, settings.loss
+        own = model, data, rows
+        self.physics = None if kind == "data" else Physics(*own, settings.seed, settings.batch, processes)
+        self.data = None if kind == "physics" else Data(*own, noise, processes)
 
     def __call__(self, rng: np.random.Generator, step: int) -> Tensor:
         """Of a batch."""

@@ -1,4 +1,4 @@
-"""How processes meet, agree and part: words through a store, beside the numbers of `training.distributed`."""
+"""How processes meet, agree and part: words through a store, beside the numbers of `learning.distributed`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from typing import Any
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
-from pihc_zoo.learning.interruption import Signals, Terminated
-
+from .interruption import Signals, Terminated
 from .mesh import Place
 
 _PATIENCE = 3.0  # seconds that the others are given to end

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from pihc_zoo.surrogate import Surrogate
+from ..surrogate import Surrogate
 
 AXES = ("data", "expert")
 

@@ -1,4 +1,4 @@
-"""Processes that train together: what they tell each other, and how they end.
+"""Processes that train or tune together: what they tell each other, and how they end.
 
 `torch.distributed` as it is, NCCL on GPUs and gloo on CPUs. With one process every method is the identity.
 """
@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -124,6 +124,30 @@ class Processes(Meeting):
         if self.world > 1:
             with self.contact("all_reduce", buffer):
                 dist.all_reduce(buffer)
+
+    def total(self, part: Tensor) -> Tensor:
+        """The sum over all processes of a part that each has; its gradient is that of the own part."""
+        if self.world == 1:
+            return part
+        whole = part.detach().clone()
+        self.reduce(whole)
+        return part + (whole - part.detach())
+
+    def add_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        """Adds up the gradients of all processes, in place; one that is not there counts as zero."""
+        if self.world == 1:
+            return
+        for p in parameters:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        whole = torch.cat([p.grad.flatten() for p in parameters])
+        self.reduce(whole)
+        for p, own in zip(parameters, whole.split([p.numel() for p in parameters]), strict=True):
+            p.grad.copy_(own.view_as(p))
+
+    def share(self, count: int) -> slice:
+        """Which of ``count`` things are done here."""
+        own = self.mesh.share(count, self.data_index)
+        return slice(own.start, own.stop)
 
     def look(self, values: Tensor) -> list[float]:
         """The numbers of a tensor; on a GPU no longer than the timeout."""
