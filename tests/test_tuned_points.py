@@ -33,21 +33,29 @@ def test_scattered_values_are_compared_where_they_are(tiny_model, solved, points
 
 
 def test_many_points_are_taken_in_parts(monkeypatch, tiny_model, points):
-    data = read_trajectories(points, tiny_model().problem)
-    whole = Targets(data, np.arange(8))
-    monkeypatch.setattr("pihc_zoo.learning.targets._LARGEST", whole.size // 8)
-    parts = list(pieces(data, np.arange(8)))
-    assert len(parts) > 1 and np.concatenate([part.rows for part in parts]).tolist() == list(range(8))
-    u = torch.rand(8, len(whole.times), len(whole.points["x"]), dtype=torch.float64)
-    errors = [
-        part.error(
-            u[part.rows][:, np.searchsorted(whole.times, part.times)][
-                :, :, np.searchsorted(whole.points["x"], part.points["x"])
+    """By trajectories, and by times where a solved roll-out is read: errors are those of one grid through them all."""
+    data, rows = read_trajectories(points, tiny_model().problem), np.arange(8)
+    whole = Targets(data, rows)
+    (grid,) = whole.grids
+    u = torch.rand(8, len(grid.times), len(grid.points["x"]), dtype=torch.float64)
+
+    def error(part):
+        answers = [
+            u[part.rows][:, np.searchsorted(grid.times, own.times)][
+                :, :, np.searchsorted(grid.points["x"], own.points["x"])
             ]
-        )
-        for part in parts
-    ]
-    assert_allclose(torch.cat(errors), whole.error(u))
+            for own in part.grids
+        ]
+        return part.error(part.values(answers))
+
+    by_time = Targets(data, rows, whole.size // 8)
+    assert len(by_time.grids) > 1 and sum(len(own.picked) for own in by_time.grids) == len(points["t"])
+    assert by_time.size <= whole.size // 8
+    assert_allclose(error(by_time), error(whole))
+    monkeypatch.setattr("pihc_zoo.learning.targets._LARGEST", whole.size // 8)
+    parts = list(pieces(data, rows))
+    assert len(parts) > 1 and np.concatenate([part.rows for part in parts]).tolist() == list(rows)
+    assert_allclose(torch.cat([error(part) for part in parts]), error(whole))
 
 
 @pytest.mark.parametrize("kind", ["grid", "points"])

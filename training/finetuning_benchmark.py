@@ -98,8 +98,10 @@ _STRONG = ("diffusion-sorption.parametric", "D 1e-3 to 1.3e-3, phi 0.5 to 0.65 (
 ROWS = (
     Row(*_FRONTS),
     Row(*_FRONTS, overrides={"network.num_basis": 8}),
+    Row(*_FRONTS, overrides={"network.num_basis": 16, "grid.space.x.num_nodes": 96, "grid.time.elements": 7}),
     Row(*_SMALL),
     Row(*_SMALL, overrides={"network.num_basis": 12}),
+    Row(*_SMALL, overrides={"network.num_basis": 12, "ansatz.num_corrections": 6}),
     Row(*_STRONG, {"D": (1e-3, 1.3e-3), "phi": (0.5, 0.65)}),
     Row(*_THIN),
     Row(*_THIN, overrides={"grid.space.x.num_nodes": 512, "ansatz.band": 170, "ansatz.steps": 48}),

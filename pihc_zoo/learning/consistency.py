@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -57,32 +57,59 @@ def answer(model: Surrogate, data: Trajectories, rows: np.ndarray, polish: bool 
     return Answers(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
 
 
-def predicted(model: Surrogate, targets: Targets, polish: bool | None = False) -> Any:
-    """The model's `Prediction` where the targets are, or at the data's default output; failures without a warning."""
-    data, rows = targets.data, targets.rows
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return model.predict(
-            data.u0[rows],
-            x=targets.points,
-            times=targets.times,
-            parameters=data.own(rows),
-            input_x=data.points,
-            polish=polish,
-        )
+@dataclasses.dataclass
+class Predicted:
+    """What a model predicts where targets are.
+
+    Attributes:
+        values: as of `Targets`.
+        estimated_error: (batch,) over all times and points that were asked for, NaN where it failed.
+        unresolved, is_reliable, is_polished: (batch,) of `Prediction`.
+    """
+
+    values: np.ndarray
+    estimated_error: np.ndarray
+    unresolved: np.ndarray
+    is_reliable: np.ndarray
+    is_polished: np.ndarray
+
+
+def predicted(model: Surrogate, targets: Targets, polish: bool | None = False) -> Predicted:
+    """The model's predictions where the targets are; failures without a warning."""
+    data, rows, outs = targets.data, targets.rows, []
+    for grid in targets.grids:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            out = model.predict(
+                data.u0[rows],
+                x=grid.points,
+                times=grid.times,
+                parameters=data.own(rows),
+                input_x=data.points,
+                polish=polish,
+            )
+        outs.append(out)
+    answers = [to_numpy(out.u) for out in outs]
+    is_answered = np.all([np.isfinite(u).reshape(len(u), -1).all(axis=1) for u in answers], axis=0)
+    counts = np.array([1 if grid.picked is None else len(grid.picked) for grid in targets.grids])
+    squares = np.stack([to_numpy(out.estimated_error) for out in outs]) ** 2
+    return Predicted(
+        targets.values(answers),
+        np.where(is_answered, np.sqrt(counts @ squares / counts.sum()), np.nan),
+        np.max([to_numpy(out.unresolved) for out in outs], axis=0),
+        np.all([to_numpy(out.is_reliable) for out in outs], axis=0),
+        np.any([to_numpy(out.is_polished) for out in outs], axis=0),
+    )
 
 
 def _answered(model: Surrogate, targets: Targets, polish: bool | None) -> Answers:
-    out = predicted(model, targets, polish)
-    u = to_numpy(out.u)
-    is_answered = np.isfinite(u).reshape(len(u), -1).all(axis=1)
-    estimate = np.where(is_answered, to_numpy(out.estimated_error), np.nan)
+    found = predicted(model, targets, polish)
     error = common = noise = np.empty(0)
     if targets.data.has_solutions:
-        error = targets.error(torch.as_tensor(u)).numpy()
-        common, noise = targets.shares(u)
-    kept = u if targets.data.u is not None else np.empty(0)
-    return Answers(error, estimate, common, noise, to_numpy(out.is_reliable), to_numpy(out.is_polished), kept)
+        error = targets.error(torch.as_tensor(found.values)).numpy()
+        common, noise = targets.shares(found.values)
+    kept = found.values if targets.data.u is not None else np.empty(0)
+    return Answers(error, found.estimated_error, common, noise, found.is_reliable, found.is_polished, kept)
 
 
 def contradiction(model: Surrogate, data: Trajectories, order: np.ndarray) -> tuple[float | None, float]:
@@ -151,18 +178,22 @@ def _check_order(u: np.ndarray, truths: np.ndarray, rows: np.ndarray, far: np.nd
 
 def _is_confirmed(model: Surrogate, data: Trajectories, row: int, distance: float) -> bool:
     """Whether a classical solution is far from the data, too; it is taken for so where there is none."""
-    targets, one = Targets(data, np.array([row])), len(data.points) == 1
+    targets, one, solve = Targets(data, np.array([row])), len(data.points) == 1, reference_solver(model.problem)
     try:
-        u = reference_solver(model.problem)(
-            data.u0[row],
-            {key: float(value[row]) for key, value in data.parameters.items()},
-            input_x=next(iter(data.points.values())) if one else data.points,
-            x=next(iter(targets.points.values())) if one else targets.points,
-            times=targets.times,
-        )[None]
+        answers = [
+            solve(
+                data.u0[row],
+                {key: float(value[row]) for key, value in data.parameters.items()},
+                input_x=next(iter(data.points.values())) if one else data.points,
+                x=next(iter(grid.points.values())) if one else grid.points,
+                times=grid.times,
+            )[None]
+            for grid in targets.grids
+        ]
     except (RuntimeError, ValueError):
         return True
-    common, _ = targets.shares(u)
-    return float(targets.error(torch.as_tensor(u))[0]) * np.sqrt(np.nan_to_num(common[0], nan=1.0)) > max(
+    values = targets.values(answers)
+    common, _ = targets.shares(values)
+    return float(targets.error(torch.as_tensor(values))[0]) * np.sqrt(np.nan_to_num(common[0], nan=1.0)) > max(
         LEAST, distance / 2
     )

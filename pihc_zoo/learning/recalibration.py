@@ -67,9 +67,10 @@ class Solved:
         """Estimates and true errors."""
         parts = []
         for targets in pieces(self.data, self.rows):
-            out = predicted(model, targets, polish=None)
-            error = targets.error(torch.as_tensor(to_numpy(out.u))).numpy()
-            parts.append((to_numpy(out.estimated_error), to_numpy(out.unresolved), error))
+            found = predicted(model, targets, polish=None)
+            parts.append(
+                (found.estimated_error, found.unresolved, targets.error(torch.as_tensor(found.values)).numpy())
+            )
         return _Found(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
     def errors_of(self, found: _Found) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,74 +13,109 @@ from torch import Tensor
 from ..data import Trajectories
 from .loss import relative_l2
 
-_LARGEST = 2**23  # values of the tensor grid through scattered points that are evaluated at once
+_LARGEST = 2**22  # values of a tensor grid through scattered points that a model is asked for at once
+READ = 2**19  # the same, where a solved roll-out is read part by part
 _FEWEST = 8  # neighbours that tell noise from error
 _NOISY = 0.1  # share of noise from which on its own scatter is granted
+
+
+@dataclasses.dataclass
+class Grid:
+    """A tensor grid on which a model is evaluated; the scattered values ``picked`` lie at ``places`` of it.
+
+    Attributes:
+        times, points: of the grid.
+        picked: (m,) indices of scattered values; None where all of the grid is given.
+        places: (trajectory, time, *axes) of each.
+    """
+
+    times: np.ndarray
+    points: dict[str, np.ndarray]
+    picked: np.ndarray | None = None
+    places: tuple[np.ndarray, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Values of a trajectory."""
+        return len(self.times) * int(np.prod([len(own) for own in self.points.values()]))
 
 
 class Targets:
     """Solutions of the trajectories ``rows``.
 
+    Values are (batch, time, *points[, field]) where solutions are given on a grid, (m,) where they are scattered.
+
+    Args:
+        largest: values that a model is asked for at once; default some millions.
+
     Attributes:
-        times, points: the tensor grid on which a model is evaluated; scattered points lie on it.
+        grids: on which it is evaluated, one after the other; scattered points are parted by time.
     """
 
-    def __init__(self, data: Trajectories, rows: np.ndarray):
+    def __init__(self, data: Trajectories, rows: np.ndarray, largest: int | None = None):
         self.data, self.rows = data, np.asarray(rows)
         self.scattered = None if data.scattered is None else data.scattered.of(self.rows)
         if self.scattered is None:
-            self.times, self.points = data.t[data.t > 0], data.points
-            self.places = None
-            return
-        own, places = self.scattered, []
-        self.times, place = np.unique(own.t, return_inverse=True)
-        places.append(place)
-        self.points = {}
+            self.grids = [Grid(data.t[data.t > 0], data.points)]
+        else:
+            self.grids = self._parted(np.argsort(self.scattered.t, kind="stable"), largest or _LARGEST)
+
+    def _parted(self, picked: np.ndarray, largest: int) -> list[Grid]:
+        own, grid, places = self.scattered, {}, []
+        times, place = np.unique(own.t[picked], return_inverse=True)
         for key, values in own.points.items():
-            self.points[key], place = np.unique(values, return_inverse=True)
-            places.append(place)
-        self.places = (own.trajectory, *places)
+            grid[key], at = np.unique(values[picked], return_inverse=True)
+            places.append(at)
+        found = Grid(times, grid, picked, (own.trajectory[picked], place, *places))
+        if len(picked) < 2 or len(self.rows) * found.size <= largest:
+            return [found]
+        half = len(picked) // 2
+        return [*self._parted(picked[:half], largest), *self._parted(picked[half:], largest)]
 
     @property
     def size(self) -> int:
-        """Values of a model's answer."""
-        return len(self.rows) * len(self.times) * int(np.prod([len(own) for own in self.points.values()]))
+        """Values of a model's answer on the largest grid."""
+        return len(self.rows) * max(grid.size for grid in self.grids)
 
-    def difference(self, u: Any) -> tuple[Any, Any]:
-        """u (batch, time, *points[, field]) ↦ its values less the given ones, and these; scattered ones are (m,)."""
+    def values(self, answers: list[Any]) -> Any:
+        """Answers (batch, time, *points[, field]) on each of the grids ↦ values where solutions are given."""
         if self.scattered is None:
-            truth = self.data.u[self.rows][:, self.data.t > 0]
-            truth = truth if isinstance(u, np.ndarray) else torch.as_tensor(truth, device=u.device)
-            return u - truth, truth
-        values = u[self.places]
-        truth = self.scattered.u if isinstance(u, np.ndarray) else torch.as_tensor(self.scattered.u, device=u.device)
+            return answers[0]
+        order = np.argsort(np.concatenate([grid.picked for grid in self.grids]))
+        parts = [u[grid.places] for u, grid in zip(answers, self.grids, strict=True)]
+        return (np.concatenate(parts) if isinstance(parts[0], np.ndarray) else torch.cat(parts))[order]
+
+    def difference(self, values: Any) -> tuple[Any, Any]:
+        """Values less the given ones, and these."""
+        truth = self.data.u[self.rows][:, self.data.t > 0] if self.scattered is None else self.scattered.u
+        truth = truth if isinstance(values, np.ndarray) else torch.as_tensor(truth, device=values.device)
         return values - truth, truth
 
-    def error(self, u: Tensor) -> Tensor:
-        """(batch,) relative L2 distance of u (batch, time, *points) from the given values."""
+    def error(self, values: Tensor) -> Tensor:
+        """(batch,) relative L2 distance from the given values."""
         if self.scattered is None:
-            difference, truth = self.difference(u)
+            difference, truth = self.difference(values)
             return relative_l2(difference + truth, truth)
-        difference, truth = self.difference(u)
-        places = torch.as_tensor(self.scattered.trajectory, device=u.device)
-        zero = u.new_zeros(len(self.rows))
+        difference, truth = self.difference(values)
+        places = torch.as_tensor(self.scattered.trajectory, device=values.device)
+        zero = values.new_zeros(len(self.rows))
         error, size = (zero.index_add(0, places, part.square()) for part in (difference, truth))
         return (error / size).sqrt()
 
-    def shares(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def shares(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Shares (batch,) of the squared distance: what neighbours have in common, at least, and what looks like noise.
 
         Half the mean squared difference of neighbours over the mean square is 1 for noise and 0 for what is smooth
         (J. von Neumann, 1941), each up to 1/√m of m neighbours, of which three are granted. Scattered values are
         compared with the nearest one of their trajectory, all trajectories together; NaN where they are too few.
         """
-        difference, _ = self.difference(u)
+        difference, _ = self.difference(values)
         if self.scattered is None:
-            along = np.moveaxis(difference, 1 + len(self.points), -1)  # the last axis of space
+            along = np.moveaxis(difference, 1 + len(self.data.points), -1)  # the last axis of space
             rough = np.diff(along, axis=-1) ** 2
             smooth = along[..., 1:] ** 2 + along[..., :-1] ** 2
             count = rough[0].size
-            sums = [part.reshape(len(u), -1).sum(axis=1) for part in (rough, smooth)]
+            sums = [part.reshape(len(values), -1).sum(axis=1) for part in (rough, smooth)]
         else:
             pairs = [self._neighbours(i) for i in range(len(self.rows))]
             one, two = (np.concatenate(part) for part in zip(*pairs, strict=True))
@@ -107,10 +143,10 @@ class Targets:
 
 
 def pieces(data: Trajectories, rows: np.ndarray) -> Iterator[Targets]:
-    """The trajectories ``rows``, in parts whose answers fit in memory."""
+    """The trajectories ``rows``, in parts whose answers fit in memory; the points of one trajectory stay together."""
     rows = np.asarray(rows)
     whole = Targets(data, rows)
-    if whole.size <= _LARGEST or len(rows) == 1:
+    if len(rows) == 1 or (len(whole.grids) == 1 and whole.size <= _LARGEST):
         yield whole
     else:
         half = len(rows) // 2

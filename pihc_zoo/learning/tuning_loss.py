@@ -14,7 +14,7 @@ from ..data import Trajectories
 from .draws import KeyedDraws, Purpose
 from .loss import residual_sum
 from .replay import ReplayPool
-from .targets import Targets, pieces
+from .targets import READ, Targets
 
 if TYPE_CHECKING:
     from ..surrogate import Surrogate
@@ -149,17 +149,20 @@ class Data:
         elif len(self.starts) > 1:
             total = self._from(own, start).sum()
         else:
-            total = torch.stack([self._whole(targets).sum() for targets in pieces(self.data, own)]).sum()
+            total = self._whole(Targets(self.data, own, READ)).sum()
         mean = self.processes.total(total) / len(rows)
         return mean.clamp(min=torch.finfo(mean.dtype).eps).log()  # exact data have no logarithm
 
     def _whole(self, targets: Targets) -> Tensor:
         model, data, rows = self.model, self.data, targets.rows
         u0 = model.inward(torch.as_tensor(data.u0[rows], device=model.device))
-        last = model.rollout.count(targets.times)
-        windows = model.windows(model.at_nodes(u0, data.points), model.tensors(data.own(rows)), last)
-        u = torch.cat([model.read(own, targets.times, targets.points) for own in windows], dim=1)
-        return targets.error(model.outward(u))
+        last = max(model.rollout.count(grid.times) for grid in targets.grids)
+        parts: list[list[Tensor]] = [[] for _ in targets.grids]
+        for window in model.windows(model.at_nodes(u0, data.points), model.tensors(data.own(rows)), last):
+            for part, grid in zip(parts, targets.grids, strict=True):
+                if (model.rollout.window_of(grid.times) == window.index).any():
+                    part.append(model.read(window, grid.times, grid.points))
+        return targets.error(targets.values([model.outward(torch.cat(part, dim=1)) for part in parts]))
 
     def _from(self, rows: np.ndarray, start: int) -> Tensor:
         model, data = self.model, self.data
