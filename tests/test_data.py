@@ -211,12 +211,19 @@ def test_axes_in_another_order_are_refused_with_the_right_one(u, tmp_path):
     for wrong, call in ((u.swapaxes(1, 2), r"\(0, 2, 1\)"), (np.moveaxis(u, 0, 1), r"\(1, 0, 2\)")):
         with pytest.raises(ValueError, match=rf"pass u.transpose{call}, which are \(trajectory, t, x\)"):
             read_trajectories({"u": wrong, "x": X, "t": TIMES}, DiffusionSorption())
+    with pytest.raises(ValueError, match=r"its axes are \(x, trajectory\): pass u0.transpose\(1, 0\)"):
+        read_trajectories({"u0": u[:, 0].T, "x": X}, DiffusionSorption())
     xarray = pytest.importorskip("xarray")
     dataset = xarray.Dataset({"u": (("x", "time", "sample"), u.T)}, {"time": TIMES, "x": X})
     with pytest.raises(ValueError, match=r"u has the dimensions .* pass u.transpose\('sample', 'time', 'x'\)"):
         read_trajectories(dataset, DiffusionSorption())
     with pytest.raises(ValueError, match="lacks x"):
         read_trajectories(dataset.rename(x="depth"), DiffusionSorption())
+
+
+def test_a_misnamed_key_is_named(u):
+    with pytest.raises(ValueError, match="must have the key 'u0', got u00; rename 'u00' to 'u0'"):
+        read_trajectories({"u00": u[:, 0]}, DiffusionSorption())
 
 
 def test_files_of_another_problem(rng, u, tmp_path):

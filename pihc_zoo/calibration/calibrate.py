@@ -54,7 +54,9 @@ def calibrate(
         model: a surrogate that takes the unknowns as inputs.
         data: one experiment, or a list of several that share their unknowns. A mapping with u, t and x (…), all
             (m,), u0 ((n,) or a number), optionally sigma ((m,) or a number; estimated where left out) and input_x
-            (positions of u0); or the path of a CSV file with the columns x, t, u and optionally sigma.
+            (positions of u0); or the path of a CSV file with the columns x, t, u and optionally sigma. Of a system
+            with the fields u and v: a key u, v or both, sigma for both or sigma_u and sigma_v, and u0 (n, field) or a
+            number per field; fields measured at different points are two experiments with the same u0.
         unknown: names of parameters; "u0" is a constant initial value, or, alone and on periodic axes, a field.
         known: further parameters by symbol, numbers or one per experiment; defaults where left out.
         u0: of all experiments that bring none of their own.
@@ -73,10 +75,10 @@ def calibrate(
     """
     begin = time.perf_counter()
     check_surrogate(model)
-    if model.problem.is_system:
+    if model.problem.duration is None:
         raise ValueError(
-            f"calibration reads one field, {model.problem.name} has {', '.join(model.problem.fields)}; fit it "
-            "with model(u0, parameters), which is differentiable"
+            f"calibration reads trajectories, and {model.problem.name} is steady; fit it with "
+            "model(None, parameters), which is differentiable"
         )
     known = dict(known or {})
     if not 0 < level < 1:
@@ -193,7 +195,8 @@ def _fit(readings, data: _Data, descents: list[Descent], level: float, method: s
         interval[own.name] = (float(own.value(low)), float(own.value(high)))
 
     coordinates = {"t": readings.t, **readings.points}
-    faults, remarks = residual_faults(residual, coordinates, readings.owner, len(names), data.has_sigma)
+    groups = readings.owner * (1 + readings.field.max()) + readings.field
+    faults, remarks = residual_faults(residual, coordinates, groups, len(names), data.has_sigma)
     faults += open_words
     faults += [_bound(own, z[k]) for k, own in enumerate(unknowns) if not free[k]]
     faults += reasons

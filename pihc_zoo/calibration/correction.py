@@ -58,7 +58,7 @@ def estimated_error(readings: Readings, z: np.ndarray, values: np.ndarray) -> tu
                 out = model.predict(
                     u0[None], times=times, x=grid, parameters=parameters_of(readings, z, i), input_x=points
                 )
-            at = (0, *(place[is_mine] for place in places))
+            at = (0, *(place[is_mine] for place in readings.at_fields(places, own)))
             rows = own[is_mine]
             error[rows] = values[rows] - to_numpy(out.u)[at] + to_numpy(out.estimated_error_field)[at]
         judged = model.trust.reasons(u0, None, float(to_numpy(out.unresolved)[0]) if readings.chunks else 0.0)
@@ -108,7 +108,7 @@ def classical_values_of(
     (axis, *others) = grid
     asked, given = (grid, points) if others else (grid[axis], points[axis])
     u = solver(u0, parameters, input_x=given, x=asked, times=times)
-    return u[tuple(places)]
+    return u[tuple(readings.at_fields(places, picked))]
 
 
 def polish(

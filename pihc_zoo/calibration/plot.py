@@ -25,8 +25,8 @@ _DOTS = {"fmt": "o", "markersize": 5, "capsize": 2.5, "markeredgecolor": "white"
 def plot_fit(fit: Fit, path: str | os.PathLike | None = None, experiment: int = 0) -> Any:
     """Draws readings on the fitted solution, residuals over time, and the unknowns with their region.
 
-    On one space axis readings stand on curves, over x at each time or over t at each position, whichever are fewer;
-    where both are many, or there are several axes, fitted values stand against measured ones.
+    Each field has a panel. On one space axis readings stand on curves, over x at each time or over t at each position,
+    whichever are fewer; where both are many, or there are several axes, fitted values stand against measured ones.
 
     Args:
         fit: of `calibrate`.
@@ -51,7 +51,9 @@ def plot_fit(fit: Fit, path: str | os.PathLike | None = None, experiment: int = 
         figure.get_layout_engine().set(h_pad=0.08, w_pad=0.1)
         _headline(figure, fit)
         left, right = figure.subfigures(1, 2, width_ratios=(1.25, 1))
-        _readings(left.subplots(1, 1), fit, experiment)
+        measured = np.unique(fit.experiments[experiment].field)
+        for axes, k in zip(left.subplots(len(measured), 1, squeeze=False)[:, 0], measured, strict=True):
+            _readings(axes, fit, experiment, int(k))
         upper, lower = right.subplots(2, 1, height_ratios=(1, 1.25))
         _residuals(upper, fit)
         _region(lower, fit)
@@ -83,24 +85,26 @@ def _wrapped(text: str, width: int = 130) -> str:
 
 def _label(fit: Fit, name: str) -> str:
     unit = shown_unit(fit.model.problem.units.get(name, ""))
-    symbol = fit.model.problem.field if name == "u" else name
-    return f"{symbol} [{unit}]" if unit else symbol
+    return f"{name} [{unit}]" if unit else name
 
 
-def _readings(axes: Any, fit: Fit, experiment: int) -> None:
-    mine = np.flatnonzero(fit.readings.owner == experiment)
-    t, u = fit.readings.t[mine], fit.experiments[experiment].u
+def _readings(axes: Any, fit: Fit, experiment: int, k: int) -> None:
+    """One experiment's readings of its field number ``k``."""
+    own_field = fit.experiments[experiment].field
+    mine = np.flatnonzero((fit.readings.owner == experiment) & (fit.readings.field == k))
+    t, u = fit.readings.t[mine], fit.experiments[experiment].u[own_field == k]
+    symbol = list(fit.model.problem.fields)[k]
     names = list(fit.readings.points)
     x = fit.readings.points[names[0]][mine]
     sigma = fit.sigma[mine]
     times, places = np.unique(t), np.unique(x)
     if len(names) > 1 or min(len(times), len(places)) > _CURVES:
-        draw_against(axes, fit.fitted[mine], u, sigma, fit.model.problem.field)
+        draw_against(axes, fit.fitted[mine], u, sigma, symbol)
         return
     is_profile = len(times) <= len(places) if max(len(times), len(places)) <= _CURVES else len(times) <= _CURVES
     shared, along, own = (times, x, t) if is_profile else (places, t, x)
     grid_points = _curve_points(fit, is_profile, names[0])
-    field = _solution(fit, experiment, times if is_profile else grid_points, grid_points if is_profile else places)
+    field = _solution(fit, experiment, times if is_profile else grid_points, grid_points if is_profile else places, k)
     import matplotlib
 
     colours = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, len(shared)))
@@ -112,10 +116,12 @@ def _readings(axes: Any, fit: Fit, experiment: int) -> None:
         label = f"{key} = {number(value, 4)}{unit}"
         axes.errorbar(along[picked], u[picked], sigma[picked], color=colour, label=label, **_DOTS)
     axes.set_xlabel(_label(fit, names[0] if is_profile else "t"))
-    axes.set_ylabel(_label(fit, "u"))
+    unit = shown_unit(fit.model.problem.fields[symbol].unit)
+    axes.set_ylabel(f"{symbol} [{unit}]" if unit else symbol)
     axes.set_xlim(grid_points[0], grid_points[-1])
     many = f" of experiment {fit.experiments[experiment].name}" if len(fit.experiments) > 1 else ""
-    axes.set_title(f"Readings ± σ{many} on the fit")
+    of_field = f" of {symbol}" if fit.model.problem.is_system else ""
+    axes.set_title(f"Readings{of_field} ± σ{many} on the fit")
     axes.legend(frameon=False)
     grid(axes)
 
@@ -129,15 +135,16 @@ def _curve_points(fit: Fit, is_profile: bool, name: str) -> np.ndarray:
     return np.linspace(min(first, fit.readings.t.min()), max(problem.span, fit.readings.t.max()), _POINTS)
 
 
-def _solution(fit: Fit, experiment: int, times: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """(time, x) of an experiment at the fit."""
+def _solution(fit: Fit, experiment: int, times: np.ndarray, x: np.ndarray, k: int) -> np.ndarray:
+    """(time, x) of an experiment's field number ``k`` at the fit."""
     import warnings
 
     u0, points = initial_of(fit.readings, fit.z, experiment)
     own = parameters_of(fit.readings, fit.z, experiment)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        return np.asarray(fit.model.predict(u0[None], x=x, times=times, parameters=own, input_x=points).u)[0]
+        u = np.asarray(fit.model.predict(u0[None], x=x, times=times, parameters=own, input_x=points).u)[0]
+    return u[..., k] if fit.model.problem.is_system else u
 
 
 def draw_against(axes: Any, fitted: np.ndarray, measured: np.ndarray, sigma: np.ndarray, symbol: str) -> None:
@@ -188,6 +195,7 @@ def _region(axes: Any, fit: Fit) -> None:
         axes.plot(fit.parameters[own.name], 0, "o", color=ACCENT, markersize=8)
         axes.set_yticks([])
         axes.margins(x=0.5)
+        axes.locator_params(axis="x", nbins=4)
         axes.set_xlabel(_unknown_label(own))
         axes.set_title(f"{own.name} with its {level} interval")
         return

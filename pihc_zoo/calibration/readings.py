@@ -43,6 +43,7 @@ class Readings:
         self.num_solves = 0
         self.t = np.concatenate([experiment.t for experiment in experiments])
         self.owner = np.repeat(np.arange(len(experiments)), [len(experiment) for experiment in experiments])
+        self.field = np.concatenate([experiment.field for experiment in experiments])
         axes = model.problem.output_space
         self.points = {key: np.concatenate([own.points[key] for own in experiments]) for key in axes}
         self.chunks = self._chunks()
@@ -68,6 +69,10 @@ class Readings:
             places.append(place)
         return times, grid, places
 
+    def at_fields(self, places: list[np.ndarray], picked: np.ndarray | slice) -> list[np.ndarray]:
+        """Places (time, *axes) of the ``picked`` readings in an answer, of a system with the field's last."""
+        return [*places, self.field[picked]] if self.model.problem.is_system else places
+
     def _initial(self) -> tuple[Tensor | None, np.ndarray]:
         """(E, *space) initial values at the nodes, and (m,) those at the readings' points."""
         model, start = self.model, np.zeros(len(self.t))
@@ -75,11 +80,12 @@ class Readings:
             return None, start
         fields = []
         for i, experiment in enumerate(self.experiments):
-            u0 = torch.as_tensor(experiment.u0, device=model.device)[None]
+            u0 = model.inward(torch.as_tensor(experiment.u0, device=model.device)[None])
             fields.append(model.at_nodes(u0, experiment.input_points))
             for j in np.flatnonzero((self.owner == i) & (self.t == 0)):
                 target = {key: values[j : j + 1] for key, values in self.points.items()}
-                start[j] = float(model.positions.resampled(u0, experiment.input_points, target).reshape(()))
+                values = model.positions.resampled(u0, experiment.input_points, target).flatten()
+                start[j] = float(values[self.field[j]])
         return torch.cat(fields), start
 
     # ------------------------------------------------------------------ values and sensitivities
@@ -158,9 +164,10 @@ class Readings:
             for piece, (_, times, grid, _) in zip(pieces, self.chunks, strict=True):
                 piece.append(model.read(window, times, grid))
         for piece, (own, _, _, places) in zip(pieces, self.chunks, strict=True):
-            field = torch.cat(piece, dim=1)  # (rows · E, time, *points)
+            field = model.outward(torch.cat(piece, dim=1))  # (rows · E, time, *points[, field])
             field = torch.where(is_solved.reshape(-1, *[1] * (field.dim() - 1)), field, torch.nan)
             field = field.unflatten(0, (rows, count))
-            picked = field[(slice(None), torch.as_tensor(self.owner[own]), *map(torch.as_tensor, places))]
+            at = [self.owner[own], *self.at_fields(places, own)]
+            picked = field[(slice(None), *map(torch.as_tensor, at))]
             for place, j in enumerate(own):
                 y[j] = picked[:, place]

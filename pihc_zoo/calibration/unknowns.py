@@ -64,12 +64,14 @@ def check_unknowns(model: Any, unknown: Any, known: dict[str, Any]) -> list[Unkn
     """
     problem, inputs = model.problem, model.parameter_inputs
     names = [unknown] if isinstance(unknown, str) else list(unknown)
-    choices = [*inputs, INITIAL]
+    choices = [*inputs] if problem.is_system else [*inputs, INITIAL]
     if not names:
-        raise ValueError(f"nothing is unknown: name at least one of {', '.join(choices)}")
+        raise ValueError(f"nothing is unknown: name at least one of {', '.join(choices) or 'the inputs of a model'}")
     if len(set(names)) < len(names):
         raise ValueError(f"unknown names {', '.join(names)}: one of them is there twice")
     for name in names:
+        if problem.is_system and name == INITIAL:
+            raise ValueError(f"u0 cannot be unknown where there are several fields ({', '.join(problem.fields)})")
         if name not in problem.parameters and name != INITIAL:
             raise ValueError(f"no parameter {name!r}; {nearest(name, choices)}")
         if name in known:

@@ -18,6 +18,7 @@ from scipy import stats
 from ..text import number
 
 _LEVEL = 1e-3  # of each test
+_NEGLIGIBLE = 1e-3  # reduced chi² of residuals whose pattern does not matter
 _LEAST_RUNS = 8  # readings below which signs say nothing
 
 
@@ -44,6 +45,8 @@ def residual_faults(
             )
         elif stats.chi2.cdf(chi2, dof) < _LEVEL:
             remarks.append(f"reduced chi² {number(chi2 / dof)}: sigma looks too large, and intervals are too wide then")
+        if chi2 < _NEGLIGIBLE * dof:
+            return faults, remarks
     runs = min((_too_few_runs(residual, order) for order in _orders(coordinates, owner)), default=1.0)
     smooth = _smooth_part(residual, coordinates, owner, num_unknowns, has_sigma)
     if min(runs, smooth) < _LEVEL:

@@ -79,7 +79,9 @@ def read_trajectories(source: Any, problem, *, u0: Any = None, count: int | None
     if given:
         arrays |= {"u0": given["u0"]} | {key: given[f"input_{key}"] for key in axes if f"input_{key}" in given}
     if "u0" not in arrays and "u" not in arrays:
-        raise ValueError(f"data must have the key 'u0', got {', '.join(sorted(arrays)) or 'nothing'}")
+        meant = [key for key in arrays if nearest(key, ("u0", "u")).startswith("did you mean")]
+        remedy = f"; rename {meant[0]!r} to 'u0'" if meant else ""
+        raise ValueError(f"data must have the key 'u0', got {', '.join(sorted(arrays)) or 'nothing'}{remedy}")
     check_names(arrays, problem)
     u = real_array(arrays["u"], "u") if "u" in arrays else None
     t = np.atleast_1d(real_array(arrays.get("t", problem.output_times), "t"))
@@ -89,12 +91,27 @@ def read_trajectories(source: Any, problem, *, u0: Any = None, count: int | None
     u0 = real_array(arrays["u0"], "u0")
     u0 = u0[None] if u0.ndim == len(axes) + problem.is_system else u0
     positions = {key: _from_zero(arrays[key], key, problem) for key in axes if key in arrays}
+    _check_order(u0, positions, problem)
     points = check_field(problem, u0, positions, np.shape(arrays["u0"]))
     parameters = parameters_of(arrays, len(u0))
     if count is not None:
         u0, u = u0[:count], None if u is None else u[:count]
         parameters = {key: value[:count] for key, value in parameters.items()}
     return Trajectories(u0, points, t, u, parameters)
+
+
+def _check_order(u0: np.ndarray, positions: dict[str, np.ndarray], problem) -> None:
+    """Refuses u0 whose axes are in another order than their positions say."""
+    axes = tuple(problem.output_space)
+    fields = ("field",) if problem.is_system else ()
+    if set(positions) != set(axes) or u0.ndim != 1 + len(axes) + len(fields):
+        return
+    own = (*(len(positions[key]) for key in axes), *([len(problem.fields)] if fields else ()))
+    expected = (u0.size // max(1, int(np.prod(own))), *own)
+    if u0.shape != expected:
+        message = order_message(u0.shape, expected, ("trajectory", *axes, *fields), "u0")
+        if message:
+            raise ValueError(f"u0 must have the shape {expected}, got {u0.shape}{message}")
 
 
 def joined(arrays: dict[str, Any], problem) -> dict[str, Any]:

@@ -92,14 +92,14 @@ class Trajectories:
         return f"{text}, {'initial conditions only' if self.u is None else f'solutions at {len(self.t)} times'}"
 
 
-def order_message(shape: tuple[int, ...], expected: tuple[int, ...], axes: tuple[str, ...]) -> str:
-    """What to do about an array whose axes are in another order; "" where no order of them fits."""
+def order_message(shape: tuple[int, ...], expected: tuple[int, ...], axes: tuple[str, ...], array: str = "u") -> str:
+    """What to do about an ``array`` whose axes are in another order; "" where no order of them fits."""
     if len(shape) != len(expected):
         return ""
     for order in permutations(range(len(shape))):
         if tuple(shape[i] for i in order) == expected:
             names = [axes[order.index(i)] for i in range(len(shape))]
-            return f"; its axes are ({', '.join(names)}): pass u.transpose{order}, which are ({', '.join(axes)})"
+            return f"; its axes are ({', '.join(names)}): pass {array}.transpose{order}, which are ({', '.join(axes)})"
     return ""
 
 
