@@ -62,11 +62,6 @@ def test_the_distance_from_given_solutions_is_that_of_predictions():
     assert (common > 0.5).all() and (noise < 0.5).all()  # smooth along space, whatever the fields
 
 
-def test_calibration_of_systems_is_refused_plainly():
-    with pytest.raises(ValueError, match="calibration reads one field"):
-        pz.calibrate(model(NAME), {"x": [0.5], "t": [1.0], "u": [0.1], "u0": 0.5}, ["D"])
-
-
 @pytest.mark.parametrize("size", [1e-3, 1.0, 30.0, 1e4])
 def test_exponentials_by_products_are_exponentials(size):
     generator = torch.Generator().manual_seed(3)
