@@ -12,9 +12,9 @@ from pihc_zoo.decomposition import Disjoint, Overlapping
 from pihc_zoo.discretisation import Discretisation, Field, linear_operator
 from pihc_zoo.discretisation.diagonalised import DiagonalisedOperator, TimeBlocks
 from pihc_zoo.discretisation.modal import ModalOperator
-from pihc_zoo.grid import GradedAxis, Grid, RadauAxis
+from pihc_zoo.grid import FourierAxis, GradedAxis, Grid, RadauAxis
 from pihc_zoo.grid.stencils import fornberg_weights, stencil_matrix
-from pihc_zoo.networks.transforms import cosine_modes
+from pihc_zoo.networks.transforms import cosine_modes, waves
 from pihc_zoo.parameters import Parameters
 from pihc_zoo.solvers import dense
 
@@ -266,3 +266,18 @@ def test_time_blocks_apply_as_their_dense_form(generator):
     assert_close(time.apply(columns), forward, rtol=1e-12, atol=1e-10)
     backward = torch.einsum("pmij,pcim->pcjm", dense_form, columns)
     assert_close(time.apply_transpose(columns), backward, rtol=1e-12, atol=1e-10)
+
+
+@pytest.mark.parametrize("count", [1, 4, 7, 15])
+def test_waves_are_analysed_into_themselves(count):
+    axis = FourierAxis(16, length=3.0, start=-1.0)
+    synthesis, analysis = waves(axis, count)
+    assert_allclose(analysis @ synthesis, np.eye(count), atol=1e-12)
+    assert_allclose(synthesis[:, 0], 1.0)
+    if count == 4:  # 1, cos, sin, cos 2
+        angle = 2 * np.pi * (axis.nodes + 1.0) / 3.0
+        assert_allclose(
+            synthesis[:, 1:], np.sqrt(2) * np.stack([np.cos(angle), np.sin(angle), np.cos(2 * angle)], axis=1)
+        )
+    with pytest.raises(ValueError, match="carries up to 15 modes, not 16"):
+        waves(axis, 16)

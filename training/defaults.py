@@ -17,6 +17,7 @@ import torch
 from pihc_zoo import config as configuration
 from pihc_zoo.config import ConfigError
 from pihc_zoo.families import Family
+from pihc_zoo.grid import Axis
 from pihc_zoo.problems import Problem
 from pihc_zoo.progress import progress
 from pihc_zoo.reference import in_passes, truth_solver
@@ -28,6 +29,7 @@ WORTH = 0.7  # a dearer trial is taken if it leaves so much of the error
 PROBES, SEED = 8, 7_000
 SEEN = 256  # initial fields whose range the model is trusted for
 TAIL = 1e-4  # relative norm of the modes that a grid may leave out
+LEAST = 1e-6  # size of corrections relative to the fields
 STEPS = 16  # of the lift in a window
 _PERIODIC_NODES = {1: (32, 48, 64, 96, 128, 192, 256, 384, 512), 2: (16, 24, 32, 48, 64, 96, 128)}
 _WINDOWS = (1, 2, 4, 5, 8, 10, 16, 20, 32, 40, 64, 80, 128)
@@ -74,9 +76,9 @@ class _Trials:
         self.given, self.problem, self.family = config, problem, family
         self.inputs = tuple(config["problem"].get("inputs", ()))
         self.space = problem.output_space
-        if len({axis.is_periodic for axis in self.space.values()}) > 1 or len(self.space) > 2:
-            raise ConfigError("settings are derived for one or two axes, all periodic or all bounded; give a [grid]")
-        self.is_periodic = next(iter(self.space.values())).is_periodic
+        if len(self.space) > 2:
+            raise ConfigError("settings are derived for one or two axes; give a [grid]")
+        self.is_periodic = all(axis.is_periodic for axis in self.space.values())
         self.u0, self.c = draw(problem, family, self.inputs, PROBES, SEED)
         try:
             solver = truth_solver(problem)
@@ -125,16 +127,7 @@ class _Trials:
         for windows in self._only_one_where_series(_BOUNDED_WINDOWS[count]):
             for nodes, elements, stages, sweeps, corrections in _BOUNDED[count]:
                 for grading in _GRADINGS if windows == 1 and count == 1 else _GRADINGS[:1]:
-                    space = {
-                        name: {
-                            "name": "graded",
-                            "num_nodes": nodes,
-                            "start": float(axis.closed_nodes[0]),
-                            "stop": float(axis.closed_nodes[-1]),
-                            "grading": grading,
-                        }
-                        for name, axis in self.space.items()
-                    }
+                    space = {name: self._axis(axis, nodes, grading) for name, axis in self.space.items()}
                     is_whole = windows == 1
                     yield self._config(
                         time=self._time(windows, elements, stages, power=2.0 if is_whole else 1.0),
@@ -149,6 +142,14 @@ class _Trials:
                         ansatz={"name": "linearised", "sweeps": sweeps, "num_corrections": corrections},
                         training={"steps": 200, "batch": 8, "learning_rate": 1e-3, "validate_every": 100},
                     )
+
+    @staticmethod
+    def _axis(axis: Axis, nodes: int, grading: float) -> dict[str, Any]:
+        """An axis between walls, or a periodic one beside it."""
+        if axis.is_periodic:
+            return {"name": "fourier", "num_nodes": nodes, "length": axis.stop - axis.start, "start": axis.start}
+        ends = {"start": float(axis.closed_nodes[0]), "stop": float(axis.closed_nodes[-1])}
+        return {"name": "graded", "num_nodes": nodes, **ends, "grading": grading}
 
     def _time(self, windows: int, elements: int, stages: int, power: float) -> dict[str, Any]:
         return {
@@ -220,11 +221,12 @@ class _Trials:
             initial = model.at_nodes(model.inward(torch.as_tensor(self.u0)), self._points())
             known = model.constraint.conditions(initial, model.tensors(self.c))
             correction = float(known.corrections[:, 0].square().mean().sqrt())
-        size = float(np.sqrt(np.mean(self.u0**2)))
+        size = float(np.sqrt(np.mean(self.u0**2))) or float(np.sqrt(np.mean(self.truth**2))) or 1.0
+        correction = max(correction, LEAST * size)  # where the lift is exact
         scales = {
-            "initial_scale": _rounded(size, 2) or 1.0,
-            "correction_scale": _rounded(correction, 2) or 1e-3,
-            "basis_scale": _rounded(3 * correction, 2) or 1e-3,
+            "initial_scale": _rounded(size, 2),
+            "correction_scale": _rounded(correction, 2),
+            "basis_scale": _rounded(3 * correction, 2),
         }
         candidate["ansatz"] = {**scales, **candidate["ansatz"]}
         return candidate

@@ -30,7 +30,8 @@ class StagewiseInverse:
 
     Attributes:
         operator: its matrices in time.
-        resolvents: (subproblem or 1, element, eigenvalue, 2·n, n) real parts of (λM + L)⁻¹ above imaginary ones.
+        resolvents: (subproblem or 1, length, eigenvalue, 2·n, n) real parts of (λM + L)⁻¹ above imaginary ones, for
+            each length that elements have.
         mass: (subproblem or 1, n, n) M; n counts the nodes of all fields.
     """
 
@@ -41,7 +42,7 @@ class StagewiseInverse:
     def _through(self, k: int, rows: Tensor, into: Tensor, out_of: Tensor, is_transposed: bool) -> Tensor:
         """Σ over eigenvalues of Re(out · (λM + L)⁻¹ · into) for an element's rows (subproblem, stage, n, column)."""
         n = rows.shape[2]
-        own = self.resolvents[:, k]  # (…, eigenvalue, 2n, n)
+        own = self.resolvents[:, self.operator.length_of[k]]  # (…, eigenvalue, 2n, n)
         if is_transposed:  # a real linear map: the transpose of Re(v G u) is Re(uᵀ Gᵀ vᵀ)
             real, imaginary = own.split(n, dim=-2)
             own = torch.cat([real.transpose(-1, -2), -imaginary.transpose(-1, -2)], dim=-2)
@@ -117,6 +118,7 @@ class StagewiseOperator(nn.Module):
         Elements with fewer pairs than others repeat an eigenvalue, without weight.
         """
         systems = []
+        self.length_of = [min(j for j in range(i + 1) if _is_equal(blocks[i], blocks[j])) for i in range(len(blocks))]
         for block in blocks:
             values, vectors = torch.linalg.eig(block)
             size = 1e-12 * values.abs().max()
@@ -131,7 +133,10 @@ class StagewiseOperator(nn.Module):
             vectors, inverse = nn.functional.pad(vectors, (0, missing)), nn.functional.pad(inverse, (0, 0, 0, missing))
             into.append(torch.cat([inverse.real, inverse.imag]))
             out_of.append(torch.cat([vectors.real, -vectors.imag], dim=1))
-        self.register_buffer("spectrum", torch.view_as_real(torch.stack(spectrum)).contiguous(), persistent=False)
+        lengths = sorted(set(self.length_of))
+        spectra = torch.stack([spectrum[i] for i in lengths])
+        self.length_of = [lengths.index(i) for i in self.length_of]
+        self.register_buffer("spectrum", torch.view_as_real(spectra).contiguous(), persistent=False)
         self.register_buffer("analysis", torch.stack(into), persistent=False)  # (element, 2·eigenvalue, stage)
         self.register_buffer("synthesis", torch.stack(out_of), persistent=False)  # (element, stage, 2·eigenvalue)
         self.register_buffer("time_inflow", inflow, persistent=False)
@@ -151,7 +156,7 @@ class StagewiseOperator(nn.Module):
         return assembled(self.problem, c, matrix, (zero, zero))
 
     def _resolvents(self, c: Parameters) -> tuple[Tensor, Tensor]:
-        """(batch or 1, element, eigenvalue, 2n, n) of (λM + L)⁻¹, and M."""
+        """(batch or 1, length, eigenvalue, 2n, n) of (λM + L)⁻¹, and M."""
         mass, stiffness = self._assembled(c)
         real, imaginary = self.spectrum[..., 0, None, None], self.spectrum[..., 1, None, None]
         a, b = real * mass[:, None, None] + stiffness[:, None, None], imaginary * mass[:, None, None]
@@ -174,3 +179,8 @@ class StagewiseOperator(nn.Module):
             return StagewiseInverse(self, *self._resolvents(c))
         key = c.fixed, self.row_scale.device
         return StagewiseInverse(self, *kept(self._inverses, key, lambda: self._resolvents(c)))
+
+
+def _is_equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two elements' time matrices are those of equal lengths, which share their eigenvalues."""
+    return torch.allclose(one, other, rtol=1e-12, atol=0.0)

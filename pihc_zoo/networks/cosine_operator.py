@@ -1,8 +1,8 @@
-"""A Fourier neural operator with cosine modes, for bounded axes.
+"""A Fourier neural operator with cosine modes along time and bounded axes, with waves along periodic ones.
 
     v ← v + gelu(W v + S^*[K · S v])
 
-S is the truncated cosine transform along every axis, K mixes channels mode by mode, W pointwise.
+S is the truncated transform along every axis, K mixes channels mode by mode, W pointwise.
 Transforms are matrix products with few modes; weights are real.
 
 Source: Z. Li et al., "Fourier neural operator" (ICLR 2021), arXiv:2010.08895.
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..grid import Grid
 from ..solvers.dense import from_left
 from .base import BasisNetwork
-from .transforms import cosine_modes
+from .transforms import cosine_modes, waves
 
 
 class _SpectralBlock(nn.Module):
@@ -60,15 +60,15 @@ class CosineOperator(BasisNetwork):
     """Layers of cosine-spectral and pointwise mixing over the whole space-time grid.
 
     Args:
-        grid: whose coordinates the cosines take.
+        grid: whose coordinates the modes take.
         num_inputs: input channels.
         num_basis: output channels, the basis functions.
         width: hidden channels.
         num_layers: number of blocks.
-        modes: cosine modes kept per axis, time first.
+        modes: kept per axis, time first; of periodic axes 1, cos, sin, cos 2, sin 2, …
 
     Raises:
-        ValueError: periodic axes, or not one number of modes per axis.
+        ValueError: not one number of modes per axis, or more than it carries.
     """
 
     def __init__(
@@ -81,16 +81,12 @@ class CosineOperator(BasisNetwork):
         modes: tuple[int, ...] = (8, 12),
     ):
         super().__init__()
-        for name, axis in grid.space.items():
-            if axis.is_periodic:
-                raise ValueError(
-                    f"a cosine operator needs bounded axes; {name!r} is periodic: choose 'fourier_operator'"
-                )
         if len(modes) != len(grid.shape):
             raise ValueError(f"modes {tuple(modes)} must give one number per axis, {tuple(grid.axes)}")
         self.num_basis, self.modes = num_basis, tuple(modes)
         for name, axis, count in zip(grid.axes, grid.axes.values(), modes, strict=True):
-            synthesis, analysis = cosine_modes(axis.coordinates, count)
+            is_periodic = name in grid.space and axis.is_periodic
+            synthesis, analysis = waves(axis, count) if is_periodic else cosine_modes(axis.coordinates, count)
             self.register_buffer(f"synthesis_{name}", torch.tensor(synthesis, dtype=torch.float32), persistent=False)
             self.register_buffer(f"analysis_{name}", torch.tensor(analysis, dtype=torch.float32), persistent=False)
         self.names = list(grid.axes)

@@ -96,6 +96,7 @@ def render(
             tuned=tuned,
             tuned_changes=_changes(tuned, problem),
             duration=number(problem.span),
+            drawn="inputs" if problem.duration is None else "initial conditions",
             results=[{"family": words(k), **errors(v)} for k, v in (metrics.get("results") or {}).items()],
             has_end=any("end_mean" in row for row in (metrics.get("results") or {}).values()),
             by_parameter=parameter_rows(metrics),
