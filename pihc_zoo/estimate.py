@@ -13,14 +13,15 @@ Source: Y. Saad, M. Schultz, "GMRES" (1986), doi:10.1137/0907058, with left prec
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .ansatz import Conditions
-from .discretisation import Discretisation, Field, Readout, Walls, along, linear_operator
-from .grid import Grid
+from .discretisation import Discretisation, Field, Readout, Walls, along, constants, linear_operator
+from .grid import Axis, Grid
 from .objective import ProblemResidual
 from .prediction.trust import Trust
 from .residual_map import InverseLinearised, ResidualMap
@@ -82,20 +83,8 @@ class Estimate:
         Between time nodes squares are interpolated linearly: an error is no polynomial in time. Times from
         ``since`` on take nothing from nodes before it.
         """
-        nodes = self.discretisation.grid.time.nodes
-        closed = np.concatenate([[0.0], nodes])
-        after = np.clip(np.searchsorted(closed, times), 1, len(nodes))
-        share = (np.clip(times, 0.0, nodes[-1]) - closed[after - 1]) / (closed[after] - closed[after - 1])
-        share = np.where((times >= self.since * (1 - 1e-9)) & (closed[after - 1] < self.since), 1.0, share)
-        weights = torch.ones(())
-        for axis in self.discretisation.grid.space.values():
-            weights = weights[..., None] * torch.as_tensor(axis.weights / axis.weights.sum())
-        weights = weights.to(self.u).flatten()
-        if self.discretisation.problem.is_system:
-            count = len(self.discretisation.problem.fields)
-            weights = weights.repeat(count) / count
-        later = torch.as_tensor(after, device=self.u.device)
-        share = torch.as_tensor(share).to(self.u)
+        own, count = self.discretisation.grid.key, len(self.discretisation.problem.fields)
+        later, share, weights = _placed(own, count, self.since, times.tobytes(), self.u.device, self.u.dtype)
 
         def at(field: Tensor, before: Tensor) -> Tensor:
             squares = torch.cat([before[:, None], field], dim=1).flatten(2).square() @ weights  # (batch, closed)
@@ -105,6 +94,31 @@ class Estimate:
         if self.unexplained is not None:
             error = error + at(self.unexplained, torch.zeros_like(self.error_before))
         return error
+
+
+@lru_cache(maxsize=256)
+def _placed(
+    axes: tuple[tuple[str, Axis], ...],
+    num_fields: int,
+    since: float,
+    times: bytes,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of `squares_at`: the closed nodes after ``times``, how near to them these are, and the weights of a mean."""
+    (_, time), *space = axes
+    values, nodes = np.frombuffer(times), time.nodes
+    closed = np.concatenate([[0.0], nodes])
+    after = np.clip(np.searchsorted(closed, values), 1, len(nodes))
+    share = (np.clip(values, 0.0, nodes[-1]) - closed[after - 1]) / (closed[after] - closed[after - 1])
+    share = np.where((values >= since * (1 - 1e-9)) & (closed[after - 1] < since), 1.0, share)
+    mean = np.ones(())
+    for _, axis in space:
+        mean = mean[..., None] * (axis.weights / axis.weights.sum())
+    mean = np.tile(mean.ravel(), num_fields) / num_fields
+    with constants():
+        later = torch.as_tensor(after, device=device)
+        return later, *(torch.as_tensor(part).to(device, dtype) for part in (share, mean))
 
 
 class ErrorEstimator(nn.Module):

@@ -25,6 +25,7 @@ from .building import build_parts
 from .constraint import ConstrainedField, HardConstraint
 from .decomposition import Decomposition
 from .estimate import error_estimator
+from .graphs import Graphs
 from .grid import Grid
 from .parameters import Parameters
 from .polish import Polish
@@ -49,6 +50,10 @@ class Surrogate(nn.Module):
         constraint: the expert solves.
         config: as `config` describes it; stored with the weights.
 
+    Attributes:
+        graphs: on a GPU, what `predict` has recorded as CUDA graphs: from the second pass of the same shapes and
+            settings on it is played again. ``graphs.is_on = False`` turns that off.
+
     Calling it, ``model(u0, parameters, times=…, x=…)``, is an ordinary differentiable call; `predict` takes
     numpy or torch and reports what to trust.
     """
@@ -66,6 +71,7 @@ class Surrogate(nn.Module):
         self.rollout = Rollout(constraint, self.positions)
         self.num_windows = self.rollout.num_windows
         self.polish = Polish.of(constraint)
+        self.graphs = Graphs()
 
     # ------------------------------------------------------------------ construction
 
@@ -117,6 +123,10 @@ class Surrogate(nn.Module):
             force_download=force_download,
             subfolder=subfolder,
         )
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> Self:
+        self.graphs.forget()  # bound to where tensors were
+        return super()._apply(fn, recurse)
 
     # ------------------------------------------------------------------ the differentiable call
 

@@ -66,11 +66,21 @@ def device(monkeypatch):
             yield
 
 
-@pytest.mark.parametrize("name", pz.list_models())
-def test_a_pass_waits_for_nothing(name, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        *((name, ()) for name in pz.list_models()),
+        ("diffusion-sorption.general", ("times", "x")),
+        ("reaction-diffusion-2d.fitzhugh-nagumo", ("times",)),
+        ("navier-stokes-2d.re1e4", ("times",)),
+    ],
+)
+def test_a_pass_waits_for_nothing(name, own, monkeypatch):
     model = all_steps(pz.from_pretrained(name))
     values, parameters = pz.sample(model, 2)
-    request = check_request(model.problem, model.parameter_inputs, values, parameters=parameters)
+    asked = {"times": [0.3 * model.problem.span, 0.7 * model.problem.span], "x": [0.2, 0.7]}
+    asked = {key: asked[key] for key in own}
+    request = check_request(model.problem, model.parameter_inputs, values, parameters=parameters, **asked)
     inference = Inference(model, request, model.constraint.decomposition, model.constraint.solver)
     u0, c = model.inward(torch.as_tensor(request.values)), model.tensors(request.c)
     with constants():

@@ -2,7 +2,7 @@
 
 from .axes import along
 from .coefficients import CoefficientFields
-from .constants import constants, kept
+from .constants import constants, kept, no_new_constants
 from .discretisation import Discretisation
 from .field import Closure, Field, Walls
 from .linear import LinearInverse, LinearOperator, linear_operator
@@ -28,4 +28,5 @@ __all__ = [
     "constants",
     "kept",
     "linear_operator",
+    "no_new_constants",
 ]

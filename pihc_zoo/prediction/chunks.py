@@ -70,6 +70,7 @@ class Chunks:
                 values = answer = None
             if answer is None:  # here the exception holds no tensors any more
                 size = -(-size // 2)
+                self.inference.model.graphs.forget()
                 torch.cuda.empty_cache()
                 continue
             rows = slice(own[0], own[-1] + 1) if own[-1] - own[0] == len(own) - 1 else own

@@ -115,15 +115,35 @@ class Inference:
         )
 
     def computed(self, u0: Tensor, c: Parameters) -> Pass:
-        """`compute` by solves that never look whether they are finished: few steps, then all for those that are not."""
+        """`compute` by solves that never look whether they are finished: few steps, then all for those that are not.
+
+        Where these are, they are computed in numbers that are powers of two, so that few graphs are recorded.
+        """
         solver = self.options["solver"]
-        if solver.looks_at(u0) or solver.max_steps <= FEW_STEPS:
+        if solver.looks_at(u0):
             return self.compute(u0, c)
-        found = self.compute(u0, c, dataclasses.replace(solver, max_steps=FEW_STEPS))
+        found = self._played(u0, c, dataclasses.replace(solver, max_steps=min(FEW_STEPS, solver.max_steps)))
         remaining = (~is_converged(found.status)).any(dim=1).nonzero()[:, 0]
-        if len(remaining):
-            found.put(remaining, self.compute(u0[remaining], c.take(remaining)))
+        if len(remaining) and solver.max_steps > FEW_STEPS:
+            size = 1 << (len(remaining) - 1).bit_length()
+            remaining = torch.cat([remaining, remaining[:1].expand(size - len(remaining))])
+            found.put(remaining, self._played(u0[remaining], c.take(remaining), solver))
         return found
+
+    def _played(self, u0: Tensor, c: Parameters, solver: LevenbergMarquardt) -> Pass:
+        """`compute` as a CUDA graph where there is one of these shapes and settings."""
+        request, network = self.request, self.model.network
+        key = (
+            (repr(self.options["decomposition"]), solver, self.has_estimate, request.has_own_points),
+            (request.has_own_times, self.times.tobytes(), self.is_early.tobytes(), tuple(c.numbers.items())),
+            *((name, own.tobytes()) for part in (request.input_points, request.points) for name, own in part.items()),
+        )
+        return self.model.graphs(
+            key,
+            (*network.parameters(), *network.buffers()),
+            lambda u0, *values: self.compute(u0, c.replaced(values), solver),
+            (u0, *c.tensors),
+        )
 
     def _start(self, u0: Tensor) -> Tensor:
         """(batch, times, *points) the initial condition where t = 0 is asked for."""
