@@ -234,12 +234,13 @@ class SeparableFeatures:
         return product.view(problems, features, -1, *points)
 
     def _constant(self, partials: Partials, is_rate: bool) -> Tensor:
-        """Σⱼ ∂ρ/∂fⱼ Gᵢⱼ (subproblem, basis, *points) over features whose partial is one number."""
-        total = torch.zeros((), dtype=self.tensor.dtype, device=self.tensor.device)
+        """Σⱼ ∂ρ/∂fⱼ Gᵢⱼ (subproblem, basis, *points) over features whose partial is one number; 0 without any."""
+        total: Tensor | None = None
         for j, partial in enumerate(partials):
             if self.is_rate[j] == is_rate and partial is not None and _is_number(partial):
-                total = total + partial.reshape(-1, *[1] * (self.tensor.dim() - 2)) * self.tensor[:, j]
-        return total
+                factor, own = partial.reshape(-1, *[1] * (self.tensor.dim() - 2)), self.tensor[:, j]
+                total = factor * own if total is None else torch.addcmul(total, factor, own)
+        return self.tensor.new_zeros(()) if total is None else total
 
     def _varying(self, partials: Partials, is_rate: bool) -> list[int]:
         return [j for j, p in enumerate(partials) if self.is_rate[j] == is_rate and p is not None and not _is_number(p)]

@@ -94,20 +94,25 @@ class HardConstraint(nn.Module):
         self.is_non_local = any(is_non_local)
         self.to(self.precision)
 
-    def conditions(self, u0: Tensor, c: Parameters, start: float = 0.0) -> Conditions:
+    def conditions(self, u0: Tensor, c: Parameters, start: float = 0.0, before: Conditions | None = None) -> Conditions:
         """Eliminates the walls and computes the lift.
 
         Args:
             u0: (batch, *space) initial values at the nodes, float64.
             c: parameters, tensors of shape () or (batch,).
             start: time at which the grid's begins.
+            before: those of an earlier window with the same ``c``.
 
         Raises:
             ValueError: forward-mode tangents, which do not pass the solves.
         """
         refuse_transforms(u0, *Parameters(c).tensors)
-        u0, c = u0.to(self.precision), Parameters(c).to(self.precision)
-        walls, inverse = self.discretisation.walls(c), self.ansatz.lift.inverse(c, u0.shape[0])
+        u0 = u0.to(self.precision)
+        if before is None:
+            c = Parameters(c).to(self.precision)
+            walls, inverse = self.discretisation.walls(c), self.ansatz.lift.inverse(c, u0.shape[0])
+        else:
+            c, walls, inverse = before.c, before.walls, before.inverse
         lift = self.ansatz.lift(u0, c, walls, inverse, start)
         features = self.discretisation(lift)
         residual, corrections = self._corrections(features, Conditions(u0, c, walls, inverse, lift, start))

@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from .ansatz import Conditions
-from .discretisation import Discretisation, Field, Readout, Walls, along, constants, linear_operator
+from .discretisation import Discretisation, Field, LinearInverse, Readout, Walls, along, constants, linear_operator
 from .grid import Axis, Grid
 from .objective import ProblemResidual
+from .parameters import Parameters
 from .prediction.trust import Trust
 from .residual_map import InverseLinearised, ResidualMap
 from .solvers.dense import combination
@@ -38,6 +39,7 @@ class Candidate:
         fine_initial: (batch, *fine space) its initial condition at the estimator's nodes.
         carried: (batch, *fine space) the error at its start; None at the first window.
         residual: (batch, time, *space) the mapped one at the nodes, where it is at hand.
+        inverse: `inverse` of the estimator for these conditions, where it is at hand.
     """
 
     u: Tensor
@@ -45,6 +47,7 @@ class Candidate:
     fine_initial: Tensor
     carried: Tensor | None = None
     residual: Tensor | None = None
+    inverse: LinearInverse | None = None
 
 
 @dataclass
@@ -144,6 +147,10 @@ class ErrorEstimator(nn.Module):
         self.register_buffer("covered_weights", covered, persistent=False)
         self.refine = Readout(discretisation, self.grid.time.nodes, points)
 
+    def inverse(self, c: Parameters, batch: int) -> LinearInverse:
+        """A⁻¹ on the finer grid, which all time windows share."""
+        return self.map.linearised.inverse(c, batch)
+
     def forward(self, candidate: Candidate) -> Estimate:
         """The error field."""
         c, carried = candidate.conditions.c, candidate.carried
@@ -156,7 +163,7 @@ class ErrorEstimator(nn.Module):
         broadcast = c.against(len(dims))
         stored = self.problem.storage({"u": initial[:, None]}, broadcast)
         residual = ProblemResidual(self.problem, broadcast, stored, self.fine.at(c, candidate.conditions.start))
-        row_map = self.map(c, fine.u.shape[0])
+        row_map = self.map(c, fine.u.shape[0], inverse=candidate.inverse)
         has_rates = stored is None
         parts = residual.partials(self.fine(fine, has_rates))
         directions, images = [], []
@@ -241,23 +248,27 @@ class DefectEstimator(nn.Module):
         if carried is None:
             carried = self._refined(conditions.u0) - candidate.fine_initial
         if candidate.residual is not None and self.grid.shape == self.coarse.grid.shape:
-            return self._error(candidate.residual, candidate.u, conditions, carried)
+            return self._error(candidate.residual, candidate.u, candidate, carried)
         own = conditions.field(candidate.u, self.coarse)
         u, rate = self._refined(torch.stack([own.u, own.rate])).unbind(0)
         at = self.fine.at(conditions.c, conditions.start)
         residual = ProblemResidual(self.problem, conditions.c.like(u), at=at)
         rho = residual(self.fine(Field(u, rate=rate)))
-        return self._error(rho * self._row_scale(u), u, conditions, carried)
+        return self._error(rho * self._row_scale(u), u, candidate, carried)
+
+    def inverse(self, c: Parameters, batch: int) -> LinearInverse:
+        """A⁻¹ on the finer grid, which all time windows share."""
+        return self.linearised.inverse(c, batch)
 
     def _row_scale(self, field: Tensor) -> Tensor:
         return self.linearised.row_scale.reshape(-1, *[1] * (field.dim() - 2))
 
-    def _error(self, rows: Tensor, fine: Tensor, conditions: Conditions, carried: Tensor) -> Estimate:
+    def _error(self, rows: Tensor, fine: Tensor, candidate: Candidate, carried: Tensor) -> Estimate:
         """From the residual times the row scale, and what the time nodes miss of the lift between them."""
-        lift = conditions.lift
+        conditions, lift = candidate.conditions, candidate.conditions.lift
         missed = self._refined(self.coarse.rate(lift.u, conditions.u0) - lift.rate)
         missed = missed * self._row_scale(missed)
-        inverse = self.linearised.inverse(conditions.c, fine.shape[0])
+        inverse = candidate.inverse or self.inverse(conditions.c, fine.shape[0])
         error = carried[:, None] + inverse.apply((self.growth * rows + missed)[:, None])[:, 0]
         return Estimate(error, None, fine, carried, self.weights, self.fine, Walls())
 

@@ -55,7 +55,7 @@ class ProblemResidual:
 
     def __call__(self, features: Tensor) -> Tensor:
         """ρ of the features, its time term by the feature u_t."""
-        fields = {name: features[:, i] for i, name in enumerate(self.names)}
+        fields = dict(zip(self.names, features.unbind(1), strict=True))
         return self._joined(self.problem.residual(fields, self.c, self.at), features)
 
     def _joined(self, residual: Any, features: Tensor) -> Tensor:
@@ -77,15 +77,16 @@ class ProblemResidual:
         """The parts (subproblem, *points), differentiable."""
         if self.initial is None:
             return [self(features)]
-        fields = {name: features[:, i] for i, name in enumerate(self.names) if not self.is_rate[i]}
+        own = zip(self.names, features.unbind(1), self.is_rate, strict=True)
+        fields = {name: value for name, value, is_rate in own if not is_rate}
         return [self.problem.at_rest(fields, self.c, self.at), self.problem.storage(fields, self.c) - self.initial]
 
     def partials(self, features: Tensor) -> list[tuple[Tensor, list[Tensor | None]]]:
         """Each part and its partials by feature, by dual numbers; None where it does not depend on the feature."""
         c, at = ({key: Dual(value) for key, value in part.items()} for part in (self.c, self.at))
         fields = {
-            name: Dual(features[:, i], {i: 1.0})
-            for i, name in enumerate(self.names)
+            name: Dual(value, {i: 1.0})
+            for i, (name, value) in enumerate(zip(self.names, features.unbind(1), strict=True))
             if self.initial is None or not self.is_rate[i]
         }
         if self.initial is None:

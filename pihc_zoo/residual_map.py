@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .discretisation import Discretisation, LinearInverse, LinearOperator, Projection, Subdomains, linear_operator
+from .discretisation.spectral import SpectralInverse
 from .parameters import Parameters
 from .registration import registrar
 from .solvers.dense import from_left
@@ -57,10 +58,24 @@ class RowMap:
         """W P where both are pointwise: one factor for every row; else None."""
         return self.scale * self.weights if self.inverse is None and self.projection is None else None
 
+    @property
+    def is_on_modes(self) -> bool:
+        """Whether P is a projection onto modes and the inverse of an operator that is diagonal in them."""
+        return self.projection is not None and isinstance(self.inverse, SpectralInverse)
+
+    @property
+    def _time_scale(self) -> Tensor:
+        """The scale, which is the same everywhere in space: (time, 1, …)."""
+        return self.scale[..., *[slice(0, 1)] * self.num_space]
+
     def apply(self, residual: Tensor) -> Tensor:
         """W P residual."""
         if (multiplier := self.multiplier) is not None:
             return residual * multiplier
+        if self.is_on_modes:
+            space = self.projection.features
+            modes = space.project(residual) * self._time_scale
+            return space.to_nodes(self.inverse.of_modes(modes)) * self.weights
         rows = (residual if self.projection is None else self.projection.apply(residual)) * self.scale
         return (rows if self.inverse is None else self.inverse.apply(rows)) * self.weights
 
@@ -69,6 +84,9 @@ class RowMap:
         if (multiplier := self.multiplier) is not None:
             return rows * multiplier
         rows = rows * self.weights
+        if self.is_on_modes:
+            modes = self.inverse.transpose_of_modes(self.projection.features.to_coefficients(rows))
+            return self.projection.transpose_of_modes(modes * self._time_scale)
         rows = (rows if self.inverse is None else self.inverse.transpose(rows)) * self.scale
         return rows if self.projection is None else self.projection.transpose(rows)
 

@@ -112,8 +112,9 @@ class Rollout:
         if frame is not None:
             state = state - frame.like(state)
         mean = state.flatten(1).mean(dim=1)[:, None]
+        conditions = None
         for k in range(num_windows):
-            conditions = self.constraint.conditions(state, c, k * self.length)
+            conditions = self.constraint.conditions(state, c, k * self.length, conditions)
             field = constrained(self.constraint, basis, conditions, num_basis, **options)
             u = field.u.double()
             if self.problem.conserves_mean:  # float32 rounds it

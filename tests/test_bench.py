@@ -15,9 +15,9 @@ def test_stages_add_up_to_the_whole_and_leave_no_trace():
     model = pz.from_pretrained("diffusion-sorption.general")
     u0, _ = pz.sample(model, 2)
     with bench.staged(model) as seconds:
-        begin = time.perf_counter()
+        begin = time.process_time()
         inside = model.predict(u0)
-        span = time.perf_counter() - begin
+        span = time.process_time() - begin
     assert set(seconds) == set(bench.STAGES) and all(value > 0 for value in seconds.values())
     assert abs(seconds.total() - span) < 0.1 * span
     assert "predict" not in vars(model)
@@ -27,7 +27,7 @@ def test_stages_add_up_to_the_whole_and_leave_no_trace():
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_no_pass_is_faster_than_its_floor():
     model = pz.from_pretrained("diffusion-sorption.pdebench")
-    ((name, batch, _, _, _, share),) = bench.throughput(model, [4], 1, "cpu")
+    ((name, batch, _, _, _, share),) = bench.throughput(model, [4, 10**9], 1, "cpu", bench.floors("cpu"))
     assert (name, batch) == ("`diffusion-sorption.pdebench`", "4")
     assert 0 < float(share.removesuffix(" %")) < 100
 

@@ -1,6 +1,7 @@
 """How many operations a pass of every shipped model dispatches: on a GPU each one that is no view is a launch.
 
-Solves take all of their steps, as they do where nothing is read back from the device. ``pytest -s`` prints the counts.
+Counted as on a GPU: transforms are products with matrices, and solves take as many steps as they do where nothing is read
+back from the device. ``pytest -s`` prints the counts.
 """
 
 from __future__ import annotations
@@ -12,19 +13,20 @@ import pytest
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import pihc_zoo as pz
+from pihc_zoo.discretisation import axes
 
-MOST = {  # operations of a pass, views included
-    "allen-cahn-1d.general": 7_500,
-    "column-transport.freundlich": 7_600,
-    "darcy-2d.lognormal": 4_250,
-    "korteweg-de-vries-1d.periodic": 108_500,
-    "reaction-diffusion-2d.fitzhugh-nagumo": 49_000,
-    "burgers-1d.viscous": 63_500,
-    "diffusion-sorption.general": 1_950,
-    "diffusion-sorption.parametric": 3_200,
-    "diffusion-sorption.pdebench": 1_950,
-    "navier-stokes-2d.re1e4": 13_200,
-    "navier-stokes-2d.viscous": 23_200,
+MOST = {  # operations of a pass, and those of them that are no views
+    "allen-cahn-1d.general": (7_200, 4_200),
+    "column-transport.freundlich": (7_500, 2_800),
+    "darcy-2d.lognormal": (4_200, 1_600),
+    "korteweg-de-vries-1d.periodic": (106_500, 58_500),
+    "reaction-diffusion-2d.fitzhugh-nagumo": (46_000, 17_800),
+    "burgers-1d.viscous": (55_000, 37_500),
+    "diffusion-sorption.general": (1_900, 1_050),
+    "diffusion-sorption.parametric": (3_150, 1_450),
+    "diffusion-sorption.pdebench": (1_900, 1_050),
+    "navier-stokes-2d.re1e4": (9_900, 5_300),
+    "navier-stokes-2d.viscous": (16_700, 8_900),
 }
 
 
@@ -58,10 +60,12 @@ def counted(model, batch):
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("name", pz.list_models())
-def test_a_pass_takes_few_operations(name):
+def test_a_pass_takes_few_operations(name, monkeypatch):
+    monkeypatch.setattr(axes, "_FAST", 10**9)
     found = counted(all_steps(pz.from_pretrained(name)), 1)
-    print(f"\n{name}: {found.total} operations, {found.total - found.views} without views")
-    assert found.total <= MOST[name]
+    launched = found.total - found.views
+    print(f"\n{name}: {found.total} operations, {launched} without views")
+    assert found.total <= MOST[name][0] and launched <= MOST[name][1]
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -343,7 +343,7 @@ def poisoned(model, monkeypatch):
     """A model whose second window meets values that are not finite in trajectory 1."""
     conditions, calls = model.constraint.conditions, []
 
-    def damaged(u0, c, start=0.0):
+    def damaged(u0, c, *rest):
         calls.append(0)
         if len(calls) % 2 == 0:
             u0 = u0.clone()

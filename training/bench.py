@@ -2,10 +2,12 @@
 
     python -m training.bench [--device cpu|cuda] [--models NAME …] [--batches 1 16 64] [--classical] [--docs]
 
-Prints three tables, in Markdown: time and throughput by batch beside the floor, time by stage, and with ``--classical``
-the classical solvers at equal error, batched on the same device. The floor of a pass is the larger of two times: its
-floating-point operations in matrix products at the rate at which the device multiplies large float32 matrices, and
-writing its answer at the rate at which the device copies memory. ``--docs`` puts the tables into docs/runtime.md.
+Prints three tables, in Markdown: time and throughput by batch beside the floor, on a GPU also the time without CUDA
+graphs; time by stage; and with ``--classical`` the classical solvers at equal error, batched on the same device. On a
+CPU times are processor time of one thread, which other work on the machine disturbs less. The floor of a pass is the
+larger of two times: its floating-point operations in matrix products at the rate at which the device multiplies large
+float32 matrices, and writing its answer at the rate at which the device copies memory. ``--docs`` puts the tables into
+docs/runtime.md.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import pihc_zoo as pz
-from pihc_zoo.cli.arguments import Parser
+from pihc_zoo.cli.arguments import Parser, positive
 from pihc_zoo.evaluation.classical import compare
 from pihc_zoo.evaluation.clocks import environment, timing
 from pihc_zoo.evaluation.references import reference_set
@@ -37,24 +39,40 @@ from .console import guarded, integer
 
 DOCS = Path(__file__).parent.parent / "docs" / "runtime.md"
 BEGIN, END = "<!-- tables: python -m training.bench --docs -->", "<!-- end of tables -->"
+HEADER = ("model", "batch", "ms a trajectory", "trajectories/s", "floor, ms", "floor / time")
+CPU_BATCHES, GPU_BATCHES = (1, 16, 64), (1, 16, 128, 1024, 8192)
 STAGES = ("lift", "features", "network", "solves", "estimate", "readout", "other")
+
+
+def clock(device: str) -> Callable[[], float]:
+    """What is measured on a device: its time, or on a CPU the processor's."""
+    return time.process_time if device == "cpu" else time.perf_counter
 
 
 def floors(device: str) -> tuple[float, float]:
     """Operations a second of large float32 matrix products, and bytes a second of a copy (read and written)."""
     a = torch.randn(1024, 1024, device=device)
-    rate = 2 * 1024**3 / timing(lambda: a @ a, 5, device)["lowest"]
+    rate = 2 * 1024**3 / timing(lambda: a @ a, 9, device, clock(device))["lowest"]
     b = torch.empty(2**26, dtype=torch.uint8, device=device)
-    return rate, 2 * b.numel() / timing(b.clone, 5, device)["lowest"]
+    return rate, 2 * b.numel() / timing(b.clone, 9, device, clock(device))["lowest"]
 
 
-def floor(model: Any, u0: Any, parameters: dict[str, Any], device: str) -> float:
-    """Seconds below which a pass cannot come on the device, see above."""
-    rate, bandwidth = floors(device)
-    with FlopCounterMode(display=False) as counter:
+def floor(model: Any, u0: Any, parameters: dict[str, Any], limits: tuple[float, float]) -> float:
+    """Seconds below which a pass cannot come on a device of such `floors`, see above."""
+    with eager(model), FlopCounterMode(display=False) as counter:
         out = model.predict(u0, parameters=parameters)
-    size = out.u.nbytes
-    return max(counter.get_total_flops() / rate, size / bandwidth)
+    rate, bandwidth = limits
+    return max(counter.get_total_flops() / rate, out.u.nbytes / bandwidth)
+
+
+@contextmanager
+def eager(model: Any) -> Iterator[None]:
+    """Within, nothing is recorded as a CUDA graph."""
+    before, model.graphs.is_on = model.graphs.is_on, False
+    try:
+        yield
+    finally:
+        model.graphs.is_on = before
 
 
 @contextmanager
@@ -62,17 +80,18 @@ def staged(model: Any) -> Iterator[Counter]:
     """Within, the seconds that each stage of the model takes, those within it left out, are added up."""
     seconds, inner, undo = Counter(), [], []
     synchronise = torch.cuda.synchronize if model.device.type == "cuda" else lambda: None
+    now = clock(model.device.type)
 
     def timed(real: Callable, stage: str) -> Callable:
         def call(*arguments: Any, **options: Any) -> Any:
             synchronise()
-            begin = time.perf_counter()
+            begin = now()
             inner.append(0.0)
             try:
                 return real(*arguments, **options)
             finally:
                 synchronise()
-                span = time.perf_counter() - begin
+                span = now() - begin
                 seconds[stage] += span - inner.pop()
                 if inner:
                     inner[-1] += span
@@ -100,27 +119,45 @@ def staged(model: Any) -> Iterator[Counter]:
             delattr(owner, name) if before is None else setattr(owner, name, before)
 
 
-def throughput(model: Any, batches: list[int], repeat: int, device: str) -> list[list[str]]:
-    """Rows of the first table."""
-    rows = []
+def throughput(
+    model: Any, batches: list[int], repeat: int, device: str, limits: tuple[float, float], most: float = 60.0
+) -> list[list[str]]:
+    """Rows of the first table; those are left out that would take more than ``most`` seconds.
+
+    Of ``repeat`` passes the lower quartile counts: what other work on the machine takes away is left out.
+    """
+    rows, seconds = [], 0.0
     for batch in batches:
+        if seconds * batch * (repeat + 1) > most:
+            break
         u0, parameters = pz.sample(model, batch)
-        found = timing(lambda u0=u0, own=parameters: model.predict(u0, parameters=own), repeat, device)["median"]
-        least = floor(model, u0, parameters, device)
+
+        def call(u0: Any = u0, parameters: Any = parameters) -> None:
+            model.predict(u0, parameters=parameters)
+
+        found = timing(call, repeat, device, clock(device))["quartile"]
+        seconds = found / batch
+        least = floor(model, u0, parameters, limits)
         cells = [f"{1e3 * found / batch:.2f}", f"{batch / found:.0f}", f"{1e3 * least / batch:.2f}"]
-        rows.append([f"`{model.name}`", str(batch), *cells, percent(least / found)])
+        cells.append(percent(least / found))
+        if device != "cpu":
+            with eager(model):
+                cells.append(f"{timing(call, repeat, device, clock(device))['quartile'] / found:.1f}")
+        rows.append([f"`{model.name}`", str(batch), *cells])
     return rows
 
 
 def by_stage(model: Any, batch: int, repeat: int) -> list[str]:
-    """A row of the second table, ms a trajectory."""
+    """A row of the second table, ms a trajectory: the pass of ``repeat`` that took least."""
     u0, parameters = pz.sample(model, batch)
     model.predict(u0, parameters=parameters)
-    with staged(model) as seconds:
-        for _ in range(repeat):
+    least: Counter = Counter()
+    for _ in range(repeat):
+        with eager(model), staged(model) as seconds:
             model.predict(u0, parameters=parameters)
-    cells = [f"{1e3 * seconds[stage] / repeat / batch:.2f}" for stage in STAGES]
-    return [f"`{model.name}`", str(batch), *cells, f"{1e3 * seconds.total() / repeat / batch:.2f}"]
+        least = seconds if not least or seconds.total() < least.total() else least
+    cells = [f"{1e3 * least[stage] / batch:.2f}" for stage in STAGES]
+    return [f"`{model.name}`", str(batch), *cells, f"{1e3 * least.total() / batch:.2f}"]
 
 
 def classical(model: Any, count: int, repeat: int) -> list[list[str]]:
@@ -157,8 +194,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m training.bench", description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
     parser.add_argument("--models", nargs="+", default=pz.list_models(), metavar="NAME")
-    parser.add_argument("--batches", nargs="+", type=integer(1), default=[1, 16], metavar="N")
-    parser.add_argument("--repeat", type=integer(1), default=3, help="timed passes (default 3)")
+    parser.add_argument("--batches", nargs="+", type=integer(1), metavar="N")
+    parser.add_argument("--repeat", type=integer(1), default=7, help="timed passes (default 7)")
+    parser.add_argument("--most", type=positive, default=60, metavar="SECONDS", help="a batch may take (default 60)")
     parser.add_argument("--classical", action="store_true", help="also the classical solvers; takes minutes")
     parser.add_argument("--count", type=integer(4), default=8, help="their trajectories (default 8)")
     parser.add_argument("--docs", action="store_true", help=f"put the tables into docs/{DOCS.name}")
@@ -170,20 +208,24 @@ def _run(options: argparse.Namespace) -> None:
     if options.docs:
         rewritten(page, "")
     torch.set_num_threads(1)
-    first, second, third = [], [], []
+    batches = options.batches or (CPU_BATCHES if options.device == "cpu" else GPU_BATCHES)
+    first, second, third, limits = [], [], [], floors(options.device)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         for name in options.models:
             model = pz.from_pretrained(name, device=options.device)
-            first += throughput(model, options.batches, options.repeat, options.device)
-            second.append(by_stage(model, max(options.batches), options.repeat))
+            first += throughput(model, batches, options.repeat, options.device, limits, options.most)
+            second.append(by_stage(model, min(16, max(batches)) if options.device == "cpu" else 1024, options.repeat))
+            print(" ".join(first[-1]), "|", " ".join(second[-1]), file=sys.stderr, flush=True)
             third += classical(model, options.count, options.repeat) if options.classical else []
     place = environment(options.device)
     where = place["device"] if place["is_cuda"] else f"one CPU core ({place['device']}, one thread)"
     tables = [
-        f"On {where}, torch {place['torch']}; median of {options.repeat} passes, other work on the machine included.",
-        markdown(["model", "batch", "ms a trajectory", "trajectories/s", "floor, ms", "floor / time"], first),
-        "Milliseconds a trajectory by stage, what a stage calls in turn left out:",
+        f"On {where}, torch {place['torch']}: {'time' if place['is_cuda'] else 'processor time'}, the lower quartile "
+        f"of {options.repeat} passes. The machine is shared with other work. It multiplies large float32 matrices at "
+        f"{limits[0] / 1e9:.0f} GFLOP/s and copies {limits[1] / 1e9:.1f} GB/s.",
+        markdown([*HEADER, *(["eager / time"] if options.device != "cpu" else [])], first),
+        "Milliseconds a trajectory by stage in the fastest pass, what a stage calls in turn left out:",
         markdown(["model", "batch", *STAGES, "all"], second),
     ]
     if third:

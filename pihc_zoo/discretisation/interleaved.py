@@ -32,6 +32,7 @@ class InterleavedFeatures(SpaceFeatures):
         powers = sorted({feature.laplacian for feature in wanted.values()})
         orders = {key: tuple(feature.orders.get(name, 0) for name in self.names) for key, feature in wanted.items()}
         self.paths = {key: (powers.index(feature.laplacian), orders[key]) for key, feature in wanted.items()}
+        self.register_buffer("multipliers", None, persistent=False)
         if any(powers):
             stacked = torch.stack([self.power(power) for power in powers])  # (power, *modes)
             stacked = stacked.unsqueeze(1 if len(self.names) == 1 else 2)  # the batch's dimension
@@ -39,11 +40,16 @@ class InterleavedFeatures(SpaceFeatures):
         last = self.axes[self.names[-1]]
         self.last_orders = sorted({own[-1] for own in orders.values()})
         into = [getattr(last, f"synthesis_{order}").T for order in self.last_orders]
+        self.sizes = [matrix.shape[1] for matrix in into]  # points, for each order
         if len(self.names) == 1 and into:
             into = [torch.cat(into, dim=1)]
         for i, matrix in enumerate(into):
             self.register_buffer(f"into_last_{i}", matrix.contiguous(), persistent=False)
         self.register_buffer("out_of_last", last.projection.T.contiguous(), persistent=False)
+        first = self.axes[self.names[0]]
+        for order in sorted({own[0] for own in orders.values()}) if len(self.names) == 2 else []:
+            matrix = getattr(first, f"synthesis_{order}")
+            self.register_buffer(f"into_first_{order}", matrix.repeat(max(1, len(powers)), 1, 1), persistent=False)
 
     def interleaved(self, fields: Tensor) -> Tensor:
         """(batch, axis_0, axis_1, …) ↦ (axis_0, batch, axis_1, …), or back; a single axis stays."""
@@ -57,17 +63,19 @@ class InterleavedFeatures(SpaceFeatures):
         """(mode_0, batch, mode_1, …) ↦ features (point_0, batch, point_1, …) by name, those left out excepted."""
         if not self.paths:
             return {}
-        has_powers = "multipliers" in self._buffers
+        multipliers = self.multipliers
+        has_powers = multipliers is not None
+        if has_powers:
+            coefficients = coefficients * multipliers  # (power, mode_0, batch, mode_1, …)
         if len(self.names) == 1:
-            values = (coefficients * self.multipliers if has_powers else coefficients) @ self.into_last_0
-            count = len(self.space[self.names[0]].collocation_points)
-            by_order = dict(zip(self.last_orders, values.split(count, dim=-1), strict=True))
+            parts = torch.split_with_sizes(coefficients @ self.into_last_0, self.sizes, dim=-1)
+            by_order = dict(zip(self.last_orders, parts, strict=True))
             return {
                 key: by_order[order][power] if has_powers else by_order[order]
                 for key, (power, (order,)) in self.paths.items()
             }
-        if has_powers:
-            coefficients = coefficients * self.multipliers  # (power, mode_0, batch, mode_1, …)
+        if len(self.names) == 2:
+            return self._of_two(coefficients)
         partial: dict[tuple[int, ...], Tensor] = {}
 
         def transform(orders: tuple[int, ...]) -> Tensor:
@@ -93,8 +101,26 @@ class InterleavedFeatures(SpaceFeatures):
         by_power = {orders: own.unbind(0) for orders, own in whole.items()}
         return {key: by_power[orders][power] for key, (power, orders) in paths}
 
+    def _of_two(self, coefficients: Tensor) -> dict[str, Tensor]:
+        """The same of two axes, ([power], mode_0, batch, mode_1), each transform one product of matrices."""
+        batch, count = coefficients.shape[-2:]
+        flat, last, whole = coefficients.reshape(-1, count), {}, {}
+        for _, orders in self.paths.values():
+            if orders in whole:
+                continue
+            if orders[1] not in last:
+                last[orders[1]] = torch.mm(flat, getattr(self, f"into_last_{self.last_orders.index(orders[1])}"))
+            matrix = getattr(self, f"into_first_{orders[0]}")  # (power, point_0, mode_0)
+            product = torch.bmm(matrix, last[orders[1]].view(len(matrix), matrix.shape[2], -1))
+            whole[orders] = product.view(*matrix.shape[:2], batch, -1).unbind(0)
+        return {key: whole[orders][power] for key, (power, orders) in self.paths.items()}
+
     def project(self, values):
         """(point_0, batch, point_1, …) ↦ modes, laid out likewise."""
+        if len(self.names) == 2:
+            first, batch = self.axes[self.names[0]].projection, values.shape[1]
+            values = torch.mm(values.reshape(-1, values.shape[2]), self.out_of_last)
+            return torch.mm(first, values.view(first.shape[1], -1)).view(len(first), batch, -1)
         values = values @ self.out_of_last
         if len(self.names) == 1:
             return values

@@ -77,13 +77,15 @@ class SemiDiscrete(nn.Module):
             return residual if is_one else residual / rate
 
         pointwise = recorded(formula, self.problem.features, (*self.rates, *self.skip), own)
+        features, project = self.features.forward, self.features.project  # calling a module costs as much as they do
 
         def nonlinear(modes: Tensor) -> Tensor:
-            values = pointwise(self.features(modes, skip=self.skip))
+            fields = features(modes, skip=self.skip)
+            values = pointwise(fields)
             if not isinstance(values, Tensor):  # nothing is left of it
                 return torch.zeros_like(modes)
-            shape = self.features.point_shape(modes)
-            return self.features.project(values if values.shape == shape else values.expand(shape))
+            shape = next(iter(fields.values())).shape if fields else self.features.point_shape(modes)
+            return project(values if values.shape == shape else values.expand(shape))
 
         return nonlinear
 

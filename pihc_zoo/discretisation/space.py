@@ -259,6 +259,13 @@ class Projection:
         """(..., *collocation) ↦ (..., *space)."""
         return self.features.to_nodes(self.features.project(values))
 
+    def transpose_of_modes(self, modes: Tensor) -> Tensor:
+        """`transpose` of the values at nodes that have these modes: transforms are orthogonal up to factors."""
+        ratio = 1.0
+        for axis in self.features.space.values():
+            ratio *= len(axis.nodes) / len(axis.collocation_points)
+        return self.features.at_collocation(modes * ratio)
+
     def transpose(self, values: Tensor) -> Tensor:
         """(..., *space) ↦ (..., *collocation)."""
         for dim, axis in self.features.dims():

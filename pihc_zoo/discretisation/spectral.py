@@ -34,19 +34,26 @@ class SpectralInverse:
 
     def apply(self, rows: Tensor) -> Tensor:
         """(subproblem, column, time, *space) ↦ A⁻¹ rows."""
-        return self._solve(rows, self.analysis, self.synthesis, self.imaginary)
+        return self.features.to_nodes(self.of_modes(self.features.to_coefficients(rows)))
 
     def transpose(self, rows: Tensor) -> Tensor:
         """A⁻ᵀ rows. Transforms between nodes and modes are orthogonal up to a factor that cancels."""
-        return self._solve(rows, self.synthesis.T, self.analysis.T, -self.imaginary)
+        return self.features.to_nodes(self.transpose_of_modes(self.features.to_coefficients(rows)))
+
+    def of_modes(self, modes: Tensor) -> Tensor:
+        """`apply` between modes."""
+        return self._solve(modes, self.analysis, self.synthesis, self.imaginary)
+
+    def transpose_of_modes(self, modes: Tensor) -> Tensor:
+        """`transpose` between modes."""
+        return self._solve(modes, self.synthesis.T, self.analysis.T, -self.imaginary)
 
     def take(self, indices: Tensor) -> SpectralInverse:
         """The inverses of some subproblems."""
         real, imaginary = (part if part.shape[0] == 1 else part[indices] for part in (self.real, self.imaginary))
         return SpectralInverse(self.features, self.analysis, self.synthesis, real, imaginary)
 
-    def _solve(self, rows: Tensor, into: Tensor, out_of: Tensor, imaginary: Tensor) -> Tensor:
-        modes = self.features.to_coefficients(rows)
+    def _solve(self, modes: Tensor, into: Tensor, out_of: Tensor, imaginary: Tensor) -> Tensor:
         problems, columns, times, *space = modes.shape
         parts = _in_time(into, modes.view(problems * columns, times, -1))
         real, imag = parts.view(problems, columns, 2, -1, *space).unbind(2)
@@ -58,13 +65,11 @@ class SpectralInverse:
             dim=2,
         )
         solved = _in_time(out_of, solved.view(problems * columns, parts.shape[1], -1))
-        return self.features.to_nodes(solved.view(modes.shape))
+        return solved.view(modes.shape)
 
 
 def _in_time(matrix: Tensor, fields: Tensor) -> Tensor:
     """matrix (m, time) applied to fields (n, time, points)."""
-    if len(fields) == 1:
-        return torch.mm(matrix, fields[0])[None]
     return torch.bmm(matrix.expand(len(fields), -1, -1), fields)
 
 

@@ -27,12 +27,19 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def timing(call: Callable[[], Any], repeats: int = 5, device: Any = "cpu") -> dict[str, Any]:
-    """Seconds of ``call``, after one call to warm up: median, lowest, highest, repeats."""
-    return timings({"call": call}, repeats, device)["call"]
+Clock = Callable[[], float]
 
 
-def timings(calls: dict[Any, Callable[[], Any]], repeats: int = 5, device: Any = "cpu") -> dict[Any, dict[str, Any]]:
+def timing(
+    call: Callable[[], Any], repeats: int = 5, device: Any = "cpu", clock: Clock = time.perf_counter
+) -> dict[str, Any]:
+    """Seconds of ``call``, after one call to warm up: median, lower quartile, lowest, highest, repeats."""
+    return timings({"call": call}, repeats, device, clock)["call"]
+
+
+def timings(
+    calls: dict[Any, Callable[[], Any]], repeats: int = 5, device: Any = "cpu", clock: Clock = time.perf_counter
+) -> dict[Any, dict[str, Any]]:
     """`timing` of several calls in turn, so that a change of the machine's load meets all of them."""
     synchronise = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda: None
     seconds: dict[Any, list[float]] = {name: [] for name in calls}
@@ -40,14 +47,15 @@ def timings(calls: dict[Any, Callable[[], Any]], repeats: int = 5, device: Any =
         for repeat in range(repeats + 1):
             for name, call in calls.items():
                 synchronise()
-                begin = time.perf_counter()
+                begin = clock()
                 call()
                 synchronise()
                 if repeat:
-                    seconds[name].append(time.perf_counter() - begin)
+                    seconds[name].append(clock() - begin)
     return {
         name: {
             "median": float(np.median(values)),
+            "quartile": float(np.quantile(values, 0.25)),
             "lowest": float(min(values)),
             "highest": float(max(values)),
             "repeats": repeats,

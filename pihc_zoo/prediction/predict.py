@@ -73,7 +73,7 @@ class Inference:
         pieces = [self._start(u0)]
         sums, coefficients, status, iterations = [], [], [], []
         fields: dict[str, list[NodalField]] = {"u": [], "residual": [], "estimated_error": []}
-        carried = None
+        carried = inverse = None
         answer, filled = self._whole(u0, pieces[0])
         for window in model.windows(initial, c, self.num_windows, **options):
             values = model.read(window, self.times, request.points)
@@ -88,7 +88,8 @@ class Inference:
             residual = rows / constraint.residual_map.weights
             estimate = None
             if self.has_estimate:
-                estimate = estimator(Candidate(found.u, window.conditions, start, carried, residual))
+                inverse = inverse or estimator.inverse(window.conditions.c, u0.shape[0])
+                estimate = estimator(Candidate(found.u, window.conditions, start, carried, residual, inverse))
                 carried = estimate.error[:, -1]
             sums.append(self._sums(window, rows, psi, estimate, values))
             coefficients.append(found.coefficients)

@@ -127,6 +127,7 @@ class LevenbergMarquardt:
     def _steps(self, objective: Objective, state: tuple[Tensor, ...], matrix: Tensor, tolerance: Tensor, check: int):
         """Steps until every problem has finished; looks at that every ``check`` steps, 0 for never."""
         whole, indices = None, None  # the batch's state, and which of its problems ``state`` holds
+        system = _scaled(matrix)
         for step in range(self.max_steps):
             if check and step % check == 0:
                 num_unfinished = int(state[5].sum())
@@ -138,17 +139,16 @@ class LevenbergMarquardt:
                     indices = unfinished if indices is None else indices[unfinished]
                     objective = objective.take(unfinished)
                     state = tuple(part[unfinished] for part in state)
-                    matrix, tolerance = matrix[unfinished], tolerance[unfinished]
+                    system, tolerance = tuple(part[unfinished] for part in system), tolerance[unfinished]
             if step and step % self.refresh_every == 0:
-                matrix = objective.normal_matrix(state[0])
-            state = self._step(objective, state, matrix, tolerance)
+                system = _scaled(objective.normal_matrix(state[0]))
+            state = self._step(objective, state, system, tolerance)
         return state if whole is None else _put(whole, indices, state)
 
-    def _step(self, objective: Objective, state: tuple[Tensor, ...], matrix: Tensor, tolerance: Tensor):
+    def _step(self, objective: Objective, state: tuple[Tensor, ...], system: tuple[Tensor, Tensor], tolerance: Tensor):
         """One damped step of every active problem; the others stay as they are."""
         w, cost, gradient, norm, damping, is_active, iterations, outcome = state
-        scale = _column_scale(matrix)
-        scaled = matrix / (scale[:, :, None] * scale[:, None, :])
+        scale, scaled = system
         slope = gradient / scale
         shift = damping.clamp(max=_LARGEST_DAMPING)
         identity = torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
@@ -182,18 +182,19 @@ class LevenbergMarquardt:
 
     def _exported_steps(self, objective: Objective, state: tuple[Tensor, ...], matrix: Tensor, tolerance: Tensor):
         """The same steps for an exported graph: the first ones unrolled, the others a loop that ends early."""
+        system = _scaled(matrix)
         for _ in range(min(self.refresh_every, self.max_steps)):
-            state = self._step(objective, state, matrix, tolerance)
+            state = self._step(objective, state, system, tolerance)
 
         def is_unfinished(step, *state):
             return (step < self.max_steps) & state[5].any()
 
         def cycle(step, *state):
-            matrix = objective.normal_matrix(state[0])
+            system = _scaled(objective.normal_matrix(state[0]))
             for _ in range(self.refresh_every):
                 *rest, is_active, iterations, outcome = state
                 state = (*rest, is_active & (step < self.max_steps), iterations, outcome)
-                state = self._step(objective, state, matrix, tolerance)
+                state = self._step(objective, state, system, tolerance)
                 step = step + 1
             return (step, *state)
 
@@ -206,6 +207,12 @@ class LevenbergMarquardt:
 def _put(whole: tuple[Tensor, ...], indices: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """``state`` of the problems ``indices`` put back into that of all."""
     return tuple(old.index_copy(0, indices, new) for old, new in zip(whole, state, strict=True))
+
+
+def _scaled(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """The column scale of a normal matrix, and the matrix so scaled."""
+    scale = _column_scale(matrix)
+    return scale, matrix / (scale[:, :, None] * scale[:, None, :])
 
 
 def _column_scale(matrix: Tensor) -> Tensor:
