@@ -164,6 +164,71 @@ def test_any_source_gives_the_same(model, given, tmp_path, kind):
     assert_same(opened(tmp_path, "a.zarr"), opened(tmp_path, "b.zarr"))
 
 
+def labelled(u0, names, is_apart):
+    """A Dataset of a system's initial values, with an axis of fields or a variable for each."""
+    dims = ("batch", "x", "y")
+    if not is_apart:
+        return xarray.Dataset({"u0": ((*dims, "field"), u0)})
+    return xarray.Dataset({f"{name}0": (dims, u0[..., i]) for i, name in enumerate(names)})
+
+
+@pytest.mark.parametrize("kind", ["one array", "npz by field", "Zarr with an axis", "Dataset by field"])
+def test_a_system_is_read_with_an_axis_of_fields_or_by_field(tmp_path, kind):
+    own = pz.from_pretrained("reaction-diffusion-2d.fitzhugh-nagumo")
+    names, u0 = list(own.problem.fields), pz.sample(own, 2)[0]
+    source = {"u0": u0}
+    if kind == "npz by field":
+        source = tmp_path / "in.npz"
+        np.savez(source, **{f"{name}0": u0[..., i] for i, name in enumerate(names)})
+    elif kind == "Zarr with an axis":
+        source = tmp_path / "in.zarr"
+        labelled(u0, names, False).to_zarr(source)
+    elif kind == "Dataset by field":
+        source = labelled(u0, names, True)
+    pz.predict_many(own, source, tmp_path / "out.zarr", times=[0.5], batch_size=2, quiet=True)
+    found, expected = opened(tmp_path), own.predict(u0, times=[0.5])
+    for name in names:
+        assert_array_equal(found[name].values, expected[name])
+        assert found[name].dims == ("batch", "time", "x", "y")
+
+
+def test_a_steady_problem_needs_no_u0_and_its_coefficient_fields_are_read_by_slices(tmp_path, monkeypatch):
+    own = pz.from_pretrained("darcy-2d.lognormal")
+    a = pz.sample(own, 5)[1]["a"]
+    np.savez(tmp_path / "in.npz", parameter_a=a)
+    dataset = xarray.Dataset({"parameter_a": (("batch", "x_native", "y_native"), a)})
+    sizes, real = [], type(own).predict
+    monkeypatch.setattr(
+        type(own), "predict", lambda self, u0, **options: sizes.append(len(u0)) or real(self, u0, **options)
+    )
+    for i, source in enumerate((tmp_path / "in.npz", dataset, {"parameter_a": a})):
+        pz.predict_many(own, source, tmp_path / f"{i}.zarr", batch_size=2, quiet=True)
+    assert max(sizes) == 2
+    monkeypatch.undo()
+    whole = own.predict(parameters={"a": a}, batch_size=2)
+    for i in range(3):
+        found = opened(tmp_path, f"{i}.zarr")
+        assert_allclose(found.u.values, whole.u, rtol=0, atol=1e-12)
+        assert_array_equal(found.parameter_a.values, a)
+    pz.predict_many(own, tmp_path / "0.zarr", tmp_path / "again.zarr", batch_size=2, quiet=True)
+    assert_array_equal(opened(tmp_path, "again.zarr").u.values, found.u.values)
+
+
+def test_what_lacks_fields_is_said(tmp_path):
+    system, steady = (
+        pz.from_pretrained(name) for name in ("reaction-diffusion-2d.fitzhugh-nagumo", "darcy-2d.lognormal")
+    )
+    field = np.zeros((2, 128, 128))
+    for model, given, message in (
+        (system, {"u0": field}, "u0 are there, but v0 is missing"),
+        (system, {"u0": field, "v0": field[:, :64]}, "must have one shape"),
+        (steady, {"parameter_a": np.ones((64, 64))}, "no parameter_a with a value for each trajectory"),
+        (steady, {"u0": np.zeros((3, 64, 64)), "parameter_a": np.ones((2, 64, 64))}, "2 fields for 3 trajectories"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            pz.predict_many(model, given, tmp_path / "out.zarr", quiet=True)
+
+
 @pytest.mark.parametrize("save", (np.savez, np.savez_compressed))
 def test_rows_of_an_npz_are_read_in_any_order(tmp_path, save, rng):
     values = rng.standard_normal((9, 4, 2)).astype(np.float32)

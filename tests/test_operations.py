@@ -1,7 +1,7 @@
 """How many operations a pass of every shipped model dispatches: on a GPU each one that is no view is a launch.
 
-Counted as on a GPU: transforms are products with matrices, and solves take as many steps as they do where nothing is read
-back from the device. ``pytest -s`` prints the counts.
+Counted as on a GPU: transforms are products with matrices, and solves take as many steps as they do where nothing is
+read back from the device. ``pytest -s`` prints the counts.
 """
 
 from __future__ import annotations

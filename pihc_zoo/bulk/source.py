@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,25 +39,31 @@ class Source:
     """
 
     def __init__(self, arrays: Mapping[str, Any], problem: Any, name: str):
+        check_names(dict(arrays), problem)
+        arrays, axes = _by_field(arrays, problem), problem.output_space
+        if "u0" not in arrays and problem.duration is None:
+            arrays["u0"] = _nothing(arrays, problem, name)
         if "u0" not in arrays:
             raise ValueError(
                 f"{name} has no array u0 (it has: {', '.join(sorted(arrays)) or 'none'}); "
                 "expected u0 with the shape (batch, *space)"
             )
-        check_names(dict(arrays), problem)
         self._u0 = arrays["u0"] if hasattr(arrays["u0"], "shape") else np.asarray(arrays["u0"])
         self.name = name
         if len(np.shape(self._u0)) < 2 or not len(self._u0):
             raise ValueError(f"u0 in {name} must have the shape (batch, *space), got {np.shape(self._u0)}")
         self.count = len(self._u0)
-        axes = problem.output_space
         self.positions = {key: real_array(_whole(arrays[key]), key) for key in axes if key in arrays}
         self.times = real_array(_whole(arrays["t"]), "t") if "t" in arrays else None
-        self.parameters: dict[str, np.ndarray] = {}
+        self._num_dims = {key: len(axes) for key in problem.coefficients}  # of a parameter that is a field
+        self.parameters: dict[str, Any] = {}
         for key in arrays:
             if key.startswith(PARAMETER):
-                value = real_array(_whole(arrays[key]), key)
-                self.parameters[key.removeprefix(PARAMETER)] = value.reshape(()) if value.shape == (1,) else value
+                symbol, value = key.removeprefix(PARAMETER), arrays[key]
+                if not (symbol in self._num_dims and self._is_by_row(symbol, value)):
+                    value = real_array(_whole(value), key)
+                    value = value.reshape(()) if value.shape == (1,) else value
+                self.parameters[symbol] = value
         compressed = isinstance(self._u0, Member) and self._u0.is_compressed
         self.note = (
             f"u0 in {name} is compressed: every process decompresses all of it, once; numpy.savez writes what is read "
@@ -66,14 +72,30 @@ class Source:
             else ""
         )
 
+    def _is_by_row(self, symbol: str, value: Any) -> bool:
+        """Whether a parameter has a value for each trajectory."""
+        return len(np.shape(value)) > self._num_dims.get(symbol, 0)
+
     def check_parameters(self, problem: Any, inputs: tuple[str, ...]) -> None:
-        """Raises ValueError for unknown parameters, and for values that the model does not take."""
-        check_parameters(problem, inputs, self.parameters, self.count)
+        """Raises ValueError for unknown parameters, and for values that the model does not take.
+
+        Of a field for each trajectory the first one is looked at; the others when they are read.
+        """
+        values = {}
+        for key, value in self.parameters.items():
+            is_field = key in self._num_dims and self._is_by_row(key, value)
+            if is_field and len(value) != self.count:
+                raise ValueError(f"parameter {key!r} has {len(value)} fields for {self.count} trajectories")
+            values[key] = real_array(value[0:1], key)[0] if is_field else value
+        check_parameters(problem, inputs, values, self.count)
 
     def rows(self, first: int, stop: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """(stop − first, *space) initial conditions, float64, and the parameters that go with them."""
-        u0 = real_array(self._u0[first:stop], "u0")
-        return u0, {key: value[first:stop] if value.ndim else value for key, value in self.parameters.items()}
+        parameters = {
+            key: real_array(value[first:stop], key) if self._is_by_row(key, value) else value
+            for key, value in self.parameters.items()
+        }
+        return real_array(self._u0[first:stop], "u0"), parameters
 
     def digest(self, first: int, stop: int) -> str:
         """A digest of `rows`."""
@@ -95,35 +117,109 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
     return found.hexdigest()
 
 
-class _Variable:
-    """A variable of a Dataset along whose first dimension slices are read."""
+class _Stacked:
+    """Arrays of a system's fields as one with a last axis of fields, read by slices."""
 
-    def __init__(self, dataset: Any, axes: tuple[str, ...]):
-        self._dataset, self._axes = dataset, axes
-        self._batch = dataset["u0"].dims[0]
-        self.shape = from_dataset(dataset.isel({self._batch: slice(0, 1)}), axes)["u0"].shape
-        self.shape = (dataset.sizes[self._batch], *self.shape[1:])
+    def __init__(self, parts: list[Any]):
+        self._parts = parts
+        self.shape = (*np.shape(parts[0]), len(parts))
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        return from_dataset(self._dataset.isel({self._batch: rows}), self._axes)["u0"]
+        return np.stack([np.asarray(part[rows]) for part in self._parts], axis=-1)
 
 
-def _of_dataset(dataset: Any, axes: tuple[str, ...]) -> dict[str, Any]:
-    """Arrays of a Dataset by our names; u0 is read by slices."""
-    if "u0" not in dataset:
-        raise ValueError(f"the Dataset must have a variable u0, got {', '.join(map(str, dataset)) or 'nothing'}")
+def _by_field(arrays: Mapping[str, Any], problem: Any) -> dict[str, Any]:
+    """The arrays, those of a system's fields, <name>0, as one u0.
+
+    Raises:
+        ValueError: some fields are missing, or they differ in shape.
+    """
+    arrays, names = dict(arrays), [f"{name}0" for name in problem.fields]
+    found = [name for name in names if name in arrays]
+    if not problem.is_system or (found in ([], ["u0"]) and not _lacks_fields(arrays, problem)):
+        return arrays
+    if len(found) < len(names):
+        missing = ", ".join(name for name in names if name not in arrays)
+        raise ValueError(f"the fields {', '.join(found)} are there, but {missing} is missing; give all of them")
+    parts = [arrays.pop(name) for name in names]
+    shapes = {tuple(np.shape(part)) for part in parts}
+    if len(shapes) > 1:
+        raise ValueError(f"{', '.join(names)} must have one shape, got {', '.join(map(str, sorted(shapes)))}")
+    return {**arrays, "u0": _Stacked(parts)}
+
+
+def _lacks_fields(arrays: Mapping[str, Any], problem: Any) -> bool:
+    """Whether u0 is that of the first field, and has no axis of fields."""
+    return "u0" in arrays and len(np.shape(arrays["u0"])) == 1 + len(problem.output_space)
+
+
+def _nothing(arrays: Mapping[str, Any], problem: Any, name: str) -> np.ndarray:
+    """u0 of a steady problem, which has none: zeros, as many as its parameters have trajectories.
+
+    Raises:
+        ValueError: no parameter has a value for each trajectory.
+    """
+    axes, count = problem.output_space, 0
+    for key, value in arrays.items():
+        own = len(axes) if key.removeprefix(PARAMETER) in problem.coefficients else 0
+        if key.startswith(PARAMETER) and len(np.shape(value)) > own:
+            count = max(count, len(value))
+    if not count:
+        wanted = " or ".join(f"{PARAMETER}{key}" for key in (*problem.coefficients, *problem.parameters))
+        raise ValueError(f"{name} has no {wanted} with a value for each trajectory, of which there is to be a solution")
+    native = [len(axis.nodes) for axis in axes.values()]
+    return np.broadcast_to(0.0, (count, *native, *[len(problem.fields)] * problem.is_system))
+
+
+class _Variable:
+    """A variable of a Dataset along whose first dimension slices are read, by ``values`` of the Dataset's rows."""
+
+    def __init__(self, dataset: Any, batch: str, values: Callable[[Any], np.ndarray]):
+        self._dataset, self._batch, self._values = dataset, batch, values
+        self.shape = (dataset.sizes[batch], *self[0:1].shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return self._values(self._dataset.isel({self._batch: rows}))
+
+
+def _of_dataset(dataset: Any, problem: Any) -> dict[str, Any]:
+    """Arrays of a Dataset by our names; u0, and parameters that are fields, are read by slices."""
+    axes, fields = tuple(problem.output_space), tuple(problem.fields)
     own = [str(name) for name in dataset.variables if str(name).startswith(PARAMETER)]
-    dims = dataset["u0"].dims
-    first = from_dataset(dataset[["u0"]].isel({dim: slice(0, 1) for dim in dims[:1]}), axes)
-    names = [name for name in ("time", "t") if name in dataset.coords]
-    times = {"t": np.asarray(dataset[names[0]])} if names else {}
-    if first["u0"].ndim > len(dims):  # one trajectory
-        return times | from_dataset(dataset[["u0", *own]], axes)
-    parameters = {name: np.asarray(dataset[name]) for name in own}
-    return {**first, **times, **parameters, "u0": _Variable(dataset[["u0"]], axes)}
+    names = [name for name in dict.fromkeys(("u0", *(f"{name}0" for name in fields))) if name in dataset]
+    times = [name for name in ("time", "t") if name in dataset.coords]
+    arrays: dict[str, Any] = {"t": np.asarray(dataset[times[0]])} if times else {}
+    for name in own:
+        variable = dataset[name]
+        is_field = name.removeprefix(PARAMETER) in problem.coefficients and variable.ndim > len(axes)
+        arrays[name] = (
+            _Variable(dataset[[name]], variable.dims[0], lambda rows, name=name: np.asarray(rows[name]))
+            if is_field
+            else np.asarray(variable)
+        )
+    if not names:
+        if problem.duration is None:
+            return arrays
+        raise ValueError(f"the Dataset must have a variable u0, got {', '.join(map(str, dataset)) or 'nothing'}")
+    initial, dims = dataset[names], dataset[names[0]].dims
+
+    def values(rows: Any) -> np.ndarray:
+        found = from_dataset(rows, axes, fields=fields)
+        parts = [found[name] for name in names]
+        return np.stack(parts, axis=-1) if len(parts) > 1 else parts[0]
+
+    first = from_dataset(initial.isel({dims[0]: slice(0, 1)}), axes, fields=fields)
+    if first[names[0]].ndim > len(dims):  # one trajectory
+        return {**arrays, **{axis: first[axis] for axis in axes if axis in first}, "u0": values(initial)}
+    for name in names:
+        first.pop(name)
+    return {**first, **arrays, "u0": _Variable(initial, dims[0], values)}
 
 
 @contextlib.contextmanager
@@ -135,12 +231,11 @@ def open_source(source: Any, problem: Any) -> Iterator[Source]:
     Raises:
         ValueError: as `Source`, and for files that cannot be read.
     """
-    axes = tuple(problem.output_space)
     with contextlib.ExitStack() as stack:
         if is_dataset(source):
-            arrays, name = _of_dataset(source, axes), "the Dataset"
+            arrays, name = _of_dataset(source, problem), "the Dataset"
         elif isinstance(source, str | os.PathLike):
-            arrays, name = _of_file(Path(source), axes, stack), repr(str(source))
+            arrays, name = _of_file(Path(source), problem, stack), repr(str(source))
         elif isinstance(source, Mapping):
             arrays, name = source, "the data"
         else:
@@ -150,15 +245,15 @@ def open_source(source: Any, problem: Any) -> Iterator[Source]:
         yield Source(arrays, problem, name)
 
 
-def _of_file(path: Path, axes: tuple[str, ...], stack: contextlib.ExitStack) -> dict[str, Any]:
-    suffix = path.suffix.lower()
+def _of_file(path: Path, problem: Any, stack: contextlib.ExitStack) -> dict[str, Any]:
+    suffix, fields = path.suffix.lower(), tuple(problem.fields)
     if is_zarr(path) or suffix in _LABELLED:
-        return _of_dataset(stack.enter_context(_dataset(path)), axes)
+        return _of_dataset(stack.enter_context(_dataset(path)), problem)
     if suffix in (".h5", ".hdf5") and path.is_file():
         arrays = _of_hdf5(path, stack)
-        if "u0" in arrays:
+        if any(name in arrays for name in ("u0", *(f"{name}0" for name in fields))) or problem.duration is None:
             return arrays
-    return dict(members(path)) if suffix == ".npz" else read_arrays(path, axes)
+    return dict(members(path)) if suffix == ".npz" else read_arrays(path, tuple(problem.output_space), fields=fields)
 
 
 def _dataset(path: Path) -> Any:
