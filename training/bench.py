@@ -165,7 +165,7 @@ def classical(model: Any, count: int, repeat: int) -> list[list[str]]:
     (family, *_) = default_families(model).values()
     references = reference_set(model.problem, family, model.parameter_inputs, count, 0, None, quiet=True)
     rows = []
-    for r in compare(model, references, repeats=repeat):
+    for r in compare(model, references, repeats=repeat, clock=clock(model.device.type)):
         ratio = "–" if r["ratio"] is None else f"{r['ratio']:.2f}"
         rows.append([f"`{model.name}`", r["name"], str(r["batch"]), percent(r["error_mean"]), f"{r['ms']:.2f}", ratio])
     return rows

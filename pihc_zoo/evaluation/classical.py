@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,7 +13,7 @@ from ..arrays import to_numpy
 from ..config import describe
 from ..decomposition import DECOMPOSITIONS, Joint
 from ..reference import Baseline, baselines
-from .clocks import per_trajectory, timings
+from .clocks import Clock, per_trajectory, timings
 from .ingredients import accuracy, default_batch, row_of
 from .references import ReferenceSet, relative_error
 
@@ -140,8 +141,10 @@ def _errors(solver, rows: ReferenceSet, baseline: Baseline) -> np.ndarray:
     return np.concatenate(errors)
 
 
-def compare(model, references: ReferenceSet, batch: int | None = None, repeats: int = 5) -> list[dict[str, Any]]:
-    """The surrogate and the classical solvers that are as accurate, one of each family, timed in turn.
+def compare(
+    model, references: ReferenceSet, batch: int | None = None, repeats: int = 5, clock: Clock = time.perf_counter
+) -> list[dict[str, Any]]:
+    """The surrogate and the classical solvers that are as accurate, one of each family, timed in turn by ``clock``.
 
     Returns:
         Rows, the surrogate's first, of name, settings, error_mean, error_max, ms (median, lowest,
@@ -165,7 +168,7 @@ def compare(model, references: ReferenceSet, batch: int | None = None, repeats: 
         part = references.cycled(min(batch, _NUM_SINGLE)) if _is_single(baseline) else rows
         counts[key] = len(part)
         calls[key] = lambda solver=solver, part=part, size=row["batch"]: _in_passes(solver, part, size)
-    times = timings(calls, repeats, device)
+    times = timings(calls, repeats, device, clock)
     result = [{**own, **per_trajectory(times["own"], batch), "ratio": None}]
     for key, (_, row) in found.items():
         measured = per_trajectory(times[key], counts[key])
