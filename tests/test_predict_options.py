@@ -129,24 +129,21 @@ def test_what_cannot_be_is_refused(model, u0, options, message):
 
 
 MEMORY = """
-import resource, sys, warnings, numpy as np, torch, pihc_zoo as pz
+import resource, warnings, numpy as np, torch, pihc_zoo as pz
 warnings.simplefilter("ignore")
 torch.set_num_threads(1)
 model = pz.from_pretrained("diffusion-sorption.general")
-u0 = np.resize(pz.sample(model, 16)[0], (int(sys.argv[1]), 1024))
-out = model.predict(u0, dtype="float32")
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - out.u.nbytes)
+own = pz.sample(model, 16)[0]
+for count in (64, 256):
+    out = model.predict(np.resize(own, (count, 1024)), dtype="float32")
+    print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - out.u.nbytes)
+    del out
 """
 
 
 def test_memory_beyond_the_answer_is_bounded():
-    """Extrapolated from two batches: 4096 trajectories in 2 GB."""
-
-    def beyond(count):
-        done = subprocess.run([sys.executable, "-c", MEMORY, str(count)], capture_output=True, text=True, check=True)
-        return int(done.stdout)
-
-    few, many = 64, 320
-    at_few, at_many = beyond(few), beyond(many)
+    """Extrapolated from two batches, the smaller one first: 4096 trajectories in 2 GB."""
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    (few, at_few), (many, at_many) = (map(int, line.split()) for line in done.stdout.splitlines())
     slope = (at_many - at_few) / (many - few)
     assert at_few + slope * (4096 - few) < 2e9, f"{slope / 1e3:.0f} kB a trajectory"
