@@ -55,7 +55,7 @@ class Source:
         self.count = len(self._u0)
         self.positions = {key: real_array(_whole(arrays[key]), key) for key in axes if key in arrays}
         self.times = real_array(_whole(arrays["t"]), "t") if "t" in arrays else None
-        self._num_dims = {key: len(axes) for key in problem.coefficients}  # of a parameter that is a field
+        self._num_dims = _num_dims(problem)
         self.parameters: dict[str, Any] = {}
         for key in arrays:
             if key.startswith(PARAMETER):
@@ -117,6 +117,11 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
     return found.hexdigest()
 
 
+def _num_dims(problem: Any) -> dict[str, int]:
+    """How many dimensions the parameters have that are fields over space or series over time."""
+    return {key: len(problem.coefficient_shape(key)) for key in problem.coefficients}
+
+
 class _Stacked:
     """Arrays of a system's fields as one with a last axis of fields, read by slices."""
 
@@ -162,10 +167,9 @@ def _nothing(arrays: Mapping[str, Any], problem: Any, name: str) -> np.ndarray:
     Raises:
         ValueError: no parameter has a value for each trajectory.
     """
-    axes, count = problem.output_space, 0
+    axes, num_dims, count = problem.output_space, _num_dims(problem), 0
     for key, value in arrays.items():
-        own = len(axes) if key.removeprefix(PARAMETER) in problem.coefficients else 0
-        if key.startswith(PARAMETER) and len(np.shape(value)) > own:
+        if key.startswith(PARAMETER) and len(np.shape(value)) > num_dims.get(key.removeprefix(PARAMETER), 0):
             count = max(count, len(value))
     if not count:
         wanted = " or ".join(f"{PARAMETER}{key}" for key in (*problem.coefficients, *problem.parameters))
@@ -191,13 +195,14 @@ class _Variable:
 def _of_dataset(dataset: Any, problem: Any) -> dict[str, Any]:
     """Arrays of a Dataset by our names; u0, and parameters that are fields, are read by slices."""
     axes, fields = tuple(problem.output_space), tuple(problem.fields)
-    own = [str(name) for name in dataset.variables if str(name).startswith(PARAMETER)]
+    own, num_dims = [str(name) for name in dataset.variables if str(name).startswith(PARAMETER)], _num_dims(problem)
     names = [name for name in dict.fromkeys(("u0", *(f"{name}0" for name in fields))) if name in dataset]
     times = [name for name in ("time", "t") if name in dataset.coords]
     arrays: dict[str, Any] = {"t": np.asarray(dataset[times[0]])} if times else {}
     for name in own:
         variable = dataset[name]
-        is_field = name.removeprefix(PARAMETER) in problem.coefficients and variable.ndim > len(axes)
+        symbol = name.removeprefix(PARAMETER)
+        is_field = symbol in num_dims and variable.ndim > num_dims[symbol]
         arrays[name] = (
             _Variable(dataset[[name]], variable.dims[0], lambda rows, name=name: np.asarray(rows[name]))
             if is_field
