@@ -9,7 +9,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 from test_any_equation import DISPERSIVE, MASS, PLANE, TWO
-from text_problems import GROWTH
+from test_series import spec_of
+from text_problems import DARCY, GROWTH
 from torch.testing import assert_close
 
 from pihc_zoo.discretisation import Discretisation, Field, linear_operator
@@ -19,7 +20,7 @@ from pihc_zoo.objective import pointwise_partials
 from pihc_zoo.problems import PROBLEMS, DiffusionSorption, NavierStokes2D, problem_of
 from pihc_zoo.solvers.dual import Dual
 
-TEXTS = {own["name"]: own for own in (GROWTH, DISPERSIVE[0], TWO[0], MASS[0], PLANE[0])}
+TEXTS = {own["name"]: own for own in (GROWTH, DISPERSIVE[0], TWO[0], MASS[0], PLANE[0], DARCY, spec_of())}
 
 
 @pytest.fixture(params=[*PROBLEMS, *(f"text: {name}" for name in TEXTS)])
