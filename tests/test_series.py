@@ -14,6 +14,8 @@ from pihc_zoo.config import ConfigError
 from pihc_zoo.problems import TextProblem
 from pihc_zoo.reference import truth_solver
 from pihc_zoo.surrogate import Surrogate
+from pihc_zoo.zoo.exporting import write_example
+from pihc_zoo.zoo.folder import EXAMPLE_FILE
 
 D = 0.2
 
@@ -147,6 +149,20 @@ def test_series_are_drawn_saved_and_labelled(tmp_path):
     assert_allclose(loaded.parameters["c"], parameters["c"])
     for own in (out, loaded):
         assert own.to_xarray()["parameter_c"].dims == ("batch", "time_native")
+
+
+def test_models_with_series_are_verified_and_tuned(tmp_path):
+    model = model_of()
+    folder = model.save_pretrained(tmp_path / "model")
+    write_example(model, folder / EXAMPLE_FILE)
+    assert pz.from_pretrained(folder, verify=True).parameter_inputs == ()
+    u0, c, exact = case(model.problem)
+    data = {"u0": np.stack([u0] * 4), "u": np.stack([exact] * 4), "t": model.problem.output_times}
+    data["parameter_c"] = np.stack([c] * 4)
+    tuned = pz.finetune(model, data, steps=2, loss="both", quiet=True)
+    assert tuned.after.error <= tuned.before.error < 1e-4
+    with pytest.raises(ValueError, match=r"parameter_c must be a number or have the shape \(41,\) or \(4, 41\), got"):
+        pz.finetune(model, {**data, "parameter_c": c[:5]}, steps=2, quiet=True)
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def read_trajectories(source: Any, problem, *, u0: Any = None, count: int | None
     positions = {key: _from_zero(arrays[key], key, problem) for key in axes if key in arrays}
     _check_order(u0, positions, problem)
     points = check_field(problem, u0, positions, np.shape(arrays["u0"]))
-    parameters = parameters_of(arrays, len(u0))
+    parameters = parameters_of(arrays, problem, len(u0))
     if count is not None:
         u0, u = u0[:count], None if u is None else u[:count]
         parameters = {key: value[:count] for key, value in parameters.items()}
@@ -162,19 +162,21 @@ def initial_conditions(u0: Any, problem) -> dict[str, np.ndarray]:
     return {"u0": values}
 
 
-def parameters_of(arrays: dict[str, Any], batch: int) -> dict[str, np.ndarray]:
-    """(batch,) values by symbol of the keys parameter_<symbol>.
+def parameters_of(arrays: dict[str, Any], problem, batch: int) -> dict[str, np.ndarray]:
+    """Values by symbol of the keys parameter_<symbol>: (batch,), of fields and series (batch, *own).
 
     Raises:
         ValueError: another shape.
     """
     parameters = {}
-    for key, value in arrays.items():
-        if key.startswith(PARAMETER):
-            value = real_array(value, key)
-            if value.shape not in ((), (1,), (batch,)):
-                raise ValueError(f"{key} must be a number or have the shape ({batch},), got {value.shape}")
-            parameters[key.removeprefix(PARAMETER)] = np.broadcast_to(value, (batch,)).copy()
+    for name, value in arrays.items():
+        if name.startswith(PARAMETER):
+            key, value = name.removeprefix(PARAMETER), real_array(value, name)
+            own = problem.coefficient_shape(key) if key in problem.coefficients else ()
+            if value.ndim and value.shape not in (own, (1, *own), (batch, *own)):
+                wanted = " or ".join(str(shape) for shape in (own, (batch, *own)) if shape)
+                raise ValueError(f"{name} must be a number or have the shape {wanted}, got {value.shape}")
+            parameters[key] = np.broadcast_to(value, (batch, *own)).copy()
     return parameters
 
 

@@ -86,12 +86,13 @@ class Physics:
         u0 = self.data.u0
         along = share.reshape(-1, *[1] * (u0.ndim - 1))
         mixed = torch.as_tensor((1 - along) * u0[one] + along * u0[two], device=self.model.device)
-        parameters = {}
+        parameters, declared = {}, self.model.problem.parameters | self.model.problem.coefficients
         for key, value in self.data.parameters.items():
-            if self.model.problem.parameters[key].is_logarithmic:
-                parameters[key] = np.exp((1 - share) * np.log(value[one]) + share * np.log(value[two]))
+            own = share.reshape(-1, *[1] * (value.ndim - 1))
+            if declared[key].is_logarithmic:
+                parameters[key] = np.exp((1 - own) * np.log(value[one]) + own * np.log(value[two]))
             else:
-                parameters[key] = (1 - share) * value[one] + share * value[two]
+                parameters[key] = (1 - own) * value[one] + own * value[two]
         state = self.model.at_nodes(self.model.inward(mixed), self.data.points)
         moving = self.model.problem.moving_frame(state)
         if moving is not None:

@@ -176,8 +176,8 @@ def write_example(model: Surrogate, path: Path) -> Path:
     axes = list(problem.output_space.values())
     declared = {key: problem.parameters[key] for key in model.parameter_inputs} | problem.coefficients
     parameters = {key: np.array([p.default, 0.5 * (p.default + p.high)]) for key, p in declared.items()}
-    uniform = np.ones([len(axis.nodes) for axis in axes])
-    parameters |= {key: np.multiply.outer(parameters[key], uniform) for key in problem.coefficients}
+    uniform = {key: np.ones(problem.coefficient_shape(key)) for key in problem.coefficients}
+    parameters |= {key: np.multiply.outer(parameters[key], own) for key, own in uniform.items()}
     u0 = None if problem.duration is None else example_fields(problem, model.config["trust"])
     count = 11 if len(axes) == 1 else 3  # fields on several axes are large
     times = None if problem.duration is None else np.linspace(0.0, problem.duration, count)
