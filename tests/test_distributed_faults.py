@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -204,6 +205,19 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
     assert processes.backend == "nccl" and processes.device == "cuda:0"
     with pytest.raises(ValueError, match="2 processes on this machine and 1 GPU: start torchrun with --nproc-per-n"):
         processes._check_device()
+
+
+@pytest.mark.parametrize(
+    ("decomposition", "expert", "message"),
+    [
+        ({"name": "disjoint", "counts": {"x": 4}}, 3, "--mesh expert=3 does not divide 4 experts (disjoint): choose a"),
+        ({"name": "joint", "counts": {"x": 2}}, 2, "joint experts are coupled in one solve; choose independent ones"),
+    ],
+)
+def test_experts_that_cannot_be_shared_are_refused(tiny_model, decomposition, expert, message):
+    model = tiny_model(decomposition=decomposition, residual_map={"name": "quadrature_weights"})
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Mesh(1, expert).check(model, 8, 1)
 
 
 def test_the_shares_of_a_batch_are_all_of_it_and_nearly_equal():
