@@ -9,9 +9,9 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from torch.testing import assert_close
+from training_cases import residual_loss
 
 from pihc_zoo.decomposition import Disjoint, Joint, Overlapping
-from pihc_zoo.learning.loss import residual_loss
 from pihc_zoo.reference import truth_solver
 from pihc_zoo.solvers.levenberg_marquardt import LevenbergMarquardt
 from pihc_zoo.status import Status

@@ -10,11 +10,11 @@ import pytest
 import safetensors.torch
 import torch
 from torch.testing import assert_close
+from training_cases import residual_loss
 
 import pihc_zoo as pz
 from pihc_zoo.families import PeriodicGaussianProcess, SmoothFields
 from pihc_zoo.learning.draws import Purpose, Source
-from pihc_zoo.learning.loss import residual_loss
 from pihc_zoo.sampling import draw, values_of
 from pihc_zoo.status import Status
 from pihc_zoo.surrogate import Surrogate

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pihc_zoo.families import PeriodicGaussianProcess, SmoothFields
 from pihc_zoo.learning.distributed import Processes
+from pihc_zoo.learning.loss import residual_sum
 from pihc_zoo.learning.mesh import Mesh, Place
 from training import loop, run
 from training import recipe as recipes
@@ -154,3 +155,9 @@ def main(folder: Path, mesh_text: str, device: str = "cpu") -> None:
             arrays = recorded(case, folder / f"run-{number}", processes)
             np.savez(folder / f"{number}-{place.rank}.npz", **arrays)
     processes.close()
+
+
+def residual_loss(field, kind="log"):
+    """The mean of what `residual_sum` adds up, and the number of subproblems left out."""
+    total, used, left_out = residual_sum(field, kind)
+    return total / used.clamp(min=1), left_out

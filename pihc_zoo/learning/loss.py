@@ -32,12 +32,6 @@ def residual_sum(field: ConstrainedField, kind: str = "log") -> tuple[Tensor, Te
     return (values * is_used).sum(), is_used.sum(), (~is_used).sum()
 
 
-def residual_loss(field: ConstrainedField, kind: str = "log") -> tuple[Tensor, Tensor]:
-    """The mean of what `residual_sum` adds up, and the number of subproblems left out."""
-    total, used, left_out = residual_sum(field, kind)
-    return total / used.clamp(min=1), left_out
-
-
 def relative_l2(u: Tensor, truth: Tensor) -> Tensor:
     """(batch,) ‖u − truth‖ / ‖truth‖ over all times and points."""
     return (u - truth).flatten(1).norm(dim=1) / truth.flatten(1).norm(dim=1)
