@@ -54,7 +54,7 @@ def test_from_text_to_a_model_that_others_load(hub, tmp_path):
     for command in commands:
         program, *arguments = shlex.split(command)
         if program == "pihc":
-            quick = ["--count", "2"] if arguments[0] == "evaluate" else []
+            quick = ["--count", "2", "--quick"] if arguments[0] == "evaluate" else []
             out = run("-m", "pihc_zoo.cli", *arguments, *quick)
         else:
             out = run(*arguments, *QUICK)
