@@ -95,6 +95,8 @@ def rows_of(problem, parameters: dict[str, Any] | None, count: int) -> list[dict
 def over_time(problem, inputs: dict[Any, np.ndarray]) -> Callable[[float], dict[Any, Any]]:
     """Time ↦ the values of what is given at the output times, (…, time), linear between them, by name."""
     times = problem.output_times
+    if not inputs:
+        return lambda t: {}
 
     def at(t: float) -> dict[str, Any]:
         k = int(np.clip(np.searchsorted(times, t) - 1, 0, len(times) - 2))

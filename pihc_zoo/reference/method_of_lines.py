@@ -100,12 +100,12 @@ class MethodOfLines:
         is_own = len(input_x) == len(nodes) and np.array_equal(input_x, nodes)
         matrix = None if is_own else stencil_matrix(input_x, nodes, 0, INPUT_STENCIL)
         start = u0 if matrix is None else u0 @ matrix.T
-        given = {key: value if matrix is None else matrix @ value for key, value in fields.items()}
+        fields = {key: value if matrix is None else matrix @ value for key, value in fields.items()}
         features = WalledFeatures(self.equations, {self.axis_name: self.axis}, c, series)
+        still, moving = {self.axis_name: nodes, **fields}, over_time(self.problem, series)
         asked = np.unique(np.concatenate([[0.0], times]))
-        solution = self._integrated(features, start, c, given, asked, over_time(self.problem, series))[
-            np.searchsorted(asked, times)
-        ]
+        found = self._integrated(features, start, c, lambda t: {**still, **moving(t), "t": t}, asked)
+        solution = found[np.searchsorted(asked, times)]
         if len(x) == len(nodes) and np.array_equal(x, nodes):
             return solution
         closed = np.stack([features.closed(u, t) for u, t in zip(solution, times, strict=True)])
@@ -114,12 +114,12 @@ class MethodOfLines:
             read[times == 0] = u0
         return read
 
-    def _integrated(self, features: WalledFeatures, start: np.ndarray, c, given, times, series) -> np.ndarray:
-        """(time, field, n) at the increasing ``times``, 0 first."""
+    def _integrated(self, features: WalledFeatures, start: np.ndarray, c, at: Callable, times) -> np.ndarray:
+        """(time, field, n) at the increasing ``times``, 0 first; ``at`` of `_rate`."""
         if len(times) == 1:
             return start[None]
         count, n = start.shape
-        rate = self._rate(features, c, given, count, series)
+        rate = self._rate(features, c, at, count)
         reach = max(
             (int(np.abs(np.subtract(*own[0].nonzero())).max(initial=0)) for own in features.maps.values() if own),
             default=0,
@@ -145,16 +145,16 @@ class MethodOfLines:
         return solution.reshape(len(times), n, count).swapaxes(1, 2)
 
     def _rate(
-        self, features: WalledFeatures, c, given, count: int, series: Callable[[float], dict[str, Any]]
+        self, features: WalledFeatures, c, at: Callable[[float], dict[str, Any]], count: int
     ) -> Callable[[np.ndarray, float], np.ndarray]:
-        """(n · field,) interleaved, time ↦ its time derivative."""
-        equations, at = self.equations, {self.axis_name: self.axis.nodes, **given}
+        """(n · field,) interleaved, time ↦ its time derivative; ``at``: time ↦ what residuals take beside features."""
+        equations = self.equations
         inverse = self._mass(c) if self.has_constant_mass else None
         zero = np.zeros(len(self.axis.nodes))
 
         def rate(y: np.ndarray, t: float) -> np.ndarray:
             f = features(y.reshape(-1, count).T, t)
-            place = {**at, **series(t), "t": t}
+            place = at(t)
             rest = np.stack([np.broadcast_to(own, zero.shape) for own in equations.at_rest(f, c, place)])
             if inverse is not None:
                 return -(inverse @ rest).T.ravel()

@@ -5,7 +5,6 @@ f = G u + g:  the values at the walls follow from the conditions there, linearly
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -85,7 +84,7 @@ class WalledFeatures:
         series: dict[str, np.ndarray] | None = None,
     ):
         self.equations, self.space = equations, space
-        self._change = self._following(c, series) if series else None
+        self._change = over_time(equations.problem, self._changes(c, series) if series else {})
         c = {**equations.problem.typical(), **c}
         self.shape = tuple(len(axis.nodes) for axis in space.values())
         self.closures = {
@@ -140,17 +139,17 @@ class WalledFeatures:
             offset = np.tile(np.repeat(shift, after), before) if offset is None else matrix @ offset
         return total, offset
 
-    def _following(self, c: dict[str, float], series: dict[str, np.ndarray]) -> Callable[[float], dict[str, Any]]:
-        """Time ↦ by how much wall values (2,) of each field and features (n,) are others than at typical values.
+    def _changes(self, c: dict[str, float], series: dict[str, np.ndarray]) -> dict[Any, np.ndarray]:
+        """By how much wall values (2, time) of each field and features (n, time) are others than at typical values.
 
         Between the output times all of them are linear, as the series are.
         """
         (axis,), problem = self.space, self.equations.problem
         typical = {**problem.typical(), **c}
+        rows = [{**c, **dict(zip(series, own, strict=True))} for own in zip(*series.values(), strict=True)]
         walls = {}
         for field in self.equations.fields:
             pair = conditions(problem, typical, axis, field)
-            rows = [{**c, **dict(zip(series, own, strict=True))} for own in zip(*series.values(), strict=True)]
             changes = [targets(conditions(problem, row, axis, field)) - targets(pair) for row in rows]
             walls[field] = elimination(self.space[axis], pair)[1] @ np.stack(changes, axis=1)  # (2, time)
         found = {("walls", field): own for field, own in walls.items()}
@@ -160,11 +159,11 @@ class WalledFeatures:
                 orders = [own[axis] for own in expanded(feature, [axis])]
                 ends = sum(self.space[axis].differentiation(order)[:, [0, -1]] for order in orders)
                 found["feature", name] = ends @ walls[feature.field]
-        return over_time(problem, found)
+        return found
 
     def __call__(self, u: np.ndarray, t: float = 0.0) -> dict[str, np.ndarray]:
         """(field, *space) ↦ static features (*space) by name."""
-        found, change = {}, {} if self._change is None else self._change(t)
+        found, change = {}, self._change(t)
         for name, own in self.maps.items():
             values = u[self.equations.place[name]]
             found[name] = values if own is None else (own[0] @ values.ravel() + own[1]).reshape(self.shape)
@@ -174,7 +173,7 @@ class WalledFeatures:
 
     def closed(self, u: np.ndarray, t: float = 0.0) -> np.ndarray:
         """(field, *space) ↦ the same with the values at the walls, (field, *closed)."""
-        parts, change = [], {} if self._change is None else self._change(t)
+        parts, change = [], self._change(t)
         for values, field in zip(u, self.equations.fields, strict=True):
             for dim, name in enumerate(self.space):
                 slopes, offset = self.closures[name, field]
