@@ -161,6 +161,8 @@ def test_models_with_series_are_verified_and_tuned(tmp_path):
     data["parameter_c"] = np.stack([c] * 4)
     tuned = pz.finetune(model, data, steps=2, loss="both", quiet=True)
     assert tuned.after.error <= tuned.before.error < 1e-4
+    with pytest.warns(RuntimeWarning, match="the data contradict the equation: 4 of 4"):  # as its classical solver says
+        pz.finetune(model, {**data, "parameter_c": 1.2 * data["parameter_c"]}, steps=1, loss="both", quiet=True)
     with pytest.raises(ValueError, match=r"parameter_c must be a number or have the shape \(41,\) or \(4, 41\), got"):
         pz.finetune(model, {**data, "parameter_c": c[:5]}, steps=2, quiet=True)
 

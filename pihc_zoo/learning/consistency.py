@@ -183,7 +183,7 @@ def _is_confirmed(model: Surrogate, data: Trajectories, row: int, distance: floa
         answers = [
             solve(
                 data.u0[row],
-                {key: float(value[row]) for key, value in data.parameters.items()},
+                {key: value[row] for key, value in data.parameters.items()},
                 input_x=next(iter(data.points.values())) if one else data.points,
                 x=next(iter(grid.points.values())) if one else grid.points,
                 times=grid.times,
