@@ -13,7 +13,7 @@ from pihc_zoo import sampling
 from pihc_zoo.grid import CellAxis, FourierAxis
 from pihc_zoo.learning.draws import Source
 from pihc_zoo.problems import PROBLEMS, Derivative, Parameter, Problem, Variable, WallCondition
-from pihc_zoo.reference import truth_solver
+from pihc_zoo.reference import reference_solver, truth_solver
 from pihc_zoo.solvers import functions
 from pihc_zoo.surrogate import Surrogate
 from pihc_zoo.zoo.onnx_graph import export_onnx
@@ -124,6 +124,16 @@ def test_a_manufactured_solution_is_found_and_its_error_estimated(problem):
     assert max(errors) < 3e-4, errors
     assert (out.estimated_error < 20 * max(errors) + 1e-6).all() and (out.estimated_error > 0.1 * min(errors)).all()
     assert distance(truth_solver(problem())(u0, given), exact) < 1e-5
+
+
+@pytest.mark.parametrize("problem", [Rod, Ring])
+@pytest.mark.parametrize("solver_of", [truth_solver, reference_solver])
+def test_classical_solvers_take_fields_on_the_output_grid_wherever_the_initial_values_lie(problem, solver_of):
+    _, given, exact = case(problem)
+    own = (np.arange(40) + 0.0 if problem is Ring else np.arange(1, 40)) / 40
+    solve, x = solver_of(problem()), problem.output_space["x"].nodes
+    u = solve(np.sin((2 * K if problem is Ring else K) * own)[None], given, input_x=own, x=x)
+    assert distance(u, exact) < 1e-4
 
 
 def test_it_converges_at_the_stencils_order():

@@ -69,6 +69,12 @@ def _derivative(problem, values: np.ndarray, orders: dict[str, int]) -> np.ndarr
     return values
 
 
+def native_points(problem, values: np.ndarray) -> dict[str, np.ndarray]:
+    """Positions of the values (*space) of a coefficient field by axis: the native grid, sized on periodic axes."""
+    axes = problem.output_space.items()
+    return {name: axis.sized(count).nodes for (name, axis), count in zip(axes, values.shape, strict=True)}
+
+
 def on_axes(space: dict[str, Axis], fields: dict[str, np.ndarray], native: dict[str, Axis] | None = None) -> dict:
     """Coefficient fields (batch or 1, *space) on equally many points as the native axes ↦ at collocation points."""
     found = {}

@@ -76,7 +76,7 @@ class MethodOfLines:
 
         Args:
             u0: values at ``input_x``, default the problem's output grid.
-            parameters: numbers by symbol, coefficient fields at the positions of ``u0``, series at the output times.
+            parameters: numbers by symbol, coefficient fields on the output grid, series at the output times.
             input_x, x: positions of input and output, default the problem's output grid for both.
             times: of the output, default the problem's.
 
@@ -100,7 +100,9 @@ class MethodOfLines:
         is_own = len(input_x) == len(nodes) and np.array_equal(input_x, nodes)
         matrix = None if is_own else stencil_matrix(input_x, nodes, 0, INPUT_STENCIL)
         start = u0 if matrix is None else u0 @ matrix.T
-        fields = {key: value if matrix is None else matrix @ value for key, value in fields.items()}
+        if self.axis is not self.native:
+            own = stencil_matrix(self.native.nodes, nodes, 0, INPUT_STENCIL)
+            fields = {key: own @ value for key, value in fields.items()}
         features = WalledFeatures(self.equations, {self.axis_name: self.axis}, c, series)
         still, moving = {self.axis_name: nodes, **fields}, over_time(self.problem, series)
         asked = np.unique(np.concatenate([[0.0], times]))

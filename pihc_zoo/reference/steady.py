@@ -19,7 +19,7 @@ from scipy.sparse.linalg import splu
 from ..grid import INPUT_STENCIL
 from ..grid.stencils import stencil_matrix
 from .equations import Equations, coefficient_names
-from .inputs import rows_of
+from .inputs import native_points, rows_of
 from .walled import WalledFeatures, conditions, graded
 
 _FIRST_NODES, _MOST_POINTS, _GROWTH = {1: 64, 2: 24}, {1: 8192, 2: 2**15}, {1: 2.0, 2: 1.5}
@@ -68,25 +68,23 @@ class SteadySolver:
         parameters: dict[str, Any] | None = None,
         *,
         x: dict[str, np.ndarray] | None = None,
-        input_x: dict[str, np.ndarray] | None = None,
         **options: Any,
     ) -> np.ndarray:
         """Parameters ↦ (batch, 1, *space[, field]), or (1, *space[, field]) where none has a batch.
 
         Args:
             u0: not looked at but for its batch; a steady problem has no initial values.
-            parameters: numbers or (batch,) arrays by symbol; coefficient fields (*space) or (batch, *space).
+            parameters: numbers or (batch,) arrays by symbol; coefficient fields ([batch,] *space) on the output grid.
             x: positions of the output by axis, or an array on one axis; default the problem's output grid.
-            input_x: positions of coefficient fields; default the problem's output grid.
 
         Raises:
             RuntimeError: Newton's method did not converge, or grids do not agree.
         """
         native = {name: axis.nodes for name, axis in self.problem.output_space.items()}
-        given, outputs = (self._positions(own, native) for own in (input_x, x))
+        outputs = self._positions(x, native)
         count = self._count(u0, parameters or {})
         rows = rows_of(self.problem, parameters, count or 1)
-        u = np.stack([self._converged(own, given, outputs) for own in rows])
+        u = np.stack([self._converged(own, outputs) for own in rows])
         u = (np.moveaxis(u, 1, -1) if self.problem.is_system else u[:, 0])[:, None]
         return u if count is not None else u[0]
 
@@ -105,14 +103,14 @@ class SteadySolver:
             sizes.append(np.shape(u0)[0])
         return max(sizes) if sizes else None
 
-    def _converged(self, inputs: dict[str, Any], given: dict, outputs: dict) -> np.ndarray:
+    def _converged(self, inputs: dict[str, Any], outputs: dict) -> np.ndarray:
         """(field, *points)."""
         dims = len(self.problem.output_space)
         if self.num_nodes is not None:
-            return self._on(self.num_nodes, inputs, given, outputs)
+            return self._on(self.num_nodes, inputs, outputs)
         nodes, before, change = _FIRST_NODES.get(dims, 16), None, np.inf
         while True:
-            u, last = self._on(nodes, inputs, given, outputs), change
+            u, last = self._on(nodes, inputs, outputs), change
             if before is not None:
                 change = float(np.linalg.norm(u - before) / max(np.linalg.norm(u), 1e-300))
                 growth = np.log(_GROWTH.get(dims, 1.5))
@@ -128,7 +126,7 @@ class SteadySolver:
             raise RuntimeError(f"the steady solver has not converged: its finest grids differ by {change:.1e}")
         return u
 
-    def _on(self, num_nodes: int, inputs: dict[str, Any], given: dict, outputs: dict) -> np.ndarray:
+    def _on(self, num_nodes: int, inputs: dict[str, Any], outputs: dict) -> np.ndarray:
         """(field, *points) on one grid."""
         names = coefficient_names(self.problem)
         c = {key: value for key, value in inputs.items() if key not in names}
@@ -136,6 +134,7 @@ class SteadySolver:
         features = WalledFeatures(self.equations, space, c)
         at = dict(zip(space, np.meshgrid(*(axis.nodes for axis in space.values()), indexing="ij"), strict=True))
         for key in names:
+            given = native_points(self.problem, inputs[key])
             at[key] = _along([stencil_matrix(given[n], space[n].nodes, 0, INPUT_STENCIL) for n in space], inputs[key])
         u = self._newton(features, c, at)
         closed = features.closed(u)

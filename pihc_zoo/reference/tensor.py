@@ -68,7 +68,7 @@ class TensorSpectral:
 
         Args:
             u0: values at ``input_x``, positions by axis, default the problem's output grid.
-            parameters: numbers or (batch,) arrays, and coefficient fields at the positions of ``u0``.
+            parameters: numbers or (batch,) arrays, and coefficient fields on the output grid.
             x: positions of the output by axis, default those of the input.
             times: of the output, default the problem's.
 
@@ -112,7 +112,7 @@ class TensorSpectral:
     @torch.no_grad()
     def _on(self, num_nodes: int, u0, inputs, given, times, outputs) -> np.ndarray:
         """One trajectory on one grid, (time, field, *points)."""
-        rates = TensorRates(self.problem, self.equations, num_nodes, inputs, given, self.device)
+        rates = TensorRates(self.problem, self.equations, num_nodes, inputs, self.device)
         start = torch.as_tensor(u0, device=self.device)[None]
         pairs = [list(zip(row, given.values(), strict=True)) for row in rates.axes]
         modes = rates.per_field(start, [[own.to_modes @ own.given_at(points) for own, points in row] for row in pairs])

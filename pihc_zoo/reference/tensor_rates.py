@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .equations import Equations, coefficient_names
+from .inputs import native_points
 from .semi_discrete import solved
 from .spectral_axes import Along, CosineAlong, PeriodicAlong, WalledAlong
 from .walled import conditions, expanded
@@ -17,7 +18,7 @@ from .walled import conditions, expanded
 class TensorRates:
     """σ and n of one trajectory's parameters on the modes (batch, field, *modes) of products of axes."""
 
-    def __init__(self, problem, equations: Equations, num_nodes: int, inputs: dict, given: dict, device: Any):
+    def __init__(self, problem, equations: Equations, num_nodes: int, inputs: dict, device: Any):
         self.problem, self.equations, self.device = problem, equations, device
         names = coefficient_names(problem)
         self.c = {key: value for key, value in inputs.items() if key not in names}
@@ -31,7 +32,8 @@ class TensorRates:
         }
         for key in names:
             values = torch.as_tensor(inputs[key], device=device)
-            for dim, (own, points) in enumerate(zip(self.axes[0], given.values(), strict=True)):
+            given = native_points(problem, inputs[key]).values()
+            for dim, (own, points) in enumerate(zip(self.axes[0], given, strict=True)):
                 values = along(own.given_at(points), values, dim, dims)
             self.at[key] = values
         self.shape = tuple(len(own) for own in nodes)
