@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data import check_names, read_arrays
+from ..data import check_names, fields_apart, read_arrays
 from ..data.labelled import from_dataset, is_dataset, is_zarr
 from ..prediction.prediction_file import PARAMETER
 from ..prediction.request import check_parameters, real_array
@@ -142,23 +142,9 @@ def _by_field(arrays: Mapping[str, Any], problem: Any) -> dict[str, Any]:
     Raises:
         ValueError: some fields are missing, or they differ in shape.
     """
-    arrays, names = dict(arrays), [f"{name}0" for name in problem.fields]
-    found = [name for name in names if name in arrays]
-    if not problem.is_system or (found in ([], ["u0"]) and not _lacks_fields(arrays, problem)):
-        return arrays
-    if len(found) < len(names):
-        missing = ", ".join(name for name in names if name not in arrays)
-        raise ValueError(f"the fields {', '.join(found)} are there, but {missing} is missing; give all of them")
-    parts = [arrays.pop(name) for name in names]
-    shapes = {tuple(np.shape(part)) for part in parts}
-    if len(shapes) > 1:
-        raise ValueError(f"{', '.join(names)} must have one shape, got {', '.join(map(str, sorted(shapes)))}")
-    return {**arrays, "u0": _Stacked(parts)}
-
-
-def _lacks_fields(arrays: Mapping[str, Any], problem: Any) -> bool:
-    """Whether u0 is that of the first field, and has no axis of fields."""
-    return "u0" in arrays and len(np.shape(arrays["u0"])) == 1 + len(problem.output_space)
+    arrays = dict(arrays)
+    names = fields_apart(arrays, problem, "u0")
+    return {**arrays, "u0": _Stacked([arrays.pop(name) for name in names])} if names else arrays
 
 
 def _nothing(arrays: Mapping[str, Any], problem: Any, name: str) -> np.ndarray:
@@ -167,15 +153,12 @@ def _nothing(arrays: Mapping[str, Any], problem: Any, name: str) -> np.ndarray:
     Raises:
         ValueError: no parameter has a value for each trajectory.
     """
-    axes, num_dims, count = problem.output_space, _num_dims(problem), 0
-    for key, value in arrays.items():
-        if key.startswith(PARAMETER) and len(np.shape(value)) > num_dims.get(key.removeprefix(PARAMETER), 0):
-            count = max(count, len(value))
+    given = {key.removeprefix(PARAMETER): value for key, value in arrays.items() if key.startswith(PARAMETER)}
+    count = problem.batch_of(given)
     if not count:
         wanted = " or ".join(f"{PARAMETER}{key}" for key in (*problem.coefficients, *problem.parameters))
         raise ValueError(f"{name} has no {wanted} with a value for each trajectory, of which there is to be a solution")
-    native = [len(axis.nodes) for axis in axes.values()]
-    return np.broadcast_to(0.0, (count, *native, *[len(problem.fields)] * problem.is_system))
+    return np.broadcast_to(0.0, (count, *problem.native_shape))
 
 
 class _Variable:

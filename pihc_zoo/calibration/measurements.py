@@ -196,7 +196,7 @@ def _initial(u0: Any, input_x: Any, problem: Any) -> tuple[np.ndarray, dict[str,
     if values.shape in ((own,) if own else ((), (1,))):
         if any(axis.is_periodic for axis in axes.values()):
             raise ValueError("u0 must be a field here: a constant one does not determine its grid")
-        values = np.broadcast_to(values.reshape(own), (*(len(axis.nodes) for axis in axes.values()), *own)).copy()
+        values = np.broadcast_to(values.reshape(own), problem.native_shape).copy()
         input_x = None
     if values.ndim != len(axes) + len(own):
         numbers = f"{own[0]} numbers, one per field ({', '.join(problem.fields)})," if own else "a number"

@@ -104,8 +104,7 @@ def _problem(name: str, problem: Any, inputs: Sequence[str], state_range: Sequen
             [key, f"{p.default:g}", f"{p.low:g} … {p.high:g}" if key in inputs else "fixed", p.unit, p.description]
         )
     for key, p in problem.coefficients.items():
-        kind = "a series over time" if p.is_series else "a field over space"
-        meaning = f"{p.description}, {kind}" if p.description else kind
+        meaning = f"{p.description}, {p.extent}" if p.description else p.extent
         rows.append([key, "-", f"{p.low:g} … {p.high:g}", p.unit, meaning])
     return [*lines, "", table(rows)] if len(rows) > 1 else lines
 

@@ -222,8 +222,7 @@ def _made_input(options: argparse.Namespace, model: Any) -> tuple[Any, dict[str,
     import numpy as np
 
     problem = model.problem
-    shape = [len(axis.nodes) for axis in problem.output_space.values()]
-    shape += [len(problem.fields)] if problem.is_system else []
+    shape = problem.native_shape
     num_times = len(problem.output_times if options.times is None else options.times)
     check_count(options.sample or 1, (num_times, *shape), "--sample")
     if options.constant is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,23 +121,35 @@ def joined(arrays: dict[str, Any], problem) -> dict[str, Any]:
     Raises:
         ValueError: some fields are missing, or they differ in shape.
     """
-    if not problem.is_system:
-        return arrays
     arrays = dict(arrays)
-    for key, start in (("u", ""), ("u0", "0")):
-        names = [f"{name}{start}" for name in problem.fields]
-        found = [name for name in names if name in arrays]
-        if not found or found == [key]:
-            continue
-        if len(found) < len(names):
-            missing = ", ".join(name for name in names if name not in arrays)
-            raise ValueError(f"the fields {', '.join(found)} are there, but {missing} is missing; give all of them")
-        values = [real_array(arrays.pop(name), name) for name in names]
-        shapes = {value.shape for value in values}
-        if len(shapes) > 1:
-            raise ValueError(f"{', '.join(names)} must have one shape, got {', '.join(map(str, sorted(shapes)))}")
-        arrays[key] = np.stack(values, axis=-1)
+    for key in ("u", "u0"):
+        names = fields_apart(arrays, problem, key)
+        if names:
+            arrays[key] = np.stack([real_array(arrays.pop(name), name) for name in names], axis=-1)
     return arrays
+
+
+def fields_apart(arrays: Mapping[str, Any], problem, key: str) -> list[str]:
+    """The names under which ``key``, u or u0, of a system's fields lies apart, in their order; none where it does not.
+
+    Raises:
+        ValueError: some fields are missing, or they differ in shape.
+    """
+    names = [f"{name}{key[1:]}" for name in problem.fields]
+    found = [name for name in names if name in arrays]
+    if not problem.is_system or not found:
+        return []
+    if found == [key]:  # of a field u alone, or of all
+        shape, without = np.shape(arrays[key]), len(problem.output_space) + (2 if key == "u" else 1)
+        if len(shape) != without or shape[-1] == len(names):
+            return []
+    if len(found) < len(names):
+        missing = ", ".join(name for name in names if name not in arrays)
+        raise ValueError(f"the fields {', '.join(found)} are there, but {missing} is missing; give all of them")
+    shapes = {tuple(np.shape(arrays[name])) for name in names}
+    if len(shapes) > 1:
+        raise ValueError(f"{', '.join(names)} must have one shape, got {', '.join(map(str, sorted(shapes)))}")
+    return names
 
 
 def initial_conditions(u0: Any, problem) -> dict[str, np.ndarray]:
@@ -157,8 +170,7 @@ def initial_conditions(u0: Any, problem) -> dict[str, np.ndarray]:
         return {"u0": arrays["u0"], **{f"input_{key}": arrays[key] for key in axes if key in arrays}, **parameters}
     values = real_array(u0, "u0")
     if values.ndim == 0:
-        fields = [len(problem.fields)] if problem.is_system else []
-        values = np.full((1, *(len(axis.nodes) for axis in axes.values()), *fields), float(values))
+        values = np.full((1, *problem.native_shape), float(values))
     return {"u0": values}
 
 

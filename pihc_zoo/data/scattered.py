@@ -128,7 +128,7 @@ def _initial(own: dict[str, Any], problem, count: int) -> tuple[np.ndarray, dict
     axes = problem.output_space
     u0 = real_array(own["u0"], "u0")
     if u0.ndim == 0:
-        u0 = np.full(tuple(len(axis.nodes) for axis in axes.values()), float(u0))
+        u0 = np.full(problem.native_shape, float(u0))
     shape = u0.shape
     u0 = u0[None] if u0.ndim == len(axes) else u0
     if len(u0) == 1 and count > 1:

@@ -33,7 +33,7 @@ class CoefficientFields:
 
     def __init__(self, problem: Problem, grid: Grid):
         self.problem, self.grid = problem, grid
-        self.over_space = [name for name in problem.coefficients if name not in problem.series]
+        self.over_space = problem.coefficient_fields
         self.features = {name: Derivative(name) for name in self.over_space} | problem.coefficient_features
         for name, feature in self.features.items():
             if feature.field not in self.over_space or feature.laplacian or set(feature.orders) - set(grid.space):

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arrays import to_numpy
 from ..grid import Axis
-from ..problems.base import Problem
+from ..problems.base import Parameter, Problem
 from ..text import nearest, unit_of
 from .initial_values import check_coverage
 
@@ -102,13 +102,7 @@ def starts(problem: Problem, u0: Any, parameters: Any) -> Any:
     """u0 as it is; where a steady problem is given none zeros, as many as its parameters have trajectories."""
     if u0 is not None or problem.duration is not None:
         return u0
-    native = tuple(len(axis.nodes) for axis in problem.output_space.values())
-    sizes = [
-        np.shape(value)[0]
-        for key, value in (parameters or {}).items()
-        if np.ndim(value) > (len(problem.coefficient_shape(key)) if key in problem.coefficients else 0)
-    ]
-    return np.zeros((max(sizes, default=1), *native, *[len(problem.fields)] * problem.is_system))
+    return np.zeros((problem.batch_of(parameters or {}) or 1, *problem.native_shape))
 
 
 def check_outputs(problem: Problem, x: Any, input_points: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -307,35 +301,39 @@ def check_parameters(
             c[key] = float(value) if value.ndim == 0 else value
     for key in problem.coefficients:
         if key not in c:
-            what = f"the series {key!r}" if problem.coefficients[key].is_series else f"the coefficient field {key!r}"
-            over = "at the output times" if problem.coefficients[key].is_series else "over space"
-            raise ValueError(f"{what} is missing; give its values {over} among the parameters")
+            what, where = _kind(problem.coefficients[key])
+            raise ValueError(f"the {what} {key!r} is missing; give its values {where} among the parameters")
     if parameter_inputs and any(np.ndim(value) for value in c.values()):
         c = {k: np.broadcast_to(v, (batch,)).copy() if k in parameter_inputs else v for k, v in c.items()}
     return c
 
 
+def _kind(declared: Parameter) -> tuple[str, str]:
+    """What one of `Problem.coefficients` is called, and where its values lie."""
+    return ("series", "at the output times") if declared.is_series else ("coefficient field", "over space")
+
+
 def _check_coefficient(problem: Problem, key: str, value: Any, batch: int) -> np.ndarray:
     """(batch, *space) values of a coefficient field, (batch, time) of a series."""
-    axes, declared, native = problem.output_space, problem.coefficients[key], problem.coefficient_shape(key)
-    what = f"series {key}" if declared.is_series else f"coefficient field {key}"
+    declared, native = problem.coefficients[key], problem.coefficient_shape(key)
+    kind, where = _kind(declared)
+    what, num_own, expected = f"{kind} {key}", len(native), ", ".join(map(str, native))
     value = real_array(value, what)
-    expected = ", ".join(map(str, native))
     if value.ndim == 0:
         value = np.full(native, float(value))
-    num_own = len(native)
     if value.ndim not in (num_own, num_own + 1) or value.shape[: value.ndim - num_own] not in ((), (batch,)):
         raise ValueError(
             f"{what} must be a number or have the shape ({expected}) or ({batch}, {expected}), got {value.shape}"
         )
-    if declared.is_series and value.shape[-1:] != native:
-        raise ValueError(f"{what} has the shape {value.shape}; it needs {native[0]} values, at the output times")
-    sizes = () if declared.is_series else value.shape[-num_own:]
-    for count, (name, axis) in zip(sizes, axes.items(), strict=False):
-        try:
-            axis.sized(count)
-        except ValueError as error:
-            raise ValueError(f"{what} has the shape {value.shape}; along {name}: {error}") from None
+    if declared.is_series:
+        if value.shape[-1:] != native:
+            raise ValueError(f"{what} has the shape {value.shape}; it needs {native[0]} values, {where}")
+    else:
+        for count, (name, axis) in zip(value.shape[-num_own:], problem.output_space.items(), strict=True):
+            try:
+                axis.sized(count)
+            except ValueError as error:
+                raise ValueError(f"{what} has the shape {value.shape}; along {name}: {error}") from None
     if not np.isfinite(value).all():
         raise ValueError(f"{what} must be finite, got {value[~np.isfinite(value)].flat[0]}")
     is_bad = (value < declared.low - _SINGLE * abs(declared.low)) | (

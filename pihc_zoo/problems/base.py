@@ -8,7 +8,7 @@ and export.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,11 @@ class Parameter:
     physical: tuple[float, float] = (-np.inf, np.inf)
     normalised_over: tuple[float, float] | None = None
     is_series: bool = False
+
+    @property
+    def extent(self) -> str:
+        """What one of `Problem.coefficients` is, in words."""
+        return "a series over time" if self.is_series else "a field over space"
 
     def normalised(self, value: Any) -> Any:
         """``value`` mapped from [low, high] to [−1, 1], logarithmically if so declared."""
@@ -172,7 +177,36 @@ class Problem:
         """Of one trajectory's coefficient field, on the native grid; of a series, at the output times."""
         if self.coefficients[key].is_series:
             return (len(self.output_times),)
+        return self._native_sizes
+
+    @property
+    def _native_sizes(self) -> tuple[int, ...]:
         return tuple(len(axis.nodes) for axis in self.output_space.values())
+
+    @property
+    def native_shape(self) -> tuple[int, ...]:
+        """(*space[, field]) of one initial condition on the problem's own grid."""
+        return (*self._native_sizes, len(self.fields)) if self.is_system else self._native_sizes
+
+    def native_points(self, sizes: tuple[int, ...]) -> dict[str, np.ndarray]:
+        """Positions by axis of a caller's values (*space) on the native grid; periodic axes are of their ``sizes``.
+
+        Raises:
+            ValueError: sizes that no native grid has.
+        """
+        axes = self.output_space.items()
+        return {name: axis.sized(size).nodes for (name, axis), size in zip(axes, sizes, strict=True)}
+
+    def batch_of(self, parameters: Mapping[str, Any]) -> int:
+        """Of how many trajectories values (batch, …) by symbol are; 0 where none has a batch."""
+        own = {key: len(self.coefficient_shape(key)) for key in self.coefficients}
+        shapes = {key: np.shape(value) for key, value in parameters.items()}
+        return max((shape[0] for key, shape in shapes.items() if len(shape) > own.get(key, 0)), default=0)
+
+    @property
+    def coefficient_fields(self) -> tuple[str, ...]:
+        """The coefficients that are fields over space."""
+        return tuple(key for key, own in self.coefficients.items() if not own.is_series)
 
     @property
     def series(self) -> tuple[str, ...]:

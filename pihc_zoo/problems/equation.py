@@ -92,7 +92,7 @@ class TextProblem(Problem):
             "fields": tuple(self.fields),
             "axes": {name: axis.is_periodic for name, axis in self.output_space.items()},
             "parameters": tuple(self.parameters),
-            "coefficients": tuple(key for key in self.coefficients if key not in self.series),
+            "coefficients": self.coefficient_fields,
             "series": self.series,
             "definitions": definitions,
             "has_time": self.duration is not None,

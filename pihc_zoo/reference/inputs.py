@@ -44,13 +44,12 @@ def split_inputs(problem, parameters: dict[str, Any]) -> tuple[dict[str, Any], d
     for key in problem.coefficients:
         if key not in parameters:
             raise ValueError(f"the coefficient field or series {key!r} is missing; give its values")
-        own, names_of = np.asarray(parameters[key], dtype=np.float64), list(problem.output_space)
-        names_of, num_axes = (["time"], 1) if key in problem.series else (names_of, len(names_of))
-        if own.ndim not in (num_axes, num_axes + 1) or (
-            key in problem.series and own.shape[-1] != len(problem.output_times)
-        ):
-            raise ValueError(f"{key!r} must have the shape ({', '.join(names_of)}), got {own.shape}")
-        fields[key] = own if own.ndim > num_axes else own[None]
+        own, is_series = np.asarray(parameters[key], dtype=np.float64), key in problem.series
+        dims = ["time"] if is_series else list(problem.output_space)
+        is_fit = own.ndim in (len(dims), len(dims) + 1)
+        if not is_fit or (is_series and own.shape[-1] != len(problem.output_times)):
+            raise ValueError(f"{key!r} must have the shape ({', '.join(dims)}), got {own.shape}")
+        fields[key] = own if own.ndim > len(dims) else own[None]
     fields |= {key: _derivative(problem, fields[own.field], own.orders) for key, own in derived.items()}
     numbers = {key: value for key, value in parameters.items() if key not in names}
     for key in numbers:
@@ -67,12 +66,6 @@ def _derivative(problem, values: np.ndarray, orders: dict[str, int]) -> np.ndarr
             matrix = own.resampling(own.nodes, own.nodes, order=orders[name])
             values = np.moveaxis(np.moveaxis(values, dim, -1) @ matrix.T, -1, dim)
     return values
-
-
-def native_points(problem, values: np.ndarray) -> dict[str, np.ndarray]:
-    """Positions of the values (*space) of a coefficient field by axis: the native grid, sized on periodic axes."""
-    axes = problem.output_space.items()
-    return {name: axis.sized(count).nodes for (name, axis), count in zip(axes, values.shape, strict=True)}
 
 
 def on_axes(space: dict[str, Axis], fields: dict[str, np.ndarray], native: dict[str, Axis] | None = None) -> dict:

@@ -96,7 +96,7 @@ class MethodOfLines:
         nodes, names = self.axis.nodes, coefficient_names(self.problem)
         c = {key: value for key, value in inputs.items() if key not in names}
         series = {key: inputs[key] for key in self.problem.series}
-        fields = {key: inputs[key] for key in names if key not in self.problem.series}
+        fields = {key: inputs[key] for key in names if key not in series}
         is_own = len(input_x) == len(nodes) and np.array_equal(input_x, nodes)
         matrix = None if is_own else stencil_matrix(input_x, nodes, 0, INPUT_STENCIL)
         start = u0 if matrix is None else u0 @ matrix.T

@@ -19,7 +19,7 @@ from scipy.sparse.linalg import splu
 from ..grid import INPUT_STENCIL
 from ..grid.stencils import stencil_matrix
 from .equations import Equations, coefficient_names
-from .inputs import native_points, rows_of
+from .inputs import rows_of
 from .walled import WalledFeatures, conditions, graded
 
 _FIRST_NODES, _MOST_POINTS, _GROWTH = {1: 64, 2: 24}, {1: 8192, 2: 2**15}, {1: 2.0, 2: 1.5}
@@ -81,12 +81,13 @@ class SteadySolver:
             RuntimeError: Newton's method did not converge, or grids do not agree.
         """
         native = {name: axis.nodes for name, axis in self.problem.output_space.items()}
-        outputs = self._positions(x, native)
-        count = self._count(u0, parameters or {})
+        outputs, is_system = self._positions(x, native), self.problem.is_system
+        shape = np.shape(u0)
+        count = max(self.problem.batch_of(parameters or {}), shape[0] if len(shape) > len(native) + is_system else 0)
         rows = rows_of(self.problem, parameters, count or 1)
         u = np.stack([self._converged(own, outputs) for own in rows])
-        u = (np.moveaxis(u, 1, -1) if self.problem.is_system else u[:, 0])[:, None]
-        return u if count is not None else u[0]
+        u = (np.moveaxis(u, 1, -1) if is_system else u[:, 0])[:, None]
+        return u if count else u[0]
 
     def _positions(self, points: Any, native: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if points is None:
@@ -94,14 +95,6 @@ class SteadySolver:
         if not isinstance(points, dict):
             points = {next(iter(native)): points}
         return {name: np.atleast_1d(np.asarray(points[name], dtype=np.float64)) for name in native}
-
-    def _count(self, u0: Any, parameters: dict[str, Any]) -> int | None:
-        """The size of the batch; None where nothing has one."""
-        dims, names = len(self.problem.output_space), coefficient_names(self.problem)
-        sizes = [np.shape(v)[0] for key, v in parameters.items() if np.ndim(v) > (dims if key in names else 0)]
-        if u0 is not None and np.ndim(u0) == dims + 1 + self.problem.is_system:
-            sizes.append(np.shape(u0)[0])
-        return max(sizes) if sizes else None
 
     def _converged(self, inputs: dict[str, Any], outputs: dict) -> np.ndarray:
         """(field, *points)."""
@@ -134,7 +127,7 @@ class SteadySolver:
         features = WalledFeatures(self.equations, space, c)
         at = dict(zip(space, np.meshgrid(*(axis.nodes for axis in space.values()), indexing="ij"), strict=True))
         for key in names:
-            given = native_points(self.problem, inputs[key])
+            given = self.problem.native_points(np.shape(inputs[key]))
             at[key] = _along([stencil_matrix(given[n], space[n].nodes, 0, INPUT_STENCIL) for n in space], inputs[key])
         u = self._newton(features, c, at)
         closed = features.closed(u)

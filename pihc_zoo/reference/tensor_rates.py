@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from .equations import Equations, coefficient_names
-from .inputs import native_points
 from .semi_discrete import solved
 from .spectral_axes import Along, CosineAlong, PeriodicAlong, WalledAlong
 from .walled import conditions, expanded
@@ -32,7 +31,7 @@ class TensorRates:
         }
         for key in names:
             values = torch.as_tensor(inputs[key], device=device)
-            given = native_points(problem, inputs[key]).values()
+            given = problem.native_points(np.shape(inputs[key])).values()
             for dim, (own, points) in enumerate(zip(self.axes[0], given, strict=True)):
                 values = along(own.given_at(points), values, dim, dims)
             self.at[key] = values

@@ -118,9 +118,7 @@ def parameters(problem: Any, inputs: Any) -> list[dict[str, str]]:
     given = [
         {
             "symbol": symbol,
-            "description": ", ".join(
-                filter(None, [p.description, "a series over time" if p.is_series else "a field over space"])
-            ),
+            "description": f"{p.description}, {p.extent}" if p.description else p.extent,
             "unit": p.unit,
             "default": NONE,
             "use": f"input, {number(p.low)} … {number(p.high)}",

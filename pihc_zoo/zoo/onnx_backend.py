@@ -145,10 +145,9 @@ class OnnxSurrogate:
         found = {key: np.broadcast_to(request.c[key], len(request.values))[good] for key in self.parameter_inputs}
         for key in self.problem.series:
             found[key] = request.c[key][good]
-        for key in [key for key in self.problem.coefficients if key not in self.problem.series]:
-            values, axes = request.c[key][good], self.problem.output_space.items()
-            own = {name: axis.sized(count).nodes for (name, axis), count in zip(axes, values.shape[1:], strict=True)}
-            found[key] = self._resampled(values, own, native)
+        for key in self.problem.coefficient_fields:
+            values = request.c[key][good]
+            found[key] = self._resampled(values, self.problem.native_points(values.shape[1:]), native)
         return found
 
     def _read_field(

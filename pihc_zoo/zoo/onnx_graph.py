@@ -109,7 +109,7 @@ class Pipeline(nn.Module):
         points = {name: axis.nodes for name, axis in problem.output_space.items()}
         u0 = given.get("u0")
         if u0 is None:
-            u0 = inputs[0].new_zeros(inputs[0].shape[0], *_native_shape(problem))
+            u0 = inputs[0].new_zeros(inputs[0].shape[0], *problem.native_shape)
         times = np.asarray(problem.output_times)
         request, c_tensors = Request(np.empty(0), points, points, times, c), model.tensors(c)
         request.num_fields = len(problem.fields)
@@ -219,12 +219,6 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _native_shape(problem: Any) -> tuple[int, ...]:
-    """(*space[, field]) of an initial condition on the problem's own grid."""
-    space = tuple(len(axis.nodes) for axis in problem.output_space.values())
-    return (*space, len(problem.fields)) if problem.is_system else space
-
-
 def metadata(pipeline: Pipeline, name: str) -> dict[str, str]:
     """Metadata of the graph: what its inputs and outputs are, on which grid, of which model."""
     model, problem = pipeline.model, pipeline.model.problem
@@ -232,7 +226,7 @@ def metadata(pipeline: Pipeline, name: str) -> dict[str, str]:
     taken = numbers | problem.coefficients
     units = {**problem.units, **{key: own.unit for key, own in taken.items()}}
     ranges = {key: [own.low, own.high] for key, own in taken.items()}
-    sizes = ", ".join(map(str, _native_shape(problem)))
+    sizes = ", ".join(map(str, problem.native_shape))
     where = " and ".join(f"grid['{name}']" for name in problem.output_space)
     of_fields = f" of the fields {', '.join(problem.fields)}" if problem.is_system else ""
     words = {"u0": f"(batch, {sizes}) initial condition{of_fields} at the points of {where}, float64"}
