@@ -56,14 +56,8 @@ class ProblemResidual:
     def __call__(self, features: Tensor) -> Tensor:
         """ρ of the features, its time term by the feature u_t."""
         fields = dict(zip(self.names, features.unbind(1), strict=True))
-        return self._joined(self.problem.residual(fields, self.c, self.at), features)
-
-    def _joined(self, residual: Any, features: Tensor) -> Tensor:
-        """The equations of a system one beside the other."""
-        if not self.problem.is_system:
-            return residual
-        shape = features[:, 0].shape
-        return torch.cat([_field(own, features).expand(shape) for own in residual], dim=_EQUATION)
+        residual = self.problem.residual(fields, self.c, self.at)
+        return _joined(residual, features) if self.problem.is_system else residual
 
     def take(self, indices: Tensor) -> ProblemResidual:
         """That of some subproblems."""
@@ -104,17 +98,13 @@ class ProblemResidual:
 
     def _joined_partials(self, duals: Sequence[Any], features: Tensor) -> tuple[Tensor, list[Tensor | None]]:
         """Values and partials of a system's equations, one beside the other."""
-        shape = features[:, 0].shape
         duals = [own if isinstance(own, Dual) else Dual(own) for own in duals]
-
-        def joined(values: Sequence[Any]) -> Tensor:
-            return torch.cat([_field(own, features).expand(shape) for own in values], dim=_EQUATION)
-
-        known = [any(i in own.partials for own in duals) for i in range(len(self.names))]
+        held = set().union(*(own.partials for own in duals))
         partials = [
-            joined([own.partials.get(i, 0.0) for own in duals]) if known[i] else None for i in range(len(self.names))
+            _joined([own.partials.get(i, 0.0) for own in duals], features) if i in held else None
+            for i in range(len(self.names))
         ]
-        return joined([own.value for own in duals]), partials
+        return _joined([own.value for own in duals], features), partials
 
     @staticmethod
     def tangent(partials: Sequence[Tensor | None], features: Tensor) -> Tensor:
@@ -125,6 +115,12 @@ class ProblemResidual:
                 own = features[:, j]
                 total = partial * own if total is None else torch.addcmul(total, partial, own)
         return torch.zeros_like(features[:, 0]) if total is None else total
+
+
+def _joined(equations: Sequence[Any], features: Tensor) -> Tensor:
+    """Values of a system's equations, tensors or numbers, one beside the other."""
+    shape = features[:, 0].shape
+    return torch.cat([_field(own, features).expand(shape) for own in equations], dim=_EQUATION)
 
 
 def _field(value: Any, like: Tensor) -> Tensor:

@@ -101,10 +101,7 @@ class _Trials:
 
     def _periodic(self) -> Iterator[dict[str, Any]]:
         nodes = self._resolution()
-        space = {
-            name: {"name": "fourier", "num_nodes": nodes[name], "length": axis.stop - axis.start, "start": axis.start}
-            for name, axis in self.space.items()
-        }
+        space = {name: self._axis(axis, nodes[name]) for name, axis in self.space.items()}
         counts = {name: min(16, own // 4) for name, own in nodes.items()}
         for windows in self._only_one_where_series(_WINDOWS):
             yield self._config(
@@ -144,8 +141,8 @@ class _Trials:
                     )
 
     @staticmethod
-    def _axis(axis: Axis, nodes: int, grading: float) -> dict[str, Any]:
-        """An axis between walls, or a periodic one beside it."""
+    def _axis(axis: Axis, nodes: int, grading: float = 1.0) -> dict[str, Any]:
+        """A periodic axis, or one between walls."""
         if axis.is_periodic:
             return {"name": "fourier", "num_nodes": nodes, "length": axis.stop - axis.start, "start": axis.start}
         ends = {"start": float(axis.closed_nodes[0]), "stop": float(axis.closed_nodes[-1])}

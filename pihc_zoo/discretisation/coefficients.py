@@ -6,6 +6,8 @@ between them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from ..grid import Grid
 from ..parameters import Parameters
 from ..problems.base import Derivative, Problem
 from .axes import along
-from .constants import constants
+from .constants import kept
 
 
 class CoefficientFields:
@@ -66,12 +68,8 @@ class CoefficientFields:
         if name not in c.fields:  # a uniform one
             return c[name].reshape(-1, 1).expand(-1, len(times))
         values = c.fields[name]
-        key = name, values.device, values.dtype
-        if key not in self._matrices:
-            matrix = linear_interpolation(self.problem.output_times, times)
-            with constants():
-                self._matrices[key] = torch.as_tensor(matrix).to(values.device, values.dtype)
-        return values @ self._matrices[key].t()
+        matrix = self._kept(values, ("t",), lambda: linear_interpolation(self.problem.output_times, times))
+        return values @ matrix.t()
 
     def at_nodes(self, c: Parameters) -> dict[str, Tensor]:
         """(batch or 1, *space) values of the fields themselves at the nodes, by name."""
@@ -92,14 +90,18 @@ class CoefficientFields:
         return values
 
     def _matrix(self, name: str, values: Tensor, dim: int, points: np.ndarray, order: int) -> Tensor:
-        """(point, native point) of a derivative along an axis, made once per kind of input."""
-        key = name, values.shape[dim], len(points), order, values.device, values.dtype
-        if key not in self._matrices:
+        """(point, native point) of a derivative along an axis."""
+
+        def made() -> np.ndarray:
             axis = self.problem.output_space[name].sized(values.shape[dim])
-            with constants():
-                matrix = torch.as_tensor(axis.resampling(axis.nodes, points, order=order))
-                self._matrices[key] = matrix.to(values.device, values.dtype)
-        return self._matrices[key]
+            return axis.resampling(axis.nodes, points, order=order)
+
+        return self._kept(values, (name, values.shape[dim], len(points), order), made)
+
+    def _kept(self, values: Tensor, key: tuple, make: Callable[[], np.ndarray]) -> Tensor:
+        """A matrix beside ``values``, made once per kind of input."""
+        like = {"device": values.device, "dtype": values.dtype}
+        return kept(self._matrices, (*key, *like.values()), lambda: torch.as_tensor(make()).to(**like), count=64)
 
 
 def linear_interpolation(given: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -39,11 +39,13 @@ class StagewiseInverse:
     resolvents: Tensor
     mass: Tensor
 
-    def _through(self, k: int, rows: Tensor, into: Tensor, out_of: Tensor, is_transposed: bool) -> Tensor:
+    def _through(self, k: int, rows: Tensor, is_transposed: bool) -> Tensor:
         """Σ over eigenvalues of Re(out · (λM + L)⁻¹ · into) for an element's rows (subproblem, stage, n, column)."""
-        n = rows.shape[2]
-        own = self.resolvents[:, self.operator.length_of[k]]  # (…, eigenvalue, 2n, n)
+        n, length = rows.shape[2], self.operator.length_of[k]
+        own = self.resolvents[:, length]  # (…, eigenvalue, 2n, n)
+        into, out_of = self.operator.analysis[length], self.operator.synthesis[length]
         if is_transposed:  # a real linear map: the transpose of Re(v G u) is Re(uᵀ Gᵀ vᵀ)
+            into, out_of = out_of.T, into.T
             real, imaginary = own.split(n, dim=-2)
             own = torch.cat([real.transpose(-1, -2), -imaginary.transpose(-1, -2)], dim=-2)
         parts = (into @ rows.flatten(2)).unflatten(2, rows.shape[2:])  # real above imaginary: (…, 2·eigenvalue, n, col)
@@ -62,7 +64,7 @@ class StagewiseInverse:
             if k:
                 fed = self.mass @ solved[-1][:, -1]
                 part = part - own.time_inflow[k].reshape(-1, 1, 1) * fed[:, None]
-            solved.append(self._through(k, part, own.analysis[k], own.synthesis[k], False))
+            solved.append(self._through(k, part, False))
         return torch.cat(solved, dim=1).permute(0, 3, 1, 2).reshape(rows.shape)
 
     def transpose(self, rows: Tensor) -> Tensor:
@@ -75,7 +77,7 @@ class StagewiseInverse:
             part = r[:, k * time : (k + 1) * time]
             if carried is not None:
                 part = torch.cat([part[:, :-1], part[:, -1:] + carried[:, None]], dim=1)
-            solved.append(self._through(k, part, own.synthesis[k].T, own.analysis[k].T, True))
+            solved.append(self._through(k, part, True))
             fed = (own.time_inflow[k].reshape(-1, 1, 1) * solved[-1]).sum(dim=1)
             carried = -(self.mass.transpose(-1, -2) @ fed)
         whole = torch.cat(solved[::-1], dim=1) / own.row_scale.reshape(-1, 1, 1)
@@ -113,13 +115,18 @@ class StagewiseOperator(nn.Module):
         self._inverses: dict = {}
 
     def _diagonalise(self, blocks: Tensor, inflow: Tensor) -> None:
-        """Eigensystems of the elements' time matrices; of conjugate pairs one is kept, twice.
+        """Eigensystems of the elements' time matrices, one for each length; of conjugate pairs one is kept, twice.
 
-        Elements with fewer pairs than others repeat an eigenvalue, without weight.
+        Lengths with fewer pairs than others repeat an eigenvalue, without weight.
         """
-        systems = []
-        self.length_of = [min(j for j in range(i + 1) if _is_equal(blocks[i], blocks[j])) for i in range(len(blocks))]
+        systems, lengths = [], []
+        self.length_of: list[int] = []  # by element
         for block in blocks:
+            equal = [j for j, own in enumerate(lengths) if _is_equal(block, own)]
+            self.length_of.append(equal[0] if equal else len(lengths))
+            if equal:
+                continue
+            lengths.append(block)
             values, vectors = torch.linalg.eig(block)
             size = 1e-12 * values.abs().max()
             is_kept = values.imag > -size
@@ -133,12 +140,10 @@ class StagewiseOperator(nn.Module):
             vectors, inverse = nn.functional.pad(vectors, (0, missing)), nn.functional.pad(inverse, (0, 0, 0, missing))
             into.append(torch.cat([inverse.real, inverse.imag]))
             out_of.append(torch.cat([vectors.real, -vectors.imag], dim=1))
-        lengths = sorted(set(self.length_of))
-        spectra = torch.stack([spectrum[i] for i in lengths])
-        self.length_of = [lengths.index(i) for i in self.length_of]
-        self.register_buffer("spectrum", torch.view_as_real(spectra).contiguous(), persistent=False)
-        self.register_buffer("analysis", torch.stack(into), persistent=False)  # (element, 2·eigenvalue, stage)
-        self.register_buffer("synthesis", torch.stack(out_of), persistent=False)  # (element, stage, 2·eigenvalue)
+        spectra = torch.view_as_real(torch.stack(spectrum)).contiguous()
+        self.register_buffer("spectrum", spectra, persistent=False)  # (length, eigenvalue, real or imaginary part)
+        self.register_buffer("analysis", torch.stack(into), persistent=False)  # (length, 2·eigenvalue, stage)
+        self.register_buffer("synthesis", torch.stack(out_of), persistent=False)  # (length, stage, 2·eigenvalue)
         self.register_buffer("time_inflow", inflow, persistent=False)
 
     def _assembled(self, c: Parameters) -> tuple[Tensor, Tensor]:

@@ -9,12 +9,6 @@ from .base import Family
 from .features import RandomFeatures
 
 
-def _gaussian(family, points, draws):
-    """(count, *points) values of a Gaussian process of unit variance."""
-    features = RandomFeatures.drawn(family.num_features, family.shortest, family.longest, points.is_periodic, draws)
-    return (2 / family.num_features) ** 0.5 * features([draws.array(own) for own in points])
-
-
 @dataclass(frozen=True)
 class NormalProcess(Family):
     """a = mean + deviation · g, cut to [low, high]; g a Gaussian process of unit variance.
@@ -44,37 +38,33 @@ class NormalProcess(Family):
             raise ValueError(f"the range of a field must increase, got {self.low} to {self.high}")
 
     def fields(self, points, draws):
-        return draws.xp.clip(self.mean + self.deviation * _gaussian(self, points, draws), self.low, self.high)
+        return draws.xp.clip(self._gaussian(points, draws), self.low, self.high)
+
+    def _gaussian(self, points, draws):
+        """(count, *points) values of mean + deviation · g."""
+        features = RandomFeatures.drawn(self.num_features, self.shortest, self.longest, points.is_periodic, draws)
+        g = (2 / self.num_features) ** 0.5 * features([draws.array(own) for own in points])
+        return self.mean + self.deviation * g
 
 
 @dataclass(frozen=True)
-class LognormalProcess(Family):
+class LognormalProcess(NormalProcess):
     """a = exp(mean + deviation · g), cut to [low, high]; g a Gaussian process of unit variance.
 
     Args:
-        mean, deviation: of log a.
-        low, high: of a, in its unit.
-        shortest, longest: length scale of g, log-uniform between them, in units of each axis' length.
-        num_features: see `features.RandomFeatures`.
+        mean, deviation: of log a; the others as of `NormalProcess`.
 
     Raises:
         ValueError: a range that does not increase or is not positive.
     """
 
-    mean: float = 0.0
     deviation: float = 1.0
     low: float = 0.05
     high: float = 10.0
-    shortest: float = 0.1
-    longest: float = 0.5
-    num_features: int = 64
-
-    num_axes: ClassVar[tuple[int, ...]] = (1, 2, 3)
 
     def __post_init__(self):
         if not 0 < self.low < self.high:
             raise ValueError(f"the range of a positive field must increase from above 0, got {self.low} to {self.high}")
 
     def fields(self, points, draws):
-        g = _gaussian(self, points, draws)
-        return draws.xp.clip(draws.xp.exp(self.mean + self.deviation * g), self.low, self.high)
+        return draws.xp.clip(draws.xp.exp(self._gaussian(points, draws)), self.low, self.high)

@@ -77,7 +77,6 @@ def _over_steps(axes: Any, history: Any) -> None:
         axes.annotate("changed settings, untuned", (0, values[0]), xytext=(8, 6), textcoords="offset points",
                       color=MUTED)  # fmt: skip
     axes.set_xlabel("step")
-    axes.locator_params(axis="x", integer=True)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(f"{history.kind} [%]")
     axes.margins(x=0.06)
