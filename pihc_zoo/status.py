@@ -45,7 +45,8 @@ _MESSAGES = {
     Status.CONVERGED: "converged: the gradient fell below the tolerance",
     Status.MAX_STEPS: "not converged within max_steps; raise max_steps or the tolerance",
     Status.STALLED: "no step was accepted; raise the ridge, or use fewer basis functions",
-    Status.NOT_FINITE: "the residual is not finite at the start; check the initial condition and parameters",
+    Status.NOT_FINITE: "the residual is not finite at the start; check the initial condition and parameters, or take a "
+    "finer grid or more steps of the lift",
     Status.NOT_SOLVED: "no solve was asked for (max_steps = 0): coefficients are the initial ones",
     Status.SMALL_REDUCTION: "converged: neither the model nor the last step lowers the objective any more",
     Status.SMALL_STEP: "converged: the last step is below the tolerance of the coefficients",

@@ -27,6 +27,7 @@ from .decomposition import Decomposition
 from .estimate import error_estimator
 from .graphs import Graphs
 from .grid import Grid
+from .networks import through_finite
 from .parameters import Parameters
 from .polish import Polish
 from .positions import Positions
@@ -214,8 +215,9 @@ class Surrogate(nn.Module):
 
     def basis(self, conditions: Conditions) -> Basis:
         """Basis functions of the conditions, see `HardConstraint.basis`."""
-        inputs = self.constraint.inputs(conditions)
-        return self.constraint.basis(self.network, self.network(inputs.to(self.dtype)), conditions)
+        inputs = self.constraint.inputs(conditions).to(self.dtype)
+        output = through_finite(self.network, inputs) if torch.is_grad_enabled() else self.network(inputs)
+        return self.constraint.basis(self.network, output, conditions)
 
     def tensors(self, parameters: dict[str, Any] | None) -> Parameters:
         """All parameters as float64 tensors of shape () or (batch,), defaults filled in."""

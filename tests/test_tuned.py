@@ -16,6 +16,7 @@ from pihc_zoo.data import Trajectories
 from pihc_zoo.learning.distributed import Processes
 from pihc_zoo.learning.finetune import finetune
 from pihc_zoo.learning.history import History, Measured
+from pihc_zoo.learning.loss import residual_sum
 from pihc_zoo.learning.mesh import Mesh, Place
 from pihc_zoo.learning.tuning_loss import Physics
 from pihc_zoo.reference import truth_solver
@@ -187,6 +188,36 @@ def test_a_roll_out_is_tuned_window_by_window_and_its_growth_measured(tiny_rollo
     out = tuned.model.predict(u0)
     errors = np.linalg.norm((out.u - truth).reshape(5, -1), axis=1) / np.linalg.norm(truth.reshape(5, -1), axis=1)
     assert 0.5 < np.median(out.estimated_error / errors) < 2.1
+
+
+def test_trajectories_whose_lift_diverges_have_no_part_in_the_gradients(tiny_rollout, vorticity):
+    model = tiny_rollout().with_network_dtype(torch.float64)
+    fields = torch.as_tensor(vorticity(3, 16))
+
+    def gradients(u0):
+        field = model.constrained(u0, model.tensors({}), gradient="envelope", stride=1)
+        total, used, left_out = residual_sum(field)
+        return used, left_out, torch.autograd.grad(total, list(model.network.parameters()))
+
+    used, left_out, expected = gradients(fields)
+    assert (used, left_out) == (3, 0)
+    used, left_out, found = gradients(torch.cat([fields, 1e5 * fields[:1]]))
+    assert (used, left_out) == (3, 1)
+    for own, other in zip(expected, found, strict=True):
+        assert_allclose(other, own, rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("loss", ["physics", "data"])
+def test_tuning_goes_on_without_the_trajectories_that_have_no_answer(tiny_rollout, vorticity, cheap_truth, loss):
+    model, t, u0 = tiny_rollout(ansatz={"steps": 4}), np.linspace(0, 5, 3), vorticity(6, 32)
+    u0 *= (np.array([1.0] * 3 + [6.0] * 3) / np.abs(u0).max(axis=(1, 2)))[:, None, None]
+    data = {"u0": u0, "t": t, "u": truth_solver(model.problem, num_nodes=32, rtol=1e-3)(u0, {}, times=t)}
+    with pytest.warns(RuntimeWarning, match="3 of 6"):
+        assert np.isnan(model.predict(u0).u).any(axis=(1, 2, 3)).tolist() == [False] * 3 + [True] * 3
+    tuned = finetune(model, data, loss=loss, steps=4, batch=6, learning_rate=1e-2, quiet=True)
+    assert tuned.history.stopped == "" and tuned.history.steps[-1]["step"] == 4
+    only = {key: value if key == "t" else value[3:] for key, value in data.items()}
+    assert "no trajectory of the batch has an answer" in finetune(model, only, loss=loss, quiet=True).history.stopped
 
 
 def test_an_interrupted_roll_out_goes_on_where_it_was(

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from ..prediction.prediction_file import LATER_TEXTS, PARAMETER, PERIOD, REPORT, TEXTS
-from ..prediction.request import check_field, real_array
+from ..prediction.request import check_field, real_array, starts
 from ..text import nearest
 from .files import read_arrays
 from .labelled import from_dataset, is_dataset
 from .scattered import read_scattered
 from .table import is_table
-from .trajectories import Trajectories, order_message
+from .trajectories import Trajectories, order_message, parameters_of
 
 _ALIASES = {"times": "t", "time": "t", "input_x": "x", "initial_condition": "u0", "solution": "u"}
 
@@ -48,7 +48,7 @@ def read_trajectories(source: Any, problem, *, u0: Any = None, count: int | None
     that the shape of u0 implies, t, which defaults to the problem's output times, and parameter_<name>. What
     `Prediction.save` writes beside these is passed over. Without u0 it is u at t = 0. Scattered points have u (m,)
     with t, positions and, optionally, trajectory, each (m,); u0 then lies at ``input_x``, by default the native
-    grid. PDEBench's HDF5 files are read as they are.
+    grid. Steady problems need no u0, and no time in u. PDEBench's HDF5 files are read as they are.
 
     Args:
         source: a path, see `read_arrays`, or arrays by name.
@@ -79,6 +79,8 @@ def read_trajectories(source: Any, problem, *, u0: Any = None, count: int | None
         raise ValueError("u0 is given twice, in the data and beside them; leave one out")
     if given:
         arrays |= {"u0": given["u0"]} | {key: given[f"input_{key}"] for key in axes if f"input_{key}" in given}
+    if problem.duration is None:
+        arrays = _steady(arrays, problem)
     if "u0" not in arrays and "u" not in arrays:
         meant = [key for key in arrays if nearest(key, ("u0", "u")).startswith("did you mean")]
         remedy = f"; rename {meant[0]!r} to 'u0'" if meant else ""
@@ -99,6 +101,18 @@ def read_trajectories(source: Any, problem, *, u0: Any = None, count: int | None
         u0, u = u0[:count], None if u is None else u[:count]
         parameters = {key: value[:count] for key, value in parameters.items()}
     return Trajectories(u0, points, t, u, parameters)
+
+
+def _steady(arrays: dict[str, Any], problem) -> dict[str, Any]:
+    """Arrays of a steady problem, whose u may lack the time, with initial values of zero: it has none."""
+    arrays = dict(arrays)
+    if "u" in arrays:
+        u = real_array(arrays["u"], "u")
+        arrays["u"] = u[:, None] if u.ndim == 1 + len(problem.native_shape) else u
+    if "u0" not in arrays:
+        parameters = {key.removeprefix(PARAMETER): own for key, own in arrays.items() if key.startswith(PARAMETER)}
+        arrays["u0"] = starts(problem, None, parameters)
+    return arrays
 
 
 def _check_order(u0: np.ndarray, positions: dict[str, np.ndarray], problem) -> None:
@@ -172,24 +186,6 @@ def initial_conditions(u0: Any, problem) -> dict[str, np.ndarray]:
     if values.ndim == 0:
         values = np.full((1, *problem.native_shape), float(values))
     return {"u0": values}
-
-
-def parameters_of(arrays: dict[str, Any], problem, batch: int) -> dict[str, np.ndarray]:
-    """Values by symbol of the keys parameter_<symbol>: (batch,), of fields and series (batch, *own).
-
-    Raises:
-        ValueError: another shape.
-    """
-    parameters = {}
-    for name, value in arrays.items():
-        if name.startswith(PARAMETER):
-            key, value = name.removeprefix(PARAMETER), real_array(value, name)
-            own = problem.coefficient_shape(key) if key in problem.coefficients else ()
-            if value.ndim and value.shape not in (own, (1, *own), (batch, *own)):
-                wanted = " or ".join(str(shape) for shape in (own, (batch, *own)) if shape)
-                raise ValueError(f"{name} must be a number or have the shape {wanted}, got {value.shape}")
-            parameters[key] = np.broadcast_to(value, (batch, *own)).copy()
-    return parameters
 
 
 def _check_rank(u: np.ndarray | None, problem, t: np.ndarray, arrays: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from ..prediction.prediction_file import PARAMETER
 from ..prediction.request import check_field, real_array
 from ..text import nearest, unit_of
-from .trajectories import Scattered, Trajectories
+from .trajectories import Scattered, Trajectories, parameters_of
 
 _INPUT = "input_"
 
@@ -19,7 +19,8 @@ def read_scattered(arrays: dict[str, Any], problem, given: dict[str, Any], count
 
     Args:
         arrays: t, u and a position per axis, each (m,); trajectory (m,) where there are several; u0 (batch, *space)
-            at input_<axis>; parameter_<name>, a number or one per trajectory, or per point.
+            at input_<axis>; parameter_<name>, a number or one per trajectory, or per point; of a field or a series one
+            (*own) or one per trajectory. A steady problem needs no t, and no u0.
         given: u0 and its positions from elsewhere.
         count: trajectories to take, the first ones.
 
@@ -36,7 +37,10 @@ def read_scattered(arrays: dict[str, Any], problem, given: dict[str, Any], count
     arrays = _named(dict(arrays), axes)
     columns = ("t", "u", *axes)
     optional = ("trajectory", "u0", *(f"{_INPUT}{key}" for key in axes))
-    known = [*columns, *optional, *(f"{PARAMETER}{key}" for key in problem.parameters)]
+    known = [*columns, *optional, *(f"{PARAMETER}{key}" for key in (*problem.parameters, *problem.coefficients))]
+    if problem.duration is None and "u" in arrays:
+        arrays = {"t": np.full(np.shape(arrays["u"]), problem.span), **arrays}
+        given = {"u0": np.zeros(problem.native_shape), **given}
     for key in arrays:
         if key not in known:
             name = f"{PARAMETER}{key}" if key in problem.parameters else ""
@@ -62,11 +66,11 @@ def read_scattered(arrays: dict[str, Any], problem, given: dict[str, Any], count
     own = {key: arrays[key] for key in arrays if key == "u0" or key.startswith(_INPUT)}
     own = given or own or _from_start(values, rows, len(names), problem)
     u0, points = _initial(own, problem, len(names))
-    parameters = {}
-    for key in [key for key in arrays if key.startswith(PARAMETER)]:
-        parameters[key.removeprefix(PARAMETER)] = _per_trajectory(real_array(arrays[key], key), key, rows, names)
-    for key in [key for key in given if key.startswith(PARAMETER)]:
-        parameters[key.removeprefix(PARAMETER)] = np.broadcast_to(real_array(given[key], key), (len(names),)).copy()
+    own = {key: value for key, value in {**arrays, **given}.items() if key.startswith(PARAMETER)}
+    for key in own:
+        if key in arrays and key.removeprefix(PARAMETER) in problem.parameters:
+            own[key] = _per_trajectory(real_array(own[key], key), key, rows, names)
+    parameters = parameters_of(own, problem, len(names))
     keep = (values["t"] > 0) & (rows < (len(names) if count is None else count))
     if not keep.any():
         raise ValueError("no point lies after the start (t > 0): there is nothing to learn from; add later times")

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ..prediction.prediction_file import PARAMETER
+from ..prediction.request import real_array
+
 SAME_START = 0.01  # relative L2 distance of u at t = 0 from u0, beyond which they are not one trajectory
 
 
@@ -159,3 +162,21 @@ def _check_scattered(data: Scattered, count: int) -> None:
         has_none = not (data.trajectory == first).any()
         what = "has no point after the start" if has_none else "is zero at all its points: it has no relative error"
         raise ValueError(f"trajectory {first} {what}; leave it out")
+
+
+def parameters_of(arrays: dict[str, Any], problem, batch: int) -> dict[str, np.ndarray]:
+    """Values by symbol of the keys parameter_<symbol>: (batch,), of fields and series (batch, *own).
+
+    Raises:
+        ValueError: another shape.
+    """
+    parameters = {}
+    for name, value in arrays.items():
+        if name.startswith(PARAMETER):
+            key, value = name.removeprefix(PARAMETER), real_array(value, name)
+            own = problem.coefficient_shape(key) if key in problem.coefficients else ()
+            if value.ndim and value.shape not in (own, (1, *own), (batch, *own)):
+                wanted = " or ".join(str(shape) for shape in (own, (batch, *own)) if shape)
+                raise ValueError(f"{name} must be a number or have the shape {wanted}, got {value.shape}")
+            parameters[key] = np.broadcast_to(value, (batch, *own)).copy()
+    return parameters

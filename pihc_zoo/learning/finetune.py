@@ -111,11 +111,6 @@ def finetune(
     """
     settings = Settings(loss, weights, steps, batch, learning_rate, clip, validation, patience, minutes, seed)
     check_surrogate(model)
-    if model.problem.duration is None:
-        raise ValueError(
-            f"{model.problem.name} is steady and has no initial values to tune on; train on your own coefficient "
-            "fields instead: python -m training RECIPE, with a [family] of them"
-        )
     constants = constants_of(parameters or {}, model.problem.parameters, model.parameter_inputs)
     given = with_constants(model, constants)
     trajectories = _checked(given, data, loss, u0, count)

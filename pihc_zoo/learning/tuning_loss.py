@@ -115,7 +115,7 @@ class Physics:
             total, used, _ = residual_sum(field, kind)
             if self.ends is not None:
                 self.ends[own] = field.u[:, -1].detach().to(self.ends)
-        mean = self.processes.total(total) / self.processes.total(used.to(total)).clamp(min=1)
+        mean = _mean(self.processes, total, used)
         return mean if self.pool is None else mean.log()
 
     def commit(self, step: int) -> None:
@@ -144,18 +144,20 @@ class Data:
         """The logarithm of the mean distance of a batch."""
         rows = rng.choice(self.rows, size=min(batch, len(self.rows)), replace=False)
         start = int(rng.choice(self.starts))
-        own = rows[self.processes.share(len(rows))]
-        if not len(own):
-            total = torch.zeros((), dtype=torch.float64, device=self.model.device)
-        elif len(self.starts) > 1:
-            total = self._from(own, start).sum()
-        else:
-            total = self._whole(Targets(self.data, own, READ)).sum()
-        mean = self.processes.total(total) / len(rows)
+        errors = self._errors(rows[self.processes.share(len(rows))], start)
+        mean = _mean(self.processes, errors.sum(), torch.tensor(len(errors)))
         return mean.clamp(min=torch.finfo(mean.dtype).eps).log()  # exact data have no logarithm
 
-    def _whole(self, targets: Targets) -> Tensor:
-        model, data, rows = self.model, self.data, targets.rows
+    def _errors(self, rows: np.ndarray, start: int) -> Tensor:
+        """Distances of the trajectories ``rows`` that have an answer."""
+        if not len(rows):
+            return torch.zeros(0, dtype=torch.float64, device=self.model.device)
+        errors = self._from(rows, start) if len(self.starts) > 1 else self._whole(rows)
+        is_answered = errors.detach().isfinite().cpu().numpy()
+        return errors if is_answered.all() else self._errors(rows[is_answered], start)
+
+    def _whole(self, rows: np.ndarray) -> Tensor:
+        model, data, targets = self.model, self.data, Targets(self.data, rows, READ)
         u0 = model.inward(torch.as_tensor(data.u0[rows], device=model.device))
         last = max(model.rollout.count(grid.times) for grid in targets.grids)
         parts: list[list[Tensor]] = [[] for _ in targets.grids]
@@ -175,6 +177,21 @@ class Data:
         u = model.outward(torch.cat([model.read(own, times, data.points) for own in windows], dim=1))
         truth = torch.as_tensor(data.u[rows][:, start + 1 : start + 1 + len(times)], device=model.device)
         return (u - truth).flatten(1).norm(dim=1) / truth.flatten(1).norm(dim=1)
+
+
+def _mean(processes: Processes, total: Tensor, used: Tensor) -> Tensor:
+    """Of all processes' trajectories that have an answer.
+
+    Raises:
+        FloatingPointError: none has one.
+    """
+    used = processes.total(used.to(total))
+    if not float(used):
+        raise FloatingPointError(
+            "no trajectory of the batch has an answer: a finer grid, or more time steps of the lift where the ansatz "
+            "has steps, may help (overrides)"
+        )
+    return processes.total(total) / used
 
 
 class Loss:

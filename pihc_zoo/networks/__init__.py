@@ -8,7 +8,7 @@ from typing import TypeVar
 from torch import nn
 
 from ..registration import registrar
-from .base import BasisNetwork
+from .base import BasisNetwork, through_finite
 from .cosine_operator import CosineOperator
 from .fourier_operator import FourierOperator
 
@@ -19,7 +19,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
 
 _Class = TypeVar("_Class", bound=type[nn.Module])
 
-__all__ = ["NETWORKS", "BasisNetwork", "CosineOperator", "FourierOperator", "register_network"]
+__all__ = ["NETWORKS", "BasisNetwork", "CosineOperator", "FourierOperator", "register_network", "through_finite"]
 
 
 def register_network(name: str) -> Callable[[_Class], _Class]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 
@@ -20,3 +21,13 @@ class BasisNetwork(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Basis functions of the input fields, before mollification."""
         raise NotImplementedError
+
+
+def through_finite(network: nn.Module, inputs: Tensor) -> Tensor:
+    """``network(inputs)``, NaN for trajectories whose inputs (batch, …) are not finite.
+
+    These have no part in the gradients of the weights, which a single one would spoil for the whole batch.
+    """
+    is_finite = inputs.isfinite().flatten(1).all(dim=1).reshape(-1, *[1] * (inputs.dim() - 1))
+    output = network(torch.where(is_finite, inputs, 0.0))
+    return torch.where(is_finite, output, torch.nan)
