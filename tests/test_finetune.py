@@ -196,11 +196,6 @@ def test_data_that_teach_nothing_are_refused(model, data, change, text):
         pz.finetune(model, {**data, **change(data)}, steps=1, quiet=True)
 
 
-def test_steady_problems_are_refused():
-    with pytest.raises(ValueError, match="darcy-2d is steady and has no initial values to tune on; train on your own"):
-        pz.finetune(pz.from_pretrained("darcy-2d.lognormal"), {"u0": np.zeros((2, 64, 64))}, quiet=True)
-
-
 model_times = np.linspace(0, 500, 101)
 
 

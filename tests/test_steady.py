@@ -156,6 +156,42 @@ def test_the_estimate_is_the_error():
         assert (ratios < 1.5).all() and (ratios > 0.3).all(), ratios
 
 
+def tuned_on(problem, model, **change):
+    given, exact = case(problem, 6)
+    data = {**{f"parameter_{key}": value for key, value in given.items()}, "u": exact, **change}
+    data = {key: value for key, value in data.items() if value is not None}
+    return pz.finetune(model, data, loss="both", steps=6, learning_rate=1e-2, quiet=True)
+
+
+def test_it_is_tuned_on_fields_alone_on_solutions_and_at_scattered_points():
+    model, (given, exact) = model_of(Bar, corrections=2), case(Bar, 6)
+    with_time, without = tuned_on(Bar, model), tuned_on(Bar, model, u=exact[:, 0])
+    assert with_time.history == without.history and with_time.after.error < with_time.before.error
+    out = model.predict(parameters=given, polish=False)
+    errors = [distance(own, truth) for own, truth in zip(out.u, exact, strict=True)]
+    held = np.random.default_rng(0).permutation(6)[: with_time.history.count]
+    assert_allclose(with_time.history.errors_before, np.array(errors)[held], rtol=1e-6)
+    assert np.isnan(tuned_on(Bar, model, u=None).before.error)
+    nodes, (rows, places) = Bar.output_space["x"].nodes, np.divmod(np.arange(0, 6 * 48, 5), 48)
+    points = tuned_on(Bar, model, trajectory=rows, x=nodes[places], u=exact[rows, 0, places])
+    assert points.after.error < points.before.error == pytest.approx(with_time.before.error, rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"parameter_a": None}, "the coefficient field 'a' is missing; give its values over space"),
+        ({"u": np.ones((5, 48))}, r"u must have the shape \(6, 1, 48\) of \(u0, t, x\), got \(5, 1, 48\)"),
+        ({"parameter_a": np.ones((4, 48))}, r"parameter_a must be a number or have the shape \(48,\) or \(6, 48\)"),
+        ({"t": np.array([0.5])}, "a steady problem has no times; leave them out"),
+    ],
+)
+def test_data_of_a_steady_problem_that_do_not_fit_are_refused_in_one_line(change, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        tuned_on(Bar, model_of(Bar), **change)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("problem", [Plate, Bar])
 def test_a_batch_is_a_loop(problem):
     model = model_of(problem, 12)
