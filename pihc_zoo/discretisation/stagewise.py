@@ -30,27 +30,30 @@ class StagewiseInverse:
 
     Attributes:
         operator: its matrices in time.
-        resolvents: (subproblem or 1, length, eigenvalue, 2·n, n) real parts of (λM + L)⁻¹ above imaginary ones, for
-            each length that elements have.
+        resolvents: for each length that elements have (subproblem or 1, eigenvalue, 2·n, n), real parts of
+            (λM + L)⁻¹ above imaginary ones.
         mass: (subproblem or 1, n, n) M; n counts the nodes of all fields.
     """
 
     operator: StagewiseOperator
-    resolvents: Tensor
+    resolvents: tuple[Tensor, ...]
     mass: Tensor
 
     def _through(self, k: int, rows: Tensor, is_transposed: bool) -> Tensor:
         """Σ over eigenvalues of Re(out · (λM + L)⁻¹ · into) for an element's rows (subproblem, stage, n, column)."""
         n, length = rows.shape[2], self.operator.length_of[k]
-        own = self.resolvents[:, length]  # (…, eigenvalue, 2n, n)
+        own = self.resolvents[length]
         into, out_of = self.operator.analysis[length], self.operator.synthesis[length]
         if is_transposed:  # a real linear map: the transpose of Re(v G u) is Re(uᵀ Gᵀ vᵀ)
             into, out_of = out_of.T, into.T
-            real, imaginary = own.split(n, dim=-2)
-            own = torch.cat([real.transpose(-1, -2), -imaginary.transpose(-1, -2)], dim=-2)
         parts = (into @ rows.flatten(2)).unflatten(2, rows.shape[2:])  # real above imaginary: (…, 2·eigenvalue, n, col)
         pairs = torch.cat(parts.chunk(2, dim=1), dim=-1)  # (…, eigenvalue, n, 2·column)
-        (rr, ri), (ir, ii) = (half.chunk(2, dim=-1) for half in (own @ pairs).split(n, dim=-2))
+        if is_transposed:
+            real, imaginary = (half.transpose(-1, -2) @ pairs for half in own.split(n, dim=-2))
+            halves = real, -imaginary
+        else:
+            halves = (own @ pairs).split(n, dim=-2)
+        (rr, ri), (ir, ii) = (half.chunk(2, dim=-1) for half in halves)
         both = torch.cat([rr - ii, ri + ir], dim=1)  # real and imaginary parts
         return (out_of @ both.flatten(2)).unflatten(2, rows.shape[2:])
 
@@ -85,8 +88,8 @@ class StagewiseInverse:
 
     def take(self, indices: Tensor) -> StagewiseInverse:
         """That of some subproblems."""
-        parts = (part if part.shape[0] == 1 else part[indices] for part in (self.resolvents, self.mass))
-        return StagewiseInverse(self.operator, *parts)
+        *resolvents, mass = (part if part.shape[0] == 1 else part[indices] for part in (*self.resolvents, self.mass))
+        return StagewiseInverse(self.operator, tuple(resolvents), mass)
 
 
 class StagewiseOperator(nn.Module):
@@ -160,8 +163,8 @@ class StagewiseOperator(nn.Module):
         zero = torch.zeros_like(identity)
         return assembled(self.problem, c, matrix, (zero, zero))
 
-    def _resolvents(self, c: Parameters) -> tuple[Tensor, Tensor]:
-        """(batch or 1, length, eigenvalue, 2n, n) of (λM + L)⁻¹, and M."""
+    def _resolvents(self, c: Parameters) -> tuple[tuple[Tensor, ...], Tensor]:
+        """(batch or 1, eigenvalue, 2n, n) of (λM + L)⁻¹ for each length, and M."""
         mass, stiffness = self._assembled(c)
         real, imaginary = self.spectrum[..., 0, None, None], self.spectrum[..., 1, None, None]
         a, b = real * mass[:, None, None] + stiffness[:, None, None], imaginary * mass[:, None, None]
@@ -169,9 +172,9 @@ class StagewiseOperator(nn.Module):
             n = a.shape[-1]
             whole = torch.cat([torch.cat([a, -b.expand_as(a)], dim=-1), torch.cat([b.expand_as(a), a], dim=-1)], dim=-2)
             right = torch.eye(2 * n, dtype=a.dtype, device=a.device)[:, :n].expand(*a.shape[:-2], 2 * n, n)
-            return solve(whole, right), mass
-        inverse = torch.linalg.inv(torch.complex(a, b.expand_as(a)))
-        return torch.cat([inverse.real, inverse.imag], dim=-2), mass
+            return solve(whole, right).unbind(1), mass
+        inverses = torch.linalg.inv(torch.complex(a, b.expand_as(a))).unbind(1)
+        return tuple(torch.cat([own.real, own.imag], dim=-2) for own in inverses), mass
 
     def inverse(self, c: Parameters, batch: int = 1, subdomains: Subdomains | None = None) -> StagewiseInverse:
         """A⁻¹ for the parameters ``c`` (shape () or (batch,)).
