@@ -8,6 +8,7 @@ every stencil closes them so, and the mollifier makes them small where condition
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -43,6 +44,11 @@ class Conditions:
     lift_features: Tensor | None = None
     residual: Tensor | None = None
     corrections: Tensor | None = None
+
+    @cached_property
+    def residual_size(self) -> Tensor:
+        """(batch,) root mean square of the lift's residual."""
+        return self.residual.square().flatten(1).mean(dim=1).sqrt()
 
     def field(self, u: Tensor, discretisation: Discretisation) -> Field:
         """A field (batch, time, *space) under these conditions; its rate by the lift's, where that is known."""
@@ -272,9 +278,8 @@ class EvolutionAnsatz(nn.Module):
 
     def unit(self, conditions: Conditions) -> Tensor:
         """(batch, 1, ...) root mean square of the lift's residual times the window's length."""
-        residual = conditions.residual
-        size = residual.square().flatten(1).mean(dim=1).sqrt() * self.grid.time.stop
-        return size.clamp(min=1e-12).reshape(-1, *[1] * (residual.dim() - 1))
+        size = conditions.residual_size * self.grid.time.stop
+        return size.clamp(min=1e-12).reshape(-1, *[1] * (conditions.residual.dim() - 1))
 
     def inputs(self, conditions: Conditions) -> Tensor:
         """(batch, channel, *space) network inputs.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -228,17 +229,28 @@ class SeparableFeatures:
 
     def combine(self, w: Tensor) -> Tensor:
         """Σᵢ wᵢ Fᵢ (subproblem, feature, time, *points)."""
-        weights = self.time.transpose(1, 2) * w.to(self.tensor.dtype)[:, None, None]  # (…, feature, time, basis)
         problems, features, basis, *points = self.tensor.shape
+        weights = self.time.mT * w.to(self.tensor.dtype).view(problems, 1, 1, basis)  # (…, feature, time, basis)
         product = torch.bmm(weights.flatten(0, 1), self.tensor.reshape(problems * features, basis, -1))
         return product.view(problems, features, -1, *points)
+
+    @cached_property
+    def _fields(self) -> tuple[Tensor, ...]:
+        """By feature (subproblem, basis, *points)."""
+        return self.tensor.unbind(1)
+
+    @cached_property
+    def _times(self) -> dict[bool, Tensor]:
+        """(basis, time) of the features themselves and of the time derivatives, where there are such."""
+        return {is_rate: self.time[self.is_rate.index(is_rate)] for is_rate in sorted(set(self.is_rate))}
 
     def _constant(self, partials: Partials, is_rate: bool) -> Tensor:
         """Σⱼ ∂ρ/∂fⱼ Gᵢⱼ (subproblem, basis, *points) over features whose partial is one number; 0 without any."""
         total: Tensor | None = None
         for j, partial in enumerate(partials):
             if self.is_rate[j] == is_rate and partial is not None and _is_number(partial):
-                factor, own = partial.reshape(-1, *[1] * (self.tensor.dim() - 2)), self.tensor[:, j]
+                own = self._fields[j]
+                factor = partial if partial.dim() == own.dim() else partial.reshape(-1, *[1] * (own.dim() - 1))
                 total = factor * own if total is None else torch.addcmul(total, factor, own)
         return self.tensor.new_zeros(()) if total is None else total
 
@@ -253,14 +265,13 @@ class SeparableFeatures:
         """
         points = [1] * (self.tensor.dim() - 3)
         result: Tensor | None = None
-        for is_rate in sorted(set(self.is_rate)):
-            time = self.time[self.is_rate.index(is_rate)]
+        for is_rate, time in self._times.items():
             factor = time.reshape(*time.shape, *points)
             factor = factor if multiplier is None else factor * multiplier  # (basis, time, *points)
             total = self._constant(partials, is_rate)
             total = total.unsqueeze(2) if total.dim() else total
             for j in self._varying(partials, is_rate):
-                field, partial = self.tensor[:, j].unsqueeze(2), partials[j][:, None]
+                field, partial = self._fields[j].unsqueeze(2), partials[j][:, None]
                 is_full = total.dim() == field.dim() and total.shape[2:] == partial.shape[2:]
                 total = total.addcmul_(field, partial) if is_full else torch.addcmul(total, field, partial)
             if result is None:
@@ -273,12 +284,12 @@ class SeparableFeatures:
     def pull(self, partials: Partials, q: Tensor) -> Tensor:
         """Σ over features and points of q ∂ρ/∂fⱼ Fᵢⱼ: (subproblem, time, *points) ↦ (subproblem, basis)."""
         total: Tensor | None = None
-        for is_rate in set(self.is_rate):
-            time = self.time[self.is_rate.index(is_rate)].expand(len(q), -1, -1)  # (subproblem, basis, time)
+        for is_rate, time in self._times.items():
+            time = time.expand(len(q), -1, -1)  # (subproblem, basis, time)
             terms = [(q, self._constant(partials, is_rate))]
             for j in self._varying(partials, is_rate):
                 own = _summed_to(partials[j] * q, (*q.shape[:2], *self.tensor.shape[3:]))
-                terms.append((own, self.tensor[:, j]))
+                terms.append((own, self._fields[j]))
             for values, fields in terms:
                 if fields.dim():
                     moments, fields = torch.bmm(time, values.flatten(2)), fields.flatten(2)

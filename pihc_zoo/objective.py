@@ -201,13 +201,13 @@ class CollocationObjective:
         rows = self._map([value for value, _ in parts])
         pulled = [self.basis.pull(own, q) for (_, own), q in zip(parts, self._pull(rows), strict=False)]
         gradient = (pulled[0] if len(pulled) == 1 else sum(pulled)).to(w.dtype)
-        cost = 0.5 * rows.to(w.dtype).flatten(1).square().sum(dim=1) + 0.5 * self.ridge * w.square().sum(dim=1)
-        return cost, gradient + self.ridge * w
+        size = torch.add(rows.flatten(1).square().sum(dim=1, dtype=w.dtype), w.square().sum(dim=1), alpha=self.ridge)
+        return 0.5 * size, torch.add(gradient, w, alpha=self.ridge)
 
     def _normal_matrix(self, w: Tensor, parts: Parts) -> Tensor:
         jacobian = self._jacobian([partials for _, partials in parts])
         identity = torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
-        return (jacobian @ jacobian.transpose(1, 2)).to(w.dtype) + self.ridge * identity
+        return torch.add(torch.bmm(jacobian, jacobian.mT).to(w.dtype), identity, alpha=self.ridge)
 
     def _value_and_partials(self, w: Tensor) -> Parts:
         """The parts of ρ and their partials at w."""

@@ -4,8 +4,8 @@ Each row is a model and a family: the error before; after tuning without data on
 with their 16 solutions; of the same network trained from random weights on these, with as many steps. Errors are means
 over 16 further trajectories of the family (8 on periodic axes), relative L2 against converged classical solutions,
 without a polish. Beside them: the lift alone; what all nodal values solved by Newton's method reach on the same grid,
-where that is to be had, about the error of the grid itself; and, in rows with changed settings, these without tuning. Gains are
-over the given model or, where that leaves trajectories without an answer, over these settings.
+where that is to be had, about the error of the grid itself; and, in rows with changed settings, these without tuning.
+Gains are over the given model or, where that leaves trajectories without an answer, over these settings.
 
 Finished rows are kept in ``--to`` (JSON) and not repeated; ``--readme`` prints them into README's table.
 """

@@ -89,26 +89,37 @@ class SpectralAxis(SpaceAxis):
         self.band, self.counts = (len(axis.wave_numbers) - 1) // 2, (len(axis.nodes), len(axis.collocation_points))
         points, k = axis.collocation_points, axis.wave_numbers[: self.band + 1]
         for order in sorted(orders | {0}):
-            self._register(f"synthesis_{order}", axis.modes(points, order))
+            self._register_matrix(f"synthesis_{order}", axis.modes(points, order))
             sign = (-1) ** (order // 2)
             self._register(f"factor_{order}", sign * k**order * np.where(k > 0, np.sqrt(0.5), 1.0))
-        self._register("analysis", axis.analysis())
-        self._register("nodes", axis.modes(axis.nodes))
-        self._register("projection", axis.analysis(len(points)))
+        self.orders = sorted(orders | {0})
+        every = torch.cat([getattr(self, f"synthesis_{order}_transposed") for order in self.orders], dim=1)
+        self.register_buffer("synthesis_transposed", every, persistent=False)
+        self._register_matrix("analysis", axis.analysis())
+        self._register_matrix("nodes", axis.modes(axis.nodes))
+        self._register_matrix("projection", axis.analysis(len(points)))
         self._register("wave_numbers", axis.wave_numbers)
         signs = np.concatenate([[1.0], np.full(self.band, np.sqrt(2)), np.full(self.band, -np.sqrt(2))])
         self._register("signs", signs)
 
+    def _register_matrix(self, name: str, matrix) -> None:
+        """Of a transform, with its transpose for fields whose last dimension it transforms."""
+        self._register(name, matrix)
+        self.register_buffer(f"{name}_transposed", getattr(self, name).T.contiguous(), persistent=False)
+
+    def _along(self, u: Tensor, name: str, dim: int) -> Tensor:
+        return u @ getattr(self, f"{name}_transposed") if dim == -1 else along(u, getattr(self, name), dim)
+
     def to_coefficients(self, u, dim):
-        return self._analysed(u) if self._is_fast(u, dim) else along(u, self.analysis, dim)
+        return self._analysed(u) if self._is_fast(u, dim) else self._along(u, "analysis", dim)
 
     def to_nodes(self, coefficients, dim):
         if self._is_fast(coefficients, dim):
             return self._synthesised(coefficients, 0, self.counts[0])
-        return along(coefficients, self.nodes, dim)
+        return self._along(coefficients, "nodes", dim)
 
     def project(self, values, dim):
-        return self._analysed(values) if self._is_fast(values, dim) else along(values, self.projection, dim)
+        return self._analysed(values) if self._is_fast(values, dim) else self._along(values, "projection", dim)
 
     def project_transposed(self, u, dim):
         return along(along(u, self.nodes.T, dim), self.projection.T, dim)
@@ -116,7 +127,16 @@ class SpectralAxis(SpaceAxis):
     def derivative(self, coefficients, order, dim, closure=None, stride=1, one=None):
         if self._is_fast(coefficients, dim):
             return self._synthesised(coefficients, order, self.counts[1])[..., ::stride]
+        if stride == 1:
+            return self._along(coefficients, f"synthesis_{order}", dim)
         return along(coefficients, getattr(self, f"synthesis_{order}")[::stride], dim)
+
+    def derivatives(self, coefficients: Tensor, orders: list[int], stride: int = 1) -> Sequence[Tensor]:
+        """`derivative` of several orders along the last dimension; of all that there are by one product."""
+        if stride > 1 or sorted(orders) != self.orders or self._is_fast(coefficients, -1):
+            return [self.derivative(coefficients, order, -1, None, stride) for order in orders]
+        parts = (coefficients @ self.synthesis_transposed).chunk(len(orders), dim=-1)
+        return [parts[self.orders.index(order)] for order in orders]
 
     def _is_fast(self, u: Tensor, dim: int) -> bool:
         """Whether a fast transform takes less time than the matrix."""

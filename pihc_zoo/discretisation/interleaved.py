@@ -6,6 +6,9 @@ along the last one a transform is then one product of two matrices, without copi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -142,6 +145,33 @@ class InterleavedSemiDiscrete(SemiDiscrete):
     def __init__(self, problem: Problem, space: dict[str, FourierAxis]):
         super().__init__(problem, space)
         self.features = InterleavedFeatures(problem, space, self.skip)
+        out_of_square = None
+        if len(space) == 1:
+            ((name, axis),) = self.features.axes.items()
+            points, own = axis.axis.collocation_points, space[name]
+            if len(points) > 3 * axis.band:  # then squares fold nothing into the band
+                slope = own.analysis(len(points)) @ own.modes(points, 1)  # between modes
+                out_of_square = torch.as_tensor(0.5 * own.analysis(len(points)).T @ slope.T)
+        self.register_buffer("out_of_square", out_of_square, persistent=False)  # (point, mode) ½ ∂ₓ
+
+    def flux(self, factor: Any, names: tuple[str, ...]) -> Callable[[Tensor], Tensor] | None:
+        """c f f_x = ½ c (f²)_x: one field to transform in place of two."""
+        if len(names) != 2 or len(self.features.names) != 1 or self.out_of_square is None:
+            return None
+        (axis,) = self.features.names
+        one, two = sorted((self.problem.features[name] for name in names), key=lambda own: own.orders.get(axis, 0))
+        order = one.orders.get(axis, 0)
+        is_slope = two.orders.get(axis, 0) == order + 1 and one.field == two.field
+        if not is_slope or one.laplacian or two.laplacian:
+            return None
+        into, out_of = getattr(self.features.axes[axis], f"synthesis_{order}").T.contiguous(), self.out_of_square
+        has_factor = isinstance(factor, Tensor) or factor != 1
+
+        def nonlinear(modes: Tensor) -> Tensor:
+            square = torch.mm(modes, into).square()
+            return torch.mm(factor * square if has_factor else square, out_of)
+
+        return nonlinear
 
     def symbol(self, c: Parameters) -> Tensor:
         return self.features.interleaved(super().symbol(c)).contiguous()

@@ -67,6 +67,9 @@ class SpaceFeatures(nn.Module):
             self.register_buffer("squares", squares, persistent=False)  # |k|², (*modes)
             for power in {feature.laplacian for feature in problem.features.values()} - {0}:
                 self.register_buffer(f"power_{power}", self._power(power), persistent=False)
+            for name, feature in problem.features.items():
+                if all(axis != "t" and order % 2 == 0 for axis, order in feature.orders.items()):
+                    self.register_buffer(f"symbol_{name}", self._symbol(feature), persistent=False)
 
     def _one(self, count: int) -> Tensor:
         """The constant 1 in the coefficients of the first ``count`` axes, (*coefficients, 1, …)."""
@@ -146,16 +149,21 @@ class SpaceFeatures(nn.Module):
         """Shape of the values at collocation points of a field with ``modes`` (batch, *coefficients)."""
         return (modes.shape[0], *(len(axis.collocation_points) for axis in self.space.values()))
 
-    def symbol(self, feature: Derivative) -> Tensor:
+    def symbol(self, name: str) -> Tensor:
         """(*modes) real multiplier of a feature with even orders only, such as Δ, on periodic axes.
 
         Raises:
             ValueError: an odd order, which mixes sines and cosines.
         """
+        known = self._buffers.get(f"symbol_{name}")
+        if known is None:
+            orders = self.problem.features[name].orders
+            raise ValueError(f"the linearised operator takes even derivatives in space, not {orders}")
+        return known
+
+    def _symbol(self, feature: Derivative) -> Tensor:
         symbol = self.power(feature.laplacian)
         for name, order in feature.orders.items():
-            if order % 2:
-                raise ValueError(f"the linearised operator takes even derivatives, not {feature.orders}")
             factor = (-1.0) ** (order // 2) * self.axes[name].wave_numbers.to(symbol) ** order
             symbol = symbol * factor.reshape(-1, *[1] * (len(self.names) - 1 - self.names.index(name)))
         return symbol
@@ -234,6 +242,10 @@ class SpaceFeatures(nn.Module):
             return partial[orders]
 
         fields = {}
+        if len(self.names) == 1 and self.is_spectral and not is_stacked:
+            derivatives = self.axes[self.names[0]].derivatives(partial[()], [order for (order,) in groups], stride)
+            pairs = zip(groups.values(), derivatives, strict=True)
+            return {name: own for members, own in pairs for name in members}
         for orders, members in groups.items():
             before = transform(orders[1:])
             if not is_stacked:

@@ -23,7 +23,9 @@ class SpectralInverse:
     Attributes:
         features: transforms.
         analysis, synthesis: (2·p, time) and (time, 2·p) real forms of V⁻¹ and V, D_t = V Λ V⁻¹, of p eigenvalues.
-        real, imaginary: (subproblem or 1, 1, p, *modes) parts of (a_t Λ + σ)⁻¹.
+        real: (subproblem or 1, 1, 1, p, *modes) of (a_t Λ + σ)⁻¹.
+        imaginary: (subproblem or 1, 1, 2, p, *modes) likewise: what a field's imaginary part gives to the real one, and
+            its real part to the imaginary one.
     """
 
     features: SpaceFeatures
@@ -42,30 +44,23 @@ class SpectralInverse:
 
     def of_modes(self, modes: Tensor) -> Tensor:
         """`apply` between modes."""
-        return self._solve(modes, self.analysis, self.synthesis, self.imaginary)
+        return self._solve(modes, self.analysis, self.synthesis, 1)
 
     def transpose_of_modes(self, modes: Tensor) -> Tensor:
         """`transpose` between modes."""
-        return self._solve(modes, self.synthesis.T, self.analysis.T, -self.imaginary)
+        return self._solve(modes, self.synthesis.T, self.analysis.T, -1)
 
     def take(self, indices: Tensor) -> SpectralInverse:
         """The inverses of some subproblems."""
         real, imaginary = (part if part.shape[0] == 1 else part[indices] for part in (self.real, self.imaginary))
         return SpectralInverse(self.features, self.analysis, self.synthesis, real, imaginary)
 
-    def _solve(self, modes: Tensor, into: Tensor, out_of: Tensor, imaginary: Tensor) -> Tensor:
+    def _solve(self, modes: Tensor, into: Tensor, out_of: Tensor, sign: int) -> Tensor:
         problems, columns, times, *space = modes.shape
         parts = _in_time(into, modes.view(problems * columns, times, -1))
-        real, imag = parts.view(problems, columns, 2, -1, *space).unbind(2)
-        solved = torch.stack(
-            [
-                torch.addcmul(self.real * real, imaginary, imag, value=-1),
-                torch.addcmul(self.real * imag, imaginary, real),
-            ],
-            dim=2,
-        )
-        solved = _in_time(out_of, solved.view(problems * columns, parts.shape[1], -1))
-        return solved.view(modes.shape)
+        pairs = parts.view(problems, columns, 2, -1, *space)  # real and imaginary
+        solved = torch.addcmul(self.real * pairs, self.imaginary, pairs.flip(2), value=sign)
+        return _in_time(out_of, solved.view(parts.shape)).view(modes.shape)
 
 
 def _in_time(matrix: Tensor, fields: Tensor) -> Tensor:
@@ -104,7 +99,7 @@ class SpectralOperator(nn.Module):
             if "t" in feature.orders:
                 rate = own
             else:
-                symbol = symbol + own * self.features.symbol(feature)
+                symbol = symbol + own * self.features.symbol(name)
         if rate is None:
             raise ValueError("the linearised operator needs a time derivative")
         return rate, symbol
@@ -122,6 +117,7 @@ class SpectralOperator(nn.Module):
         imaginary = (rate[:, None] * self.spectrum[1].reshape(-1, *dims)).expand_as(real)
         size = real.square() + imaginary.square()
         analysis = self.analysis / self.row_scale
+        real, imaginary = (real / size)[:, None, None], (imaginary / size)[:, None]
         return SpectralInverse(
-            self.features, analysis, self.synthesis, (real / size)[:, None], (-imaginary / size)[:, None]
+            self.features, analysis, self.synthesis, real, torch.stack([imaginary, -imaginary], dim=2)
         )

@@ -42,6 +42,7 @@ class _Transforms(nn.Module):
             if is_last:
                 out_of *= np.where(np.tile(k, 2) > 0, 2.0, 1.0)  # the conjugate half is not stored
             self.register_buffer(f"into_{i}", torch.tensor(into, dtype=torch.float32), persistent=False)
+            out_of = out_of.T.copy() if is_last else out_of
             self.register_buffer(f"out_of_{i}", torch.tensor(out_of, dtype=torch.float32), persistent=False)
             counts.append(len(k))
         self.counts = tuple(counts)
@@ -69,7 +70,7 @@ class _Transforms(nn.Module):
             by_cosine, by_sine = from_left(cosine, moved), from_left(sine, moved)
             moved = torch.stack([by_cosine[0] + by_sine[1], by_cosine[1] - by_sine[0]])
             pair = moved.movedim(-2, dim) if dim != -2 else moved
-        return torch.cat([pair[0], pair[1]], dim=-1) @ getattr(self, f"out_of_{last}").T
+        return torch.cat([pair[0], pair[1]], dim=-1) @ getattr(self, f"out_of_{last}")
 
 
 class _SpectralBlock(nn.Module):
@@ -81,12 +82,11 @@ class _SpectralBlock(nn.Module):
     def forward(self, v: Tensor, transforms: _Transforms) -> Tensor:
         # v: (batch, width, *space)
         batch, width = v.shape[:2]
-        # (mode, 2·batch, width), contiguous for one batched product
-        pair = transforms(v).flatten(3).permute(3, 0, 1, 2).contiguous().view(-1, 2 * batch, width)
-        by_real, by_imaginary = (torch.bmm(pair, part) for part in self.kernel)
-        real = by_real[:, :batch] - by_imaginary[:, batch:]
-        imaginary = by_real[:, batch:] + by_imaginary[:, :batch]
-        mixed = torch.stack([real, imaginary]).permute(0, 2, 3, 1).unflatten(3, transforms.counts)
+        # (mode, batch, 2·width), contiguous for one batched product with the complex kernel as a real matrix
+        pair = transforms(v).flatten(3).permute(3, 1, 0, 2).contiguous().view(-1, batch, 2 * width)
+        real, imaginary = self.kernel
+        kernel = torch.cat([torch.cat([real, imaginary], dim=2), torch.cat([-imaginary, real], dim=2)], dim=1)
+        mixed = torch.bmm(pair, kernel).view(-1, batch, 2, width).permute(2, 1, 3, 0).unflatten(3, transforms.counts)
         mixed = transforms.inverse(mixed.contiguous())
         return v + gelu(mixed + _pointwise(self.pointwise, v))
 

@@ -100,14 +100,15 @@ class LevenbergMarquardt:
         else:
             cost, gradient, matrix = objective.expand(w)
         iterations = torch.zeros(w.shape[0], dtype=torch.int64, device=w.device)
-        is_finite = torch.isfinite(cost) & torch.isfinite(gradient).all(dim=1)
         if matrix is None:
-            status = torch.where(is_finite, int(Status.NOT_SOLVED), int(Status.NOT_FINITE))
-            return LeastSquaresSolution(w, cost, gradient.norm(dim=1), status, iterations)
+            norm = gradient.norm(dim=1)
+            status = torch.where(_is_finite(cost, norm), int(Status.NOT_SOLVED), int(Status.NOT_FINITE))
+            return LeastSquaresSolution(w, cost, norm, status, iterations)
 
         scale = _column_scale(matrix)
         norm = (gradient / scale).norm(dim=1)
         tolerance = self.atol + self.rtol * norm
+        is_finite = _is_finite(cost, norm)
         is_active = is_finite & (norm > self.atol)
         damping = torch.full_like(cost, self.damping)
         unknown = torch.full_like(iterations, int(Status.STALLED))
@@ -152,7 +153,7 @@ class LevenbergMarquardt:
         slope = gradient / scale
         shift = damping.clamp(max=_LARGEST_DAMPING)
         identity = torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
-        damped = torch.addcmul(scaled, shift[:, None, None], identity)
+        damped = torch.addcmul(scaled, shift.view(-1, 1, 1), identity)
         solved, is_definite = solve_positive_definite(damped, slope[..., None])
         solved = solved[..., 0]  # minus the direction, in scaled coefficients
         trial = w - solved / scale
@@ -164,8 +165,9 @@ class LevenbergMarquardt:
         length, least = solved.square().sum(dim=1), self.ftol * cost
         promised = 0.5 * torch.addcmul((solved * slope).sum(dim=1), shift, length)
         is_small_reduction = may_move & (torch.maximum(promised, (trial_cost - cost).abs()) <= least)
-        w = torch.where(is_accepted[:, None], trial, w)
-        gradient = torch.where(is_accepted[:, None], trial_gradient, gradient)
+        is_taken = is_accepted[:, None]
+        w = torch.where(is_taken, trial, w)
+        gradient = torch.where(is_taken, trial_gradient, gradient)
         cost = torch.where(is_accepted, trial_cost, cost)
         norm = torch.where(is_accepted, trial_norm, norm)
         iterations = iterations + is_active
@@ -213,6 +215,11 @@ def _scaled(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """The column scale of a normal matrix, and the matrix so scaled."""
     scale = _column_scale(matrix)
     return scale, matrix / (scale[:, :, None] * scale[:, None, :])
+
+
+def _is_finite(cost: Tensor, norm: Tensor) -> Tensor:
+    """Whether cost and gradient, of which there is the norm, are numbers: both are at least 0."""
+    return (cost < torch.inf) & (norm < torch.inf)
 
 
 def _column_scale(matrix: Tensor) -> Tensor:

@@ -20,12 +20,27 @@ class Term:
     Attributes:
         value: a number or tensor where the term holds no field; None else.
         factors: of a product of two tensors.
+        monomial: a coefficient and the names of the fields that it multiplies; None for what is no product of these.
     """
 
     def __init__(
-        self, evaluate: Callable[[dict], Any] | None, value: Any = None, factors: tuple[Term, Term] | None = None
+        self,
+        evaluate: Callable[[dict], Any] | None,
+        value: Any = None,
+        factors: tuple[Term, Term] | None = None,
+        monomial: tuple[Any, tuple[str, ...]] | None = None,
     ):
         self.evaluate, self.value, self.factors = evaluate or (lambda fields: value), value, factors
+        self.monomial = monomial if value is None else (value, ())
+
+    def __call__(self, fields: dict) -> Any:
+        """`evaluate`."""
+        return self.evaluate(fields)
+
+    @classmethod
+    def field(cls, name: str) -> Term:
+        """A field itself."""
+        return cls(operator.itemgetter(name), monomial=(1, (name,)))
 
     @property
     def is_zero(self) -> bool:
@@ -61,7 +76,10 @@ class Term:
         other = _term(other)
         if self.is_zero or other.is_zero:
             return _ZERO
-        return _binary(operator.mul, self, other)
+        product = _binary(operator.mul, self, other)
+        if product.value is None and self.monomial and other.monomial:
+            product.monomial = self.monomial[0] * other.monomial[0], self.monomial[1] + other.monomial[1]
+        return product
 
     def __truediv__(self, other: Any) -> Term:
         return self if self.is_zero else _binary(operator.truediv, self, _term(other))
@@ -112,7 +130,7 @@ def _binary(function: Callable[[Any, Any], Any], first: Term, second: Term) -> T
 
 def recorded(
     formula: Callable[[dict, dict], Any], names: Iterable[str], absent: Iterable[str], c: dict[str, Tensor]
-) -> Callable[[dict[str, Tensor]], Any]:
+) -> Term:
     """``formula(fields, c)`` as a function of the fields alone.
 
     Args:
@@ -122,10 +140,10 @@ def recorded(
         c: parameters.
     """
     absent = set(absent)
-    terms = {name: _ZERO if name in absent else Term(operator.itemgetter(name)) for name in names}
+    terms = {name: _ZERO if name in absent else Term.field(name) for name in names}
     try:
         result = _term(formula(terms, {key: Term(None, value) for key, value in c.items()}))
     except (TypeError, AttributeError):
         zero = torch.zeros_like(next(iter(c.values()))) if c else 0.0
-        return lambda fields: formula({**fields, **dict.fromkeys(absent, zero)}, c)
-    return result.evaluate
+        return Term(lambda fields: formula({**fields, **dict.fromkeys(absent, zero)}, c))
+    return result
