@@ -7,11 +7,16 @@ import re
 import shlex
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hub_server import HubServer
+
+from pihc_zoo.grid import FourierAxis
+from training import defaults
 
 ROOT = Path(__file__).parents[1]
 TOKEN = "hf_dummy"
@@ -80,3 +85,15 @@ def test_from_text_to_a_model_that_others_load(hub, tmp_path):
     equation, values, estimate = out.splitlines()
     assert equation == "u_t = D*u_xx + r*u*(1 - u/K)"
     assert np.isfinite([float(value) for value in values.split()]).all() and float(estimate) < 5e-3
+
+
+@pytest.mark.parametrize(("highest", "expected"), [(5, 32), (30, 64), (64, 256)])
+def test_a_periodic_grid_carries_the_solutions_or_it_is_said_that_the_outputs_points_do_not(highest, expected):
+    rng, k = np.random.default_rng(0), np.arange(1, highest + 1)[:, None]
+    truth = (rng.standard_normal((8, 3, highest)) / highest) @ np.cos(2 * np.pi * k * np.arange(128) / 128)
+    trials = SimpleNamespace(space={"x": FourierAxis(128)}, truth=truth)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert defaults._Trials._resolution(trials) == {"x": expected}
+    said = [str(own.message) for own in caught]
+    assert len(said) == (expected > 128) and all("128 points of axis x" in own for own in said)

@@ -23,6 +23,7 @@ from pihc_zoo.progress import progress
 from pihc_zoo.reference import in_passes, truth_solver
 from pihc_zoo.sampling import draw
 from pihc_zoo.surrogate import Surrogate
+from pihc_zoo.text import percent
 
 GOAL = 5e-4  # mean relative error of the trials' solutions
 WORTH = 0.7  # a dearer trial is taken if it leaves so much of the error
@@ -172,15 +173,27 @@ class _Trials:
         return {**own, **self.given}
 
     def _resolution(self) -> dict[str, int]:
-        """Nodes per periodic axis that carry the solutions, by the tails of their spectra."""
+        """Nodes per periodic axis that carry the solutions, by the tails of their spectra.
+
+        Where the output's own points do not carry them, twice as many or more, which is said.
+        """
         found, count = {}, len(self.space)
         for i, (name, axis) in enumerate(self.space.items()):
             modes = np.abs(np.fft.rfft(self.truth, axis=2 + i)) ** 2
             power = np.moveaxis(modes, 2 + i, -1).reshape(-1, modes.shape[2 + i]).sum(axis=0)
             tails = np.sqrt(power[::-1].cumsum()[::-1] / power.sum())  # of modes k and above
-            sizes = [own for own in _PERIODIC_NODES[count] if own <= len(axis.nodes)] or [len(axis.nodes)]
-            fitting = [own for own in sizes if own // 2 >= len(tails) or tails[own // 2] < TAIL]
-            found[name] = fitting[0] if fitting else sizes[-1]
+            sizes, native = _PERIODIC_NODES[count], len(axis.nodes)
+            if tails[-1] < TAIL:
+                fitting = [own for own in sizes if own <= native and tails[min(own // 2, len(tails) - 1)] < TAIL]
+                found[name] = fitting[0] if fitting else native
+                continue
+            warnings.warn(
+                f"the solutions still have {percent(float(tails[-1]))} of their size in the highest mode that the "
+                f"{native} points of axis {name} carry: give the axis more points",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            found[name] = next((own for own in sizes if own >= 2 * native), sizes[-1])
         return found
 
     # ------------------------------------------------------------------ trials
