@@ -184,8 +184,7 @@ class _Trials:
             tails = np.sqrt(power[::-1].cumsum()[::-1] / power.sum())  # of modes k and above
             sizes, native = _PERIODIC_NODES[count], len(axis.nodes)
             if tails[-1] < TAIL:
-                fitting = [own for own in sizes if own <= native and tails[min(own // 2, len(tails) - 1)] < TAIL]
-                found[name] = fitting[0] if fitting else native
+                found[name] = next((own for own in sizes if own <= native and tails[own // 2] < TAIL), native)
                 continue
             warnings.warn(
                 f"the solutions still have {percent(float(tails[-1]))} of their size in the highest mode that the "

@@ -221,11 +221,13 @@ def _cells(row: Row, found: dict[str, Any]) -> list[str]:
     def mean(name: str) -> str:
         if name not in found:
             return "–"
-        failed = f" of {found['count'] - own} answered" if (own := found[name].get("failed", 0)) else ""
-        return f"{percent(found[name]['mean'], digits=2)}{failed}"
+        failed = found[name].get("failed", 0)
+        answered = f" of {found['count'] - failed} answered" if failed else ""
+        return f"{percent(found[name]['mean'], digits=2)}{answered}"
 
     def gained(name: str) -> str:
-        given = found["settings" if found["before"]["failed"] else "before"]  # one that answers the same trajectories
+        is_partial = found["before"]["failed"] and "settings" in found
+        given = found["settings" if is_partial else "before"]  # one that answers the same trajectories
         factor = given["mean"] / found[name]["mean"]
         return f"{mean(name)} ({f'{factor:.1f}×' if found[name]['is_improved'] else 'as given'})"
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..prediction.prediction_file import PARAMETER
-from ..prediction.request import check_field, real_array
+from ..prediction.request import check_field, real_array, starts
 from ..text import nearest, unit_of
 from .trajectories import Scattered, Trajectories, parameters_of
 
@@ -40,7 +40,7 @@ def read_scattered(arrays: dict[str, Any], problem, given: dict[str, Any], count
     known = [*columns, *optional, *(f"{PARAMETER}{key}" for key in (*problem.parameters, *problem.coefficients))]
     if problem.duration is None and "u" in arrays:
         arrays = {"t": np.full(np.shape(arrays["u"]), problem.span), **arrays}
-        given = {"u0": np.zeros(problem.native_shape), **given}
+        given = {"u0": starts(problem, None, None), **given}
     for key in arrays:
         if key not in known:
             name = f"{PARAMETER}{key}" if key in problem.parameters else ""

@@ -88,11 +88,11 @@ class SpectralAxis(SpaceAxis):
         super().__init__(axis, orders)
         self.band, self.counts = (len(axis.wave_numbers) - 1) // 2, (len(axis.nodes), len(axis.collocation_points))
         points, k = axis.collocation_points, axis.wave_numbers[: self.band + 1]
-        for order in sorted(orders | {0}):
+        self.orders = sorted(orders | {0})
+        for order in self.orders:
             self._register_matrix(f"synthesis_{order}", axis.modes(points, order))
             sign = (-1) ** (order // 2)
             self._register(f"factor_{order}", sign * k**order * np.where(k > 0, np.sqrt(0.5), 1.0))
-        self.orders = sorted(orders | {0})
         every = torch.cat([getattr(self, f"synthesis_{order}_transposed") for order in self.orders], dim=1)
         self.register_buffer("synthesis_transposed", every, persistent=False)
         self._register_matrix("analysis", axis.analysis())

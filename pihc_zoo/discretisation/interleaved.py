@@ -42,13 +42,13 @@ class InterleavedFeatures(SpaceFeatures):
             self.register_buffer("multipliers", stacked, persistent=False)
         last = self.axes[self.names[-1]]
         self.last_orders = sorted({own[-1] for own in orders.values()})
-        into = [getattr(last, f"synthesis_{order}").T for order in self.last_orders]
+        into = [getattr(last, f"synthesis_{order}_transposed") for order in self.last_orders]
         self.sizes = [matrix.shape[1] for matrix in into]  # points, for each order
         if len(self.names) == 1 and into:
             into = [torch.cat(into, dim=1)]
         for i, matrix in enumerate(into):
-            self.register_buffer(f"into_last_{i}", matrix.contiguous(), persistent=False)
-        self.register_buffer("out_of_last", last.projection.T.contiguous(), persistent=False)
+            self.register_buffer(f"into_last_{i}", matrix, persistent=False)
+        self.register_buffer("out_of_last", last.projection_transposed, persistent=False)
         first = self.axes[self.names[0]]
         for order in sorted({own[0] for own in orders.values()}) if len(self.names) == 2 else []:
             matrix = getattr(first, f"synthesis_{order}")
@@ -164,7 +164,7 @@ class InterleavedSemiDiscrete(SemiDiscrete):
         is_slope = two.orders.get(axis, 0) == order + 1 and one.field == two.field
         if not is_slope or one.laplacian or two.laplacian:
             return None
-        into, out_of = getattr(self.features.axes[axis], f"synthesis_{order}").T.contiguous(), self.out_of_square
+        into, out_of = getattr(self.features.axes[axis], f"synthesis_{order}_transposed"), self.out_of_square
         has_factor = isinstance(factor, Tensor) or factor != 1
 
         def nonlinear(modes: Tensor) -> Tensor:

@@ -98,11 +98,10 @@ class MethodOfLines:
         series = {key: inputs[key] for key in self.problem.series}
         fields = {key: inputs[key] for key in names if key not in series}
         is_own = len(input_x) == len(nodes) and np.array_equal(input_x, nodes)
-        matrix = None if is_own else stencil_matrix(input_x, nodes, 0, INPUT_STENCIL)
-        start = u0 if matrix is None else u0 @ matrix.T
-        if self.axis is not self.native:
-            own = stencil_matrix(self.native.nodes, nodes, 0, INPUT_STENCIL)
-            fields = {key: own @ value for key, value in fields.items()}
+        start = u0 if is_own else u0 @ stencil_matrix(input_x, nodes, 0, INPUT_STENCIL).T
+        if fields and self.axis is not self.native:
+            of_native = stencil_matrix(self.native.nodes, nodes, 0, INPUT_STENCIL)
+            fields = {key: of_native @ value for key, value in fields.items()}
         features = WalledFeatures(self.equations, {self.axis_name: self.axis}, c, series)
         still, moving = {self.axis_name: nodes, **fields}, over_time(self.problem, series)
         asked = np.unique(np.concatenate([[0.0], times]))

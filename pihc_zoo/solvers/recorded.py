@@ -33,10 +33,6 @@ class Term:
         self.evaluate, self.value, self.factors = evaluate or (lambda fields: value), value, factors
         self.monomial = monomial if value is None else (value, ())
 
-    def __call__(self, fields: dict) -> Any:
-        """`evaluate`."""
-        return self.evaluate(fields)
-
     @classmethod
     def field(cls, name: str) -> Term:
         """A field itself."""
@@ -131,7 +127,7 @@ def _binary(function: Callable[[Any, Any], Any], first: Term, second: Term) -> T
 def recorded(
     formula: Callable[[dict, dict], Any], names: Iterable[str], absent: Iterable[str], c: dict[str, Tensor]
 ) -> Term:
-    """``formula(fields, c)`` as a function of the fields alone.
+    """``formula(fields, c)`` as a term, whose `evaluate` takes the fields alone.
 
     Args:
         formula: pointwise; in plain arithmetic, else it is handed back as it is.
