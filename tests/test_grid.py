@@ -15,6 +15,7 @@ BOUNDED = [
     UniformAxis(32, -1.0, 1.0, stencil=3),
 ]
 RADAU = [RadauAxis(3.0, elements=e, stages=s, power=p) for e, s, p in [(1, 2, 1.0), (3, 3, 2.0), (4, 5, 2.0)]]
+RADAU.append(RadauAxis(3.0, elements=6, stages=3, grading=2.0, power=1.0, repeat=3))
 
 
 def powers(axis, degree, order=0, at=None):
@@ -124,6 +125,22 @@ def test_radau_collocation_converges_at_order_2_stages_minus_1():
         u = np.linalg.solve(matrix[:, 1:] + np.eye(len(axis.nodes)), -matrix[:, 0])
         errors.append(abs(u[-1] - np.exp(-2)))
     assert (np.log2(np.array(errors[:-1]) / errors[1:]) > 2.7).all()
+
+
+def test_groups_of_equal_elements():
+    """Their edges are those of as many elements, cut into equal parts; finer grids cut into more."""
+    axis = RadauAxis(20.0, elements=6, stages=5, grading=2.3, power=1.0, repeat=3)
+    groups = RadauAxis(20.0, elements=2, stages=5, grading=2.3, power=1.0)
+    assert_allclose(axis.edges[::3], groups.edges, rtol=1e-15)
+    assert_allclose(np.diff(axis.edges).reshape(2, 3), np.diff(groups.edges)[:, None] / 3 * np.ones(3), rtol=1e-14)
+    alone = RadauAxis(20.0, elements=6, stages=5, grading=2.3, power=1.0)
+    assert_allclose(alone.edges, (np.arange(7) / 6) ** 2.3, rtol=1e-15)
+    finer = axis.refined(1.34)
+    assert (finer.elements, finer.repeat) == (8, 4) and axis.zoomed(4.0).elements % axis.zoomed(4.0).repeat == 0
+    assert_allclose(finer.edges[::4], groups.edges, rtol=1e-15)
+    for bad in (0, 4):
+        with pytest.raises(ValueError, match=f"repeat must divide the number of elements, 6, got {bad}"):
+            RadauAxis(1.0, elements=6, repeat=bad)
 
 
 def test_radau_gives_the_first_derivative_only():

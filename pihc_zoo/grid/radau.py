@@ -19,7 +19,8 @@ class RadauAxis(Axis):
 
     Elements have the edges (k/elements)^grading in s; each has ``stages`` nodes, the last at its
     end. The initial time is the one closed node more. Solutions that start like √t are smooth in s
-    for power = 2.
+    for power = 2. With ``repeat`` it is groups of so many equal elements whose edges lie so; for power = 1
+    the elements of a group share what is inverted of A.
 
     Source: E. Hairer, G. Wanner, "Solving Ordinary Differential Equations II", IV.5.
     """
@@ -29,12 +30,15 @@ class RadauAxis(Axis):
     stages: int = 5
     grading: float = 1.5
     power: float = 2.0
+    repeat: int = 1
 
     num_before: ClassVar[int] = 1
 
     def __post_init__(self):
         if not 1 <= self.stages <= 32:
             raise ValueError(f"a Radau element has 1 to 32 stages, got {self.stages}")
+        if self.repeat < 1 or self.elements % self.repeat:
+            raise ValueError(f"repeat must divide the number of elements, {self.elements}, got {self.repeat}")
 
     @property
     def num_nodes(self) -> int:
@@ -56,7 +60,9 @@ class RadauAxis(Axis):
     @cached_property
     def edges(self) -> np.ndarray:
         """(elements + 1,) element edges in s."""
-        return (np.arange(self.elements + 1) / self.elements) ** self.grading
+        groups = self.elements // self.repeat
+        of_groups = (np.arange(groups + 1) / groups) ** self.grading
+        return np.interp(np.arange(self.elements + 1) / self.repeat, np.arange(groups + 1), of_groups)
 
     @cached_property
     def stage_positions(self) -> np.ndarray:
@@ -110,7 +116,10 @@ class RadauAxis(Axis):
         return self._collocation((np.asarray(points, dtype=np.float64) / self.duration) ** (1 / self.power), 0)
 
     def refined(self, factor: float) -> Axis:
-        return replace(self, elements=round(self.elements * factor))
+        if self.repeat == 1:
+            return replace(self, elements=round(self.elements * factor))
+        repeat = round(self.repeat * factor)
+        return replace(self, elements=self.elements // self.repeat * repeat, repeat=repeat)
 
     def zoomed(self, factor: float) -> Axis:
-        return replace(self, duration=self.duration / factor, elements=round(ZOOMED_NODES * self.elements))
+        return replace(self.refined(ZOOMED_NODES), duration=self.duration / factor)
