@@ -121,12 +121,15 @@ class Plane(Two):
 
 ONE, MANY = RadauAxis(1.0, 1, 4, power=1.0), RadauAxis(1.0, 3, 3)
 PERIODIC, WALLED = {"x": FourierAxis(16, 2.0)}, {"x": GradedAxis(14, 0.0, 1.0)}
+FINE = {"x": GradedAxis(33, 0.0, 1.0)}
 CASES = {
     "dispersive, one element": (Dispersive, PERIODIC, ONE, ModalOperator),
     "dispersive, elements": (Dispersive, PERIODIC, MANY, ModalOperator),
     "even, walled": (Diffusive, {"x": UniformAxis(14, 0.0, 1.0, stencil=3)}, MANY, DiagonalisedOperator),
     "even, periodic": (type("Free", (Diffusive,), {"walls": Problem.walls}), PERIODIC, ONE, SpectralOperator),
     "advection between walls": (Column, WALLED, MANY, StagewiseOperator),
+    "advection, elements alike": (Column, FINE, RadauAxis(1.0, 4, 4, 2.0, 1.0, repeat=2), StagewiseOperator),
+    "advection, one stage": (Column, FINE, RadauAxis(1.0, 3, 1), StagewiseOperator),
     "channel": (Channel, {"x": FourierAxis(12), "y": GradedAxis(10, 0.0, 1.0)}, MANY, ModalOperator),
     "two, periodic": (TwoPeriodic, PERIODIC, MANY, ModalOperator),
     "two, walls alike": (TwoAlike, WALLED, MANY, ModalOperator),
@@ -182,6 +185,17 @@ def test_a_part_of_the_batch_is_that_part(case):
     second = torch.tensor([1])
     found = inverse.take(second).apply(rows[1:])
     torch.testing.assert_close(found, inverse.apply(rows)[1:], rtol=1e-13, atol=1e-15)
+
+
+def test_elements_of_one_length_share_what_is_inverted():
+    """Of every length there is one set of resolvents, for the real eigenvalue and for the pairs of conjugate ones."""
+    time = RadauAxis(1.0, 6, 5, 2.0, 1.0, repeat=3)
+    problem = Column()
+    operator = StagewiseOperator(problem, Discretisation(problem, Grid(time, FINE)))
+    inverse = operator.inverse(problem.as_tensors({}))
+    assert operator.length_of == [0, 0, 0, 1, 1, 1] and operator.cuts.count == 3
+    assert [own.shape[1:] for own in inverse.real] == [(1, 33, 33)] * 2
+    assert [own.shape[1:] for own in inverse.pairs] == [(2, 66, 33)] * 2
 
 
 def test_terms_that_no_form_holds_are_named():
