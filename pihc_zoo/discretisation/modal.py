@@ -43,28 +43,32 @@ class ModalInverse:
 
     def apply(self, rows: Tensor) -> Tensor:
         """A⁻¹ rows."""
-        f = self.operator.analysed(rows)  # (subproblem, element, group, m, column)
         components = self.inflow.shape[-1]
-        own = self.blocks @ f
+        own = self.operator.analysed(rows, self._is_shared) @ self.blocks.mT
         solved = [own[:, 0]]
         for k in range(1, own.shape[1]):
-            solved.append(own[:, k] + self.inflow[:, k] @ solved[-1][..., -components:, :])
+            solved.append(own[:, k] + solved[-1][..., -components:] @ self.inflow[:, k].mT)
         return self.operator.synthesised(torch.stack(solved, dim=1), rows)
 
     def transpose(self, rows: Tensor) -> Tensor:
         """A⁻ᵀ rows."""
-        r = self.operator.analysed(rows, is_transposed=True)
+        r = self.operator.analysed(rows, self._is_shared, is_transposed=True)
         components, later = self.inflow.shape[-1], None
         total: list[Tensor] = []
         for k in range(r.shape[1] - 1, -1, -1):
             own = r[:, k]
             if later is not None:
-                fed = self.inflow[:, k + 1].transpose(-1, -2) @ later
-                own = torch.cat([own[..., :-components, :], own[..., -components:, :] + fed], dim=-2)
+                fed = later @ self.inflow[:, k + 1]
+                own = torch.cat([own[..., :-components], own[..., -components:] + fed], dim=-1)
             total.append(own)
             later = own
-        solved = self.blocks.transpose(-1, -2) @ torch.stack(total[::-1], dim=1)
+        solved = torch.stack(total[::-1], dim=1) @ self.blocks
         return self.operator.synthesised(solved, rows, is_transposed=True)
+
+    @property
+    def _is_shared(self) -> bool:
+        """Whether the matrices are the same for all subproblems, whose rows then are those of one product."""
+        return self.blocks.shape[0] == 1
 
     def take(self, indices: Tensor) -> ModalInverse:
         """That of some subproblems."""
@@ -167,11 +171,14 @@ class ModalOperator(nn.Module):
 
     # ------------------------------------------------------------------ transforms
 
-    def analysed(self, rows: Tensor, is_transposed: bool = False, stages: int | None = None) -> Tensor:
-        """(subproblem, column, time, [field], *space) ↦ (subproblem, element, group, stage·component, column).
+    def analysed(
+        self, rows: Tensor, is_shared: bool = False, is_transposed: bool = False, stages: int | None = None
+    ) -> Tensor:
+        """(subproblem, column, time, [field], *space) ↦ (subproblem, element, group, column, stage·component).
 
         Args:
             rows: at the nodes.
+            is_shared: all subproblems' columns together instead, (1, element, group, subproblem·column, …).
             is_transposed: the transpose of `synthesised` instead.
             stages: times that go together; default: an element's.
         """
@@ -188,21 +195,28 @@ class ModalOperator(nn.Module):
         rows = rows.reshape(batch, columns, -1, stages, fields, *shape)
         groups = [5 + 2 * i for i in range(len(self.is_paired))]
         pairs = [6 + 2 * i for i in range(len(self.is_paired))]
-        order = [0, 2, *groups, 3, 4, *pairs, 1]
-        own = rows.permute(order)
-        return own.reshape(batch, own.shape[1], -1, stages * self.num_components, columns)
+        lead = [2, *groups, 0, 1] if is_shared else [0, 2, *groups, 1]
+        own = rows.permute(*lead, 3, 4, *pairs).contiguous()  # batches of products take no other strides
+        size, elements = stages * self.num_components, rows.shape[2]
+        if is_shared:
+            return own.reshape(1, elements, -1, batch * columns, size)
+        return own.reshape(batch, elements, -1, columns, size)
 
     def synthesised(self, solved: Tensor, like: Tensor, is_transposed: bool = False) -> Tensor:
         """The inverse of `analysed`, in the shape of ``like``."""
-        batch, elements, _, size, columns = solved.shape
+        is_shared, elements, size = solved.shape[0] == 1, solved.shape[1], solved.shape[-1]
+        batch, columns = like.shape[:2]
         counts = [len(getattr(self, f"into_{key}")) for key in self.features.names]
         groups = [count // 2 if is_paired else count for is_paired, count in zip(self.is_paired, counts, strict=True)]
         pairs = [2 if is_paired else 1 for is_paired in self.is_paired]
-        own = solved.reshape(batch, elements, *groups, size // self.num_components, self.num_fields, *pairs, columns)
-        n = len(groups)
-        order = [0, own.dim() - 1, 1, 2 + n, 3 + n]
+        last, n = (size // self.num_components, self.num_fields, *pairs), len(groups)
+        if is_shared:
+            own = solved.reshape(elements, *groups, batch, columns, *last).movedim(n + 1, 0)
+        else:
+            own = solved.reshape(batch, elements, *groups, columns, *last)
+        order = [0, 2 + n, 1, 3 + n, 4 + n]
         for i in range(n):
-            order += [2 + i, 4 + n + i]
+            order += [2 + i, 5 + n + i]
         own = own.permute(order).reshape(batch, columns, -1, self.num_fields, *counts)
         for i, key in enumerate(self.features.names):
             matrix = getattr(self, f"into_{key}").t() if is_transposed else getattr(self, f"out_of_{key}")
@@ -211,11 +225,11 @@ class ModalOperator(nn.Module):
 
     def state(self, u: Tensor) -> Tensor:
         """(batch, [field], *space) at one time ↦ (batch, group, component, 1)."""
-        return self.analysed(u[:, None, None], stages=1)[:, 0]
+        return self.analysed(u[:, None, None], stages=1)[:, 0].mT
 
     def values(self, state: Tensor, like: Tensor) -> Tensor:
         """The inverse of `state`."""
-        return self.synthesised(state[:, None], like)
+        return self.synthesised(state.mT[:, None], like[:, None])[:, 0]
 
     def generator(self, c: Parameters) -> Tensor:
         """(batch or 1, group, component, component) M⁻¹S: without the rest of the equation u_t = −M⁻¹S u."""
