@@ -141,6 +141,11 @@ class Ansatz(nn.Module):
             self.register_buffer("distances", torch.stack(distances), persistent=False)
 
     @property
+    def basis_shape(self) -> tuple[int, ...]:
+        """Where a basis function has numbers of its own: (time, *space)."""
+        return self.grid.shape
+
+    @property
     def num_inputs(self) -> int:
         """Number of network input channels."""
         zero = torch.zeros(self.grid.shape, dtype=torch.float64, device=self.t.device)
@@ -268,6 +273,11 @@ class EvolutionAnsatz(nn.Module):
         self.register_buffer("instants", torch.tensor(picked), persistent=False)
         self.register_buffer("t", torch.as_tensor(self.grid.time.nodes.copy()), persistent=False)
         self.space_features = [i for i, f in enumerate(self.problem.features.values()) if "t" not in f.orders]
+
+    @property
+    def basis_shape(self) -> tuple[int, ...]:
+        """Where a basis function has numbers of its own: (*space)."""
+        return self.grid.shape[1:]
 
     @property
     def num_inputs(self) -> int:

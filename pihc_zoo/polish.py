@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .constraint import HardConstraint
-from .discretisation import Field
+from .discretisation import Discretisation, Field
 from .early import EarlyWindow
 from .estimate import Candidate
 from .nodal import NodalSolver
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Polish(nn.Module):
-    """Newton's method on a surrogate's grid, and grids for times before the first output time.
+    """Newton's method on a surrogate's grid, and grids for times before the first output time; in float64.
 
     Args:
         constraint: of the surrogate; one bounded axis.
@@ -31,8 +31,10 @@ class Polish(nn.Module):
 
     def __init__(self, constraint: HardConstraint):
         super().__init__()
-        self.nodal = NodalSolver(constraint.discretisation)
-        self.early = EarlyWindow(constraint.discretisation)
+        own = constraint.discretisation
+        if constraint.precision != torch.float64:
+            own = Discretisation(own.problem, own.grid)
+        self.nodal, self.early = NodalSolver(own), EarlyWindow(own)
 
     @staticmethod
     def of(constraint: HardConstraint) -> Polish | None:
@@ -40,9 +42,7 @@ class Polish(nn.Module):
         space = list(constraint.grid.space.values())
         problem = constraint.problem
         is_autonomous = not problem.coordinates and not problem.coefficients  # nor does Newton's method know of others
-        is_suitable = (
-            is_autonomous and len(space) == 1 and not space[0].is_periodic and constraint.precision == torch.float64
-        )
+        is_suitable = is_autonomous and len(space) == 1 and not space[0].is_periodic
         return Polish(constraint) if is_suitable and constraint.grid.can_zoom else None
 
     def improve(self, model: Surrogate, indices: Tensor, found: Pass, c: Parameters):
@@ -57,8 +57,9 @@ class Polish(nn.Module):
         Returns:
             their field; (n,) whether it solves the problem; the rows W P ρ that it leaves; its estimated error.
         """
-        constraint, initial = model.constraint, found.initial[indices]
-        conditions = constraint.conditions(initial, c.take(indices))
-        u, is_solved = self.nodal(initial, conditions.walls, conditions.c)
-        estimate = model.estimator(Candidate(u, conditions, found.fine_initial[indices]))
-        return Field(u, conditions.walls, initial), is_solved, constraint.rows(u, conditions), estimate
+        constraint, initial, c = model.constraint, found.initial[indices], c.take(indices)
+        walls = self.nodal.discretisation.walls(c)
+        u, is_solved = self.nodal(initial, walls, c)
+        conditions, own = constraint.conditions(initial, c), u.to(constraint.precision)
+        estimate = model.estimator(Candidate(own, conditions, found.fine_initial[indices]))
+        return Field(u, walls, initial), is_solved, constraint.rows(own, conditions), estimate

@@ -11,6 +11,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 import pihc_zoo as pz
+from pihc_zoo.learning.start import with_settings
 from pihc_zoo.reference import MethodOfLines
 from pihc_zoo.status import Status
 
@@ -93,6 +94,18 @@ def test_the_report_is_that_of_the_answer(model, plain, polished):
         sizes = np.sqrt((getattr(polished, name) ** 2).sum(axis=(1, 2))) / weights
         assert (sizes <= 1.5 * figure).all() and (sizes[GOOD] >= 0.2 * figure[GOOD]).all()
     assert_array_equal(polished.coefficients, plain.coefficients)  # those of the experts, as ever
+
+
+def test_it_is_in_double_precision_whatever_the_experts_are_in(model, polished):
+    """Fields in single precision are a matter of the experts alone; fronts and early times are as in double."""
+    single = with_settings(model, {"solver.precision": "float32", "solver.max_steps": 24, "solver.rtol": 1e-3})
+    single.trust = model.trust
+    found = single.predict(STARTS, parameters=OWN)
+    assert found.is_polished[HARD].all() and found.converged.all()
+    assert_allclose(found.u[HARD], polished.u[HARD], rtol=0, atol=1e-7)
+    assert_allclose(found.estimated_error[HARD], polished.estimated_error[HARD], rtol=0.02)
+    early = [own.predict(STARTS[HARD], times=[0.1, 1.0], parameters=OWN) for own in (single, model)]
+    assert_allclose(early[0].u, early[1].u, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("threshold", [1e-5, 1e-4, 1e-3])

@@ -189,11 +189,11 @@ class DiagonalisedOperator(nn.Module):
 
     def _eigensystem(self, subdomains: Subdomains | None) -> tuple[Tensor, Tensor, Tensor]:
         """Eigenvalues (K, mode), vectors (K, x, mode) and their inverse, of L or its blocks on subdomains."""
-        device = self.space_matrix.device
-        key = (subdomains and subdomains.key, device)
+        device, dtype = self.space_matrix.device, self.space_matrix.dtype
+        key = subdomains and subdomains.key, device, dtype
         if key not in self._eigensystems:
             with constants():
-                matrix = self.space_matrix.cpu()
+                matrix = self.space_matrix.cpu().double()
                 indices = [slice(None)] if subdomains is None else subdomains.indices[self.axis_name]
                 blocks = torch.stack([matrix[i][:, i] for i in indices])
                 values, vectors = torch.linalg.eig(blocks)
@@ -202,7 +202,7 @@ class DiagonalisedOperator(nn.Module):
                         "the space operator has complex eigenvalues on this grid; choose a lower stencil or more nodes"
                     )
                 system = values.real, vectors.real, torch.linalg.inv(vectors.real)
-                self._eigensystems[key] = tuple(part.contiguous().to(device) for part in system)
+                self._eigensystems[key] = tuple(part.contiguous().to(device, dtype) for part in system)
         return self._eigensystems[key]
 
     def _time_inverse(self, eigenvalues: Tensor, c: Parameters) -> TimeBlocks:
@@ -231,7 +231,7 @@ class DiagonalisedOperator(nn.Module):
         It expects rows already multiplied by the grid's ``row_scale``.
         """
         eigenvalues, vectors, vectors_inverse = self._eigensystem(subdomains)
-        key = subdomains and subdomains.key, eigenvalues.device, c.fixed
+        key = subdomains and subdomains.key, eigenvalues.device, eigenvalues.dtype, c.fixed
         if c.fixed is None:
             time = self._time_inverse(eigenvalues, c)
         elif subdomains is None:  # the usual case: inverted once

@@ -15,7 +15,8 @@ from ..progress import progress
 from .answer import Answer
 from .predict import Inference
 
-_CPU_CHUNK = 16  # trajectories per pass on a CPU: the working set stays in cache
+_CPU_CHUNKS = 8, 64  # trajectories per pass on a CPU, at least and at most
+_CACHE = 2**24  # bytes of what a pass works on, about, which its caches hold
 _CHUNK = 8192  # elsewhere, at most
 
 
@@ -88,10 +89,12 @@ class Chunks:
     def _default_size(self) -> int:
         """Trajectories a pass: few enough for a CPU's cache, or for the free memory of a device."""
         model, inference = self.inference.model, self.inference
-        if model.device.type != "cuda":
-            return _CPU_CHUNK
         nodes, features = int(np.prod(model.constraint.grid.shape)), len(model.problem.features)
         functions = getattr(model.network, "num_basis", 1) * inference.options["decomposition"].num_experts
+        if model.device.type != "cuda":
+            ansatz = model.constraint.ansatz
+            numbers = nodes * (1 + ansatz.num_corrections) + int(np.prod(ansatz.basis_shape)) * functions
+            return int(np.clip(_CACHE // (numbers * (features + 2) * model.constraint.precision.itemsize), *_CPU_CHUNKS))
         numbers = nodes * (2 * features * functions + 32 * inference.num_windows)
         numbers += 3 * int(np.prod(inference.request.shape))
         free, _ = torch.cuda.mem_get_info(model.device)

@@ -298,7 +298,7 @@ class Inference:
         kept = indices[is_better]
         changes = ((found.error, error), (found.scale, scale), (found.size, size), (found.by_expert, by_expert))
         for target, values in changes:
-            target[kept] = values[is_better]
+            target[kept] = values[is_better].to(target)
         status = found.status[kept]
         found.status[kept] = torch.where(is_converged(status), status, int(Status.POLISHED))
         residual = rows / model.constraint.residual_map.weights

@@ -27,14 +27,16 @@ def solve(matrix: Tensor, right: Tensor) -> Tensor:
 def combination(parts: Tensor, target: Tensor, ridge: float) -> Tensor:
     """(batch, k, 1) weights with which parts (batch, k, *shape) sum up to what is nearest to target (batch, *shape).
 
+    The normal equations are in float64, whatever parts are.
+
     Args:
         ridge: times the mean diagonal of the normal equations, which it keeps regular.
     """
-    parts = parts.flatten(2)
-    gram = parts @ parts.transpose(1, 2)
+    own = parts.flatten(2).double()
+    gram = own @ own.transpose(1, 2)
     ridges = ridge * gram.diagonal(dim1=1, dim2=2).mean(dim=1)[:, None, None] + torch.finfo(gram.dtype).tiny
     identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    return solve(gram + ridges * identity, parts @ target.flatten(1)[..., None])
+    return solve(gram + ridges * identity, own @ target.flatten(1)[..., None].double()).to(parts.dtype)
 
 
 def solve_positive_definite(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
