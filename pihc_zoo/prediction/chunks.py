@@ -94,7 +94,9 @@ class Chunks:
         if model.device.type != "cuda":
             ansatz = model.constraint.ansatz
             numbers = nodes * (1 + ansatz.num_corrections) + int(np.prod(ansatz.basis_shape)) * functions
-            return int(np.clip(_CACHE // (numbers * (features + 2) * model.constraint.precision.itemsize), *_CPU_CHUNKS))
+            return int(
+                np.clip(_CACHE // (numbers * (features + 2) * model.constraint.precision.itemsize), *_CPU_CHUNKS)
+            )
         numbers = nodes * (2 * features * functions + 32 * inference.num_windows)
         numbers += 3 * int(np.prod(inference.request.shape))
         free, _ = torch.cuda.mem_get_info(model.device)

@@ -61,7 +61,9 @@ class Banded:
     def inverse(self, matrix: Tensor) -> Tensor:
         """A⁻¹ of matrices (..., n, n), real or complex; not finite where they or their blocks are singular."""
         if torch.compiler.is_exporting():
-            return solve(matrix, torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device).expand_as(matrix))
+            return solve(
+                matrix, torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device).expand_as(matrix)
+            )
         if self.count == 1:
             return torch.linalg.inv_ex(matrix)[0]
         n, count, reach = matrix.shape[-1], self.count, self.reach
