@@ -7,8 +7,10 @@ import json
 import numpy as np
 import pytest
 
+from pihc_zoo.config import overridden
 from pihc_zoo.families import Constants, PeriodicGaussianProcess
 from pihc_zoo.reference import truth_solver
+from pihc_zoo.surrogate import Surrogate
 from pihc_zoo.zoo.folder import self_test
 from pihc_zoo.zoo.storage import save_folder
 from training import ablation, calibration, honesty, inverse, measure
@@ -59,7 +61,7 @@ def test_growth_brings_the_median_ratio_of_a_roll_out_to_one(tiny_rollout, tmp_p
 
 
 def test_expert_table_says_why_a_combination_has_no_answer(tiny_rollout, vorticity, monkeypatch):
-    model = tiny_rollout(solver={"max_steps": 2, "rtol": 0.5})
+    model = tiny_rollout(n=18, solver={"max_steps": 2, "rtol": 0.5})
     u0 = vorticity(1, 32)
     references = measure.evaluation.ReferenceSet(
         u0, {}, np.repeat(u0[:, None], len(model.problem.output_times), axis=1)
@@ -67,8 +69,9 @@ def test_expert_table_says_why_a_combination_has_no_answer(tiny_rollout, vortici
     monkeypatch.setattr("pihc_zoo.evaluation.default_batch", lambda model: 1)
     rows = {(r["decomposition"], str(r["experts"]), r["max_steps"]): r for r in measure.expert_table(model, references)}
     assert rows["joint", "1", 0]["ms"] > 0
-    refused = rows["overlapping", "{'x': 2, 'y': 2}", 2]
-    assert "overlap" in refused["note"] and refused["ms"] is None
+    assert rows["overlapping", "{'x': 2, 'y': 2}", 2]["ms"] > 0  # by as many nodes as half a subdomain has
+    refused = rows["joint", "{'x': 4, 'y': 4}", 2]
+    assert "has 18 points, not divisible into 4" in refused["note"] and refused["ms"] is None
 
 
 def test_examples_of_fields_on_several_axes_are_small_and_reproduced(tiny_rollout, vorticity, tmp_path):
@@ -88,7 +91,12 @@ def test_ablations_of_roll_outs_split_every_axis_and_those_of_a_recipe_come_firs
     found = ablation.settings(recipe, flow)
     assert found["PI-HC-MoE"]["decomposition"]["counts"] == {"x": 2, "y": 2}
     assert found["PI-SC"]["solver.max_steps"] == 0 and found["PI-HC"]["decomposition"]["counts"] == {}
-    assert ablation.settings(recipe, other) is ablation.ABLATIONS
+    found = ablation.settings(recipe, other)
+    assert found.keys() == ablation.ABLATIONS.keys() and found["PI-HC"] == ablation.ABLATIONS["PI-HC"]
+    overlapping = found["PI-HC-MoE, overlapping, quadrature-weighted rows"]
+    assert overlapping["decomposition.overlap"] == min(6, other.constraint.grid.space["x"].num_nodes // 4 // 2)
+    config = overridden(other.config, {key: own for key, own in overlapping.items() if "decomposition" in key})
+    Surrogate.from_config(config)  # whose subdomains carry it
     recipe.ablations["mine"] = {"solver": {"max_steps": 1}, "decomposition": {"name": "joint"}, "network.width": 4}
     assert ablation.settings(recipe, other) == recipe.ablations
 

@@ -17,6 +17,7 @@ from pihc_zoo import evaluation
 from pihc_zoo.evaluation.ingredients import row_of
 
 from . import recipe as recipes
+from .experts import overlapping
 from .loop import train
 
 _SEEDED = ("PI-SC", "PI-HC", "PI-HC-MoE")  # the others are trained once
@@ -38,7 +39,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
         "residual_map": {"name": "quadrature_weights"},
     },
     "PI-HC-MoE, overlapping, quadrature-weighted rows": {
-        "decomposition": {"name": "overlapping", "counts": {"x": 4}, "overlap": 6},
+        "decomposition": {"name": "overlapping", "counts": {"x": 4}},
         "residual_map": {"name": "quadrature_weights"},
     },
     "PI-HC-MoE, disjoint (the paper's), quadrature-weighted rows": {
@@ -53,7 +54,11 @@ def settings(recipe: recipes.Recipe, model) -> dict[str, dict[str, Any]]:
     if recipe.ablations:
         return recipe.ablations
     if model.num_windows == 1:
-        return ABLATIONS
+        overlap = overlapping(model, {"x": 4}).overlap
+        return {
+            name: own | {"decomposition.overlap": overlap} if "overlapping" in name else own
+            for name, own in ABLATIONS.items()
+        }
     whole: dict[str, Any] = {"decomposition": {"name": "joint", "counts": {}}}
     quarters = dict.fromkeys(model.problem.output_space, 2)
     return {

@@ -12,18 +12,24 @@ from pihc_zoo.evaluation.ingredients import row_of
 from pihc_zoo.surrogate import Surrogate
 
 
+def overlapping(model: Surrogate, counts: dict[str, int]) -> Overlapping:
+    """Overlapping experts, by six nodes, or by as many as half a subdomain has."""
+    halves = [model.constraint.grid.axes[name].num_nodes // count // 2 for name, count in counts.items()]
+    return Overlapping(counts, overlap=min(6, *halves))
+
+
 def _choices(model: Surrogate) -> list[tuple[Decomposition, int]]:
     """Decompositions and numbers of steps to compare."""
     space, steps = model.problem.output_space, model.constraint.solver.max_steps
     if model.num_windows > 1:
         one, two, four = ({}, dict.fromkeys(space, 2), dict.fromkeys(space, 4))
         choices: list[tuple[Decomposition, int]] = [(Joint(counts), steps) for counts in (one, two, four)]
-        choices += [(Overlapping(two, overlap=6), steps), (Disjoint(two), steps)]
+        choices += [(overlapping(model, two), steps), (Disjoint(two), steps)]
         return choices + [(model.constraint.decomposition, n) for n in range(steps)]
     axis = model.problem.default_axis
     choices = [(Joint({axis: k}), steps) for k in (1, 2, 4, 8)]
     choices += [(Joint({axis: 4}), n) for n in (1, 2, 3)]
-    choices += [(Overlapping({axis: k}, overlap=6), steps) for k in (2, 4)]
+    choices += [(overlapping(model, {axis: k}), steps) for k in (2, 4)]
     return choices + [(Disjoint({axis: k}), steps) for k in (2, 4)]
 
 

@@ -128,7 +128,7 @@ class StagewiseOperator(nn.Module):
         self.stages = time.block_size
         self._diagonalise(*discretisation.time_elements())
         mass, stiffness = self._assembled(problem.as_tensors({}))
-        self.cuts = Banded.of((mass != 0) | (stiffness != 0))
+        self.cuts = Banded.of(((mass != 0) | (stiffness != 0)).any(dim=0))
         self._inverses: dict = {}
 
     def _diagonalise(self, blocks: Tensor, inflow: Tensor) -> None:

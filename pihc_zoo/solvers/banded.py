@@ -56,7 +56,7 @@ class Banded:
         cut = torch.maximum(*block) * size
         above, below = torch.minimum(row, column), torch.maximum(row, column)
         reach = int(torch.maximum(cut - above, below - cut + 1).max())
-        return cls(count, reach) if 4 * reach <= size else cls()
+        return cls(count, reach) if 3 * reach <= size else cls()
 
     def inverse(self, matrix: Tensor) -> Tensor:
         """A⁻¹ of matrices (..., n, n), real or complex; not finite where they or their blocks are singular."""
@@ -85,7 +85,7 @@ class Banded:
         left = self._beside(own, 2, size).flatten(2)  # B⁻¹E
         beside = self._beside(rows, 2, size).flatten(2)
         system = beside + torch.eye(beside.shape[-1], dtype=own.dtype, device=own.device)
-        found = torch.baddbmm(own, left, torch.linalg.solve_ex(system, rows)[0], alpha=-1)
+        found = torch.baddbmm(own, left, torch.linalg.inv_ex(system)[0] @ rows, alpha=-1)
         return found[:, :n, :n].reshape(*matrix.shape[:-2], n, n)
 
     def _beside(self, matrix: Tensor, dim: int, size: int) -> Tensor:
