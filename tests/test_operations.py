@@ -21,7 +21,7 @@ from pihc_zoo.networks import cosine_operator, fourier_operator
 MOST = {  # operations of a pass, and those of them that are no views
     "allen-cahn-1d.general": (6_800, 4_100),
     "burgers-1d.viscous": (45_000, 34_500),
-    "column-transport.freundlich": (8_000, 3_200),
+    "column-transport.freundlich": (9_600, 3_450),
     "darcy-2d.lognormal": (4_200, 1_600),
     "diffusion-sorption.general": (1_850, 1_020),
     "diffusion-sorption.parametric": (3_100, 1_400),
