@@ -143,7 +143,7 @@ class Rollout:
             fields = window.u.shape[2 : window.u.dim() - len(points)]
             return window.u.new_zeros(window.u.shape[0], 0, *fields, *(len(part) for part in points.values()))
         readout = self.positions.readout(self.constraint.discretisation, local, points)
-        field = Field(window.u, window.conditions.walls, window.initial).double()
+        field = Field(window.u, window.conditions.walls, window.initial)
         if window.frame is None:
             return readout(field)
         values = readout(field, window.frame.shift(self.positions.times(times)))

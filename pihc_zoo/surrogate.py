@@ -365,8 +365,8 @@ class Surrogate(nn.Module):
                 settings are overridden.
             on_failure: "warn" (failed trajectories are NaN), "raise", or "fallback" (the classical
                 solver, said in ``messages``).
-            batch_size: trajectories a pass at most. Default: 16 on a CPU, whose cache they fill, on a GPU as many as
-                its free memory takes; where that runs out, it is tried again with half of them.
+            batch_size: trajectories a pass at most. Default: 8 to 64 on a CPU, whose cache they fill, on a GPU as many
+                as its free memory takes; where that runs out, it is tried again with half of them.
             estimate: whether to estimate errors. Without, ``estimated_error`` is NaN, no answer is reliable, and only
                 failed solves are polished.
             dtype: of ``u`` and of the fields of residual and error, float32 or float64 of numpy or torch; default

@@ -107,7 +107,7 @@ def test_chunks_of_sixteen_are_one_large_call_bit_by_bit(model, fields, tmp_path
     u0 = fields(40)
     pz.predict_many(model, {"u0": u0}, tmp_path / "out.zarr", times=[250.0], x=[0.1, 0.5], batch_size=16, quiet=True)
     data = opened(tmp_path)
-    assert_array_equal(data.u, model.predict(u0, times=[250.0], x=[0.1, 0.5]).u)
+    assert_array_equal(data.u, model.predict(u0, times=[250.0], x=[0.1, 0.5], batch_size=16).u)
     assert data.u.shape == (40, 1, 2) and data.time.attrs["units"] == "s" and data.x.attrs["units"] == "m"
 
 

@@ -476,7 +476,7 @@ def test_an_index_picks_trajectories(out):
 
 
 def test_a_trajectory_reads_only_its_own_fields(tiny_model, fields, monkeypatch):
-    out, read = tiny_model().predict(fields(40)), []
+    out, read = tiny_model().predict(fields(40), batch_size=16), []
     from pihc_zoo.discretisation import Readout
 
     forward = Readout.forward

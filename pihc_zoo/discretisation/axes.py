@@ -204,8 +204,8 @@ class WalledAxis(SpaceAxis):
         return Closure(slopes, (offset if num_times > 1 else offset[:, 0]).clone())  # export shares no memory
 
     def close(self, u: Tensor, dim: int, closure: Closure) -> Tensor:
-        """Adds the wall values along dimension ``dim`` of u (batch, ...)."""
-        moved = u.movedim(dim, -1)
+        """Adds the wall values along dimension ``dim`` of u (batch, ...), in its precision."""
+        moved, closure = u.movedim(dim, -1), closure.to(u.dtype)
         slopes = closure.slopes.reshape(closure.slopes.shape[0], *[1] * (moved.dim() - 3), *closure.slopes.shape[1:])
         walls = moved @ slopes + beside(closure.offset, moved, self.num_axes)
         return torch.cat([walls[..., :1], moved, walls[..., 1:]], dim=-1).movedim(-1, dim)

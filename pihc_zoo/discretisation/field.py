@@ -8,8 +8,9 @@ values follow from the wall conditions, which are linear in the field.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 
@@ -27,9 +28,9 @@ class Closure:
         """That of some trajectories."""
         return Closure(*(part if part.shape[0] == 1 else part[indices] for part in (self.slopes, self.offset)))
 
-    def double(self) -> Closure:
-        """In float64."""
-        return Closure(self.slopes.double(), self.offset.double())
+    def to(self, dtype: torch.dtype) -> Closure:
+        """In another precision."""
+        return Closure(self.slopes.to(dtype), self.offset.to(dtype))
 
     def homogeneous(self) -> Closure:
         """The closure of a correction, which meets the conditions with zero targets."""
@@ -87,10 +88,6 @@ class Walls:
         """Those of some trajectories."""
         return self._changed(lambda own: own.take(indices))
 
-    def double(self) -> Walls:
-        """In float64."""
-        return self._changed(Closure.double)
-
     def homogeneous(self) -> Walls:
         """The walls of a correction."""
         return self._changed(Closure.homogeneous)
@@ -126,5 +123,4 @@ class Field:
 
     def double(self) -> Field:
         """In float64, without what else is known of it."""
-        initial = None if self.initial is None else self.initial.double()
-        return Field(self.u.double(), self.walls.double(), initial)
+        return replace(self, u=self.u.double(), initial=None if self.initial is None else self.initial.double())

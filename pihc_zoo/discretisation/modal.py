@@ -44,10 +44,10 @@ class ModalInverse:
     def apply(self, rows: Tensor) -> Tensor:
         """A⁻¹ rows."""
         components = self.inflow.shape[-1]
-        own = self.operator.analysed(rows, self._is_shared) @ self.blocks.mT
+        own = self.operator.analysed(rows, self._is_shared) @ self.blocks.transpose(-1, -2)
         solved = [own[:, 0]]
         for k in range(1, own.shape[1]):
-            solved.append(own[:, k] + solved[-1][..., -components:] @ self.inflow[:, k].mT)
+            solved.append(own[:, k] + solved[-1][..., -components:] @ self.inflow[:, k].transpose(-1, -2))
         return self.operator.synthesised(torch.stack(solved, dim=1), rows)
 
     def transpose(self, rows: Tensor) -> Tensor:
@@ -225,11 +225,11 @@ class ModalOperator(nn.Module):
 
     def state(self, u: Tensor) -> Tensor:
         """(batch, [field], *space) at one time ↦ (batch, group, component, 1)."""
-        return self.analysed(u[:, None, None], stages=1)[:, 0].mT
+        return self.analysed(u[:, None, None], stages=1)[:, 0].transpose(-1, -2)
 
     def values(self, state: Tensor, like: Tensor) -> Tensor:
         """The inverse of `state`."""
-        return self.synthesised(state.mT[:, None], like[:, None])[:, 0]
+        return self.synthesised(state.transpose(-1, -2)[:, None], like[:, None])[:, 0]
 
     def generator(self, c: Parameters) -> Tensor:
         """(batch or 1, group, component, component) M⁻¹S: without the rest of the equation u_t = −M⁻¹S u."""

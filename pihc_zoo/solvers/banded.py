@@ -70,7 +70,7 @@ class Banded:
         size = -(-n // count)
         if missing := size * count - n:
             matrix = pad(matrix, (0, missing, 0, missing))
-            matrix.diagonal(dim1=-2, dim2=-1)[..., n:] = 1.0
+            matrix.diagonal(dim1=-2, dim2=-1)[..., n:].fill_(1.0)
         whole = matrix.reshape(-1, count * size, count * size)
         blocks = whole.view(-1, count, size, count, size).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
         own = torch.zeros_like(whole)  # B⁻¹
@@ -79,8 +79,8 @@ class Banded:
         )
         coupling = self._beside(self._beside(whole, 1, size), 3, size).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
         coupling = coupling.clone()  # (matrix, cut, 2·reach, 2·reach)
-        coupling[..., :reach, :reach] = 0.0
-        coupling[..., reach:, reach:] = 0.0
+        coupling[..., :reach, :reach].zero_()
+        coupling[..., reach:, reach:].zero_()
         rows = (coupling @ self._beside(own, 1, size)).flatten(1, 2)  # C EᵀB⁻¹
         left = self._beside(own, 2, size).flatten(2)  # B⁻¹E
         beside = self._beside(rows, 2, size).flatten(2)
