@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from pihc_zoo.config import overridden
+from pihc_zoo.evaluation.calibration import calibrated
 from pihc_zoo.families import Constants, PeriodicGaussianProcess
 from pihc_zoo.reference import truth_solver
 from pihc_zoo.surrogate import Surrogate
@@ -58,6 +61,32 @@ def test_growth_brings_the_median_ratio_of_a_roll_out_to_one(tiny_rollout, tmp_p
         model.problem, recipe.family, (), 3, measure.CALIBRATION_SEED, tmp_path / "calibrate-same.npz"
     )
     assert np.median(measure.evaluation.ratios_of(calibrated, rows)) == pytest.approx(1, rel=0.02)
+
+
+class Answered:
+    """Trajectories whose answers have these estimated errors; their solutions are not known."""
+
+    def __init__(self, *estimates):
+        self.prediction = SimpleNamespace(estimated_error=np.array(estimates), unresolved=np.zeros(len(estimates)))
+
+    def predict(self, model):
+        return self.prediction
+
+    def errors_of(self, prediction):
+        return np.full(len(prediction.estimated_error), np.nan)
+
+
+def test_no_model_calls_answers_reliable_that_err_by_a_tenth(tiny_model):
+    """A threshold follows a model's own answers, up to where nobody would call them reliable."""
+    model = tiny_model()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        good = calibrated(model, [Answered(0.01, 0.02)], model.config["trust"])
+    assert 0.02 < good.trust.threshold < 0.03
+    for estimates in ((0.05, 0.4), (np.inf, 0.1)):
+        with pytest.warns(RuntimeWarning, match="above 10 % none is called reliable: take a finer grid"):
+            bad = calibrated(model, [Answered(*estimates)], model.config["trust"])
+        assert bad.trust.threshold == 0.1
 
 
 def test_expert_table_says_why_a_combination_has_no_answer(tiny_rollout, vorticity, monkeypatch):

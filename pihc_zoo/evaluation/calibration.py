@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -10,10 +11,12 @@ import numpy as np
 from ..arrays import to_numpy
 from ..estimate import DefectEstimator
 from ..surrogate import Surrogate
+from ..text import percent
 from ..zoo.storage import rebuilt
 
 FALSE_ALARMS = 0.01  # share of in-family trajectories above a threshold, per set
 LEAST = {"threshold": 1.2e-3, "unresolved": 2e-3}
+MOST = 0.1  # estimated error above which no answer is reliable, whatever the model's usual one is
 WORST = 2.0  # error over estimate that 1 % of answers may exceed
 SINGLE = 1e-6  # of an initial condition is lost where it was stored in single precision
 MARGIN, MARGIN_ROLL_OUT = 1.3, 1.6  # keep false alarms below 5 % on other draws; chaotic flows have heavier tails
@@ -48,7 +51,8 @@ def calibrated(
     hence its wider margin. Where answers can be polished, those above the easiest set's threshold are, first; then
     both are at least `LEAST`, up to which the estimate holds on fields of any kind (`training.honesty`). On periodic
     axes ``growth`` is the factor with which the median of estimated / true error is 1, or the larger one with which it
-    covers half the error of 99 % of the answers that ``underestimated`` judges.
+    covers half the error of 99 % of the answers that ``underestimated`` judges. A threshold is at most `MOST`; where a
+    model's own answers exceed it, that is warned of.
 
     Args:
         sets: trajectories, each set with some solutions on periodic axes.
@@ -75,7 +79,15 @@ def calibrated(
         estimates = [_high(p.estimated_error) for p in predictions]
     unresolved = [_high(p.unresolved) for p in predictions]
     margin = MARGIN_ROLL_OUT if model.num_windows > 1 else MARGIN
-    trust |= {"threshold": float(margin * max(estimates)), "unresolved": max(SINGLE, float(5 * max(unresolved)))}
+    high = max(estimates)
+    if not high <= MOST:
+        warnings.warn(
+            f"1 % of the model's own answers have an estimated error of {percent(high)} or more; above {percent(MOST)} "
+            "none is called reliable: take a finer grid or more steps of the lift, or train longer",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    trust |= {"threshold": min(MOST, float(margin * high)), "unresolved": max(SINGLE, float(5 * max(unresolved)))}
     if model.polish is not None:
         trust |= {key: max(trust[key], least) for key, least in LEAST.items()}
     return with_trust(model, trust)
