@@ -102,6 +102,15 @@ def test_a_section_needs_its_key(folder, key):
     assert headings.get(key, "no such heading") not in text
 
 
+def test_times_are_compared_within_one_run():
+    """The ladder's was taken at another time, on a machine that other work slows down."""
+    text, wins = card_rows.verdict(METRICS)
+    assert wins and "Picard needs 0.35 ms" in text and "20 times faster than this model (0.012 % in 7 ms" in text
+    beside = [{"name": "surrogate", "error_mean": 1.2e-4, "ms": 3.5}, *METRICS["classical"]]
+    assert "10 times faster than this model (0.012 % in 3.5 ms" in card_rows.verdict({**METRICS, "compare": beside})[0]
+    assert card_rows.verdict({}) == ("", False)
+
+
 def ablation(**errors):
     """Rows of two seeds: name → (mean error, ms)."""
     return [
