@@ -43,15 +43,14 @@ def values_of(problem: Problem, trust: dict[str, Any] | None = None) -> dict[str
     """What values each field of a problem takes initially.
 
     Args:
-        trust: a model's settings; its ``state_range``, if any, is the range of a problem of one field.
+        trust: a model's settings, see `Problem.trained_ranges`.
     """
-    known = (trust or {}).get("state_range")
+    ranges = problem.trained_ranges(trust or {})
     something_enters = _enters(problem)
     values = {}
     for name, own in problem.fields.items():
-        low, high = (own.low, own.high) if known is None or problem.is_system else known
         values[name] = Values(
-            low, high, own.high, own.scale, name in problem.zero_mean_fields, may_be_clean=something_enters
+            *ranges[name], own.high, own.scale, name in problem.zero_mean_fields, may_be_clean=something_enters
         )
     return values
 
@@ -134,6 +133,10 @@ def read_family(spec: Any, problem: Problem, trust: dict[str, Any] | None = None
 
 def _read(spec: dict[str, Any], values: Values) -> Family:
     cls, settings = lookup("family", spec, FAMILIES)
+    if cls is families.GaussianProcess and {"mean", "scale"} & set(
+        settings
+    ):  # by mean and scale it is the periodic one
+        cls = families.PeriodicGaussianProcess
     build("family", cls, settings)  # unknown settings are named
     return families.filled(cls, values, **settings)
 

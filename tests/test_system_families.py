@@ -23,7 +23,7 @@ from pihc_zoo.families import (
 )
 from pihc_zoo.grid import FourierAxis, UniformAxis
 from pihc_zoo.learning.draws import Source
-from pihc_zoo.problems import Derivative, NavierStokes2D, Problem, Variable, WallCondition
+from pihc_zoo.problems import Derivative, NavierStokes2D, Problem, Variable, WallCondition, problem_of
 from pihc_zoo.sampling import (
     default_families,
     describe_family,
@@ -271,3 +271,10 @@ def test_features_on_a_grid_are_their_sum_at_each_point(space):
     angle = np.einsum("...j,bfj->b...f", grid, features.frequencies)
     expected = np.cos(angle + features.phases.reshape(3, *[1] * len(space), -1)).sum(axis=-1)
     assert_allclose(features(axes), expected, rtol=0, atol=1e-12)
+
+
+def test_by_mean_and_scale_a_gaussian_process_is_the_periodic_one():
+    problem = problem_of({"name": "allen-cahn-1d"})[0]
+    family = read_family({"name": "gaussian_process", "mean": 0.2, "scale": 0.1}, problem)
+    assert family == PeriodicGaussianProcess(mean=0.2, scale=0.1)
+    assert read_family({"name": "gaussian_process", "low": 0.0, "high": 0.5}, problem) == GaussianProcess(0.0, 0.5)

@@ -150,3 +150,34 @@ def test_figures_and_animations_show_all_fields_or_one(name, answers, tmp_path):
     ).stat().st_size / 2  # fmt: skip
     with pytest.raises(ValueError, match="no field 'w'"):
         out.plot(field="w")
+
+
+def test_what_was_seen_of_every_field_is_sampled_and_the_rest_flagged():
+    """A system's trained ranges are by field: samples fill them, and initial values outside are named."""
+    name, ranges = "gray-scott-small", {"u": [0.6, 0.9], "v": [0.1, 0.3]}
+    config = configuration(name)
+    seen = Surrogate.from_config({**config, "trust": {**config["trust"], "state_range": ranges}})
+    assert seen.problem.trained_ranges(seen.config["trust"]) == {"u": (0.6, 0.9), "v": (0.1, 0.3)}
+    u0, parameters = pz.sample(seen, 4)
+    assert u0[..., 0].min() > 0.6 > u0[..., 1].max() and u0[..., 1].min() > 0.1
+    u0[1, ..., 1] += 0.25
+    with pytest.warns(RuntimeWarning, match="not reliable"):
+        out = seen.predict(u0, parameters=parameters)
+    assert "initial values of v from" in out.messages[1] and "trained range [0.1, 0.3]" in out.messages[1]
+    assert not any("trained range" in out.messages[i] for i in (0, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("ranges", "message"),
+    [
+        ({"u": [0, 1]}, "one range for each of u, v in this order, not u"),
+        ({"v": [0, 1], "u": [0, 1]}, "in this order, not v, u"),
+        ([0, 1], "in this order, not u"),
+        ({"u": [0, 1], "v": 1}, "of a system one by field"),
+    ],
+    ids=str,
+)
+def test_ranges_of_other_fields_are_refused(ranges, message):
+    config = configuration("gray-scott-small")
+    with pytest.raises(ValueError, match=message):
+        Surrogate.from_config({**config, "trust": {**config["trust"], "state_range": ranges}})

@@ -45,7 +45,7 @@ def _of_recipe(path: Path) -> list[str]:
     if not isinstance(recipe.get("problem"), dict):
         raise ValueError(f"{path} has no table [problem]; compare: pihc new NAME")
     problem, inputs = problem_of(recipe["problem"])
-    return _problem(str(recipe.get("name", path.stem)), problem, inputs, problem.state_range)
+    return _problem(str(recipe.get("name", path.stem)), problem, inputs, problem.trained_ranges({}))
 
 
 def _description(info: dict[str, Any]) -> list[str]:
@@ -53,7 +53,7 @@ def _description(info: dict[str, Any]) -> list[str]:
 
     config = info["config"]
     problem, inputs = problem_of(config["problem"])
-    lines = _problem(info["name"], problem, inputs, config["trust"].get("state_range", problem.state_range))
+    lines = _problem(info["name"], problem, inputs, problem.trained_ranges(config["trust"]))
     grid = config["grid"]
     parts = {"time grid": grid["time"], **{f"{name} grid": axis for name, axis in grid["space"].items()}}
     parts |= {"experts": config["decomposition"]}
@@ -67,7 +67,7 @@ def _description(info: dict[str, Any]) -> list[str]:
     ]
 
 
-def _problem(name: str, problem: Any, inputs: Sequence[str], state_range: Sequence[float]) -> list[str]:
+def _problem(name: str, problem: Any, inputs: Sequence[str], ranges: dict[str, tuple[float, float]]) -> list[str]:
     """Equation, domain, conditions, output, input and parameters."""
     lines = [f"{name}: {problem.title}", ""]
     equations = problem.text or (plain_equation(problem.equation),)
@@ -87,14 +87,16 @@ def _problem(name: str, problem: Any, inputs: Sequence[str], state_range: Sequen
     points = "the input's own grid" if is_own else f"{' × '.join(str(len(axis.nodes)) for axis in axes)} points"
     times = "" if problem.duration is None else f" × {len(problem.output_times)} times"
     lines.append(f"output      {points}{times}, unless others are asked for")
-    low, high = state_range
     if problem.is_system:
         for i, (field, own) in enumerate(problem.fields.items()):
             words = f", {own.description}" if own.description else ""
+            low, high = ranges[field]
+            start = "" if (low, high) == (own.low, own.high) else f", at the start from {low:g} to {high:g}"
             lines.append(
-                f"{'' if i else 'fields':12}{field} from {own.low:g} to {own.high:g}{unit_of(own.unit)}{words}"
+                f"{'' if i else 'fields':12}{field} from {own.low:g} to {own.high:g}{unit_of(own.unit)}{start}{words}"
             )
     elif problem.duration is not None:
+        low, high = ranges[problem.field]
         lines.append(
             f"input       u0 with values from {low:g} to {high:g}{units.get('u', '')}; others are marked unreliable"
         )

@@ -14,6 +14,7 @@ from ..data import Trajectories
 from ..estimate import DefectEstimator
 from ..evaluation.calibration import calibrated
 from ..prediction.trust import CHOSEN
+from ..problems import Variable
 from ..reference import reference_solver
 from .consistency import predicted
 from .targets import pieces
@@ -88,7 +89,11 @@ def recalibrated(model: Surrogate, data: Trajectories, rows: np.ndarray, is_clea
     """
     trust: dict[str, Any] = {key: value for key, value in model.config["trust"].items() if key in CHOSEN}
     if "state_range" in trust:
-        trust["state_range"] = _widened(trust["state_range"], data, model.problem.state_range)
+        ranges = {
+            name: _widened(old, data.u0[..., i] if model.problem.is_system else data.u0, model.problem.fields[name])
+            for i, (name, old) in enumerate(model.problem.trained_ranges(trust).items())
+        }
+        trust["state_range"] = ranges if model.problem.is_system else ranges[model.problem.field]
     sets: list[Any] = [Family(data, rows[:MOST])]
     if isinstance(model.estimator, DefectEstimator):
         solved = _solved(model, data, rows, is_clean)
@@ -112,11 +117,11 @@ def _solved(model: Surrogate, data: Trajectories, rows: np.ndarray, is_clean: bo
     return Solved(solved, np.arange(len(rows)))
 
 
-def _widened(old: Any, data: Trajectories, most: tuple[float, float]) -> list[float]:
-    """The old range of values and that of the initial conditions, with room for others of the family."""
-    low, high = float(data.u0.min()), float(data.u0.max())
+def _widened(old: tuple[float, float], u0: np.ndarray, field: Variable) -> list[float]:
+    """The old range of a field's values and that of initial conditions, with room for others of the family."""
+    low, high = float(u0.min()), float(u0.max())
     room = _MARGIN * (high - low)
     return [
-        float(old[0]) if low >= old[0] else max(low - room, float(most[0])),
-        float(old[1]) if high <= old[1] else min(high + room, float(most[1])),
+        old[0] if low >= old[0] else max(low - room, float(field.low)),
+        old[1] if high <= old[1] else min(high + room, float(field.high)),
     ]

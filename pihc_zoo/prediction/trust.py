@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ class Trust:
         threshold: largest estimated error inside the trained family; None before calibration: then no answer
             is reliable.
         unresolved: largest unresolved part of an initial condition; None is not checked.
-        state_range: lowest and highest trained value; None is not checked.
+        state_range: lowest and highest trained value, of a system by field; None is not checked.
     """
 
     refinement: float = 1.6
@@ -30,31 +31,39 @@ class Trust:
     growth: float = 1.0
     threshold: float | None = None
     unresolved: float | None = None
-    state_range: tuple[float, float] | None = None
+    state_range: tuple[float, float] | dict[str, tuple[float, float]] | None = None
 
     def __post_init__(self):
         if not 1 <= self.refinement <= 4 or not 1 <= self.krylov <= 64:
             raise ValueError(
                 f"trust: refinement must lie in [1, 4] and krylov in [1, 64], got {self.refinement} and {self.krylov}"
             )
-        if self.state_range is not None and not (
-            isinstance(self.state_range, list | tuple) and len(self.state_range) == 2
-        ):
-            raise ValueError(f"trust: state_range must be [lowest, highest], got {self.state_range!r}")
+        if not all(isinstance(own, list | tuple) and len(own) == 2 for own in self._ranges.values()):
+            raise ValueError(
+                f"trust: state_range must be [lowest, highest], of a system one by field, got {self.state_range!r}"
+            )
+
+    @property
+    def _ranges(self) -> dict[str, Any]:
+        """By field, the only one's name being none."""
+        if self.state_range is None:
+            return {}
+        return self.state_range if isinstance(self.state_range, dict) else {"": self.state_range}
 
     def reasons(self, u0: np.ndarray, estimated_error: float | None, unresolved: float) -> list[str]:
         """Why a trajectory is not to be trusted: how it lies where the model was not calibrated; [] if it does.
 
         Args:
-            u0: (*space,) initial condition, finite.
+            u0: (*space[, field]) initial condition, finite.
             estimated_error, unresolved: see `Prediction`; None where there is nothing to judge.
         """
         reasons = []
-        if self.state_range is not None:
-            low, high = self.state_range
-            if not (u0.min() >= low and u0.max() <= high):
+        for i, (name, (low, high)) in enumerate(self._ranges.items()):
+            own = u0[..., i] if name else u0
+            if not (own.min() >= low and own.max() <= high):
+                whose = f" of {name}" if name else ""
                 reasons.append(
-                    f"initial values from {u0.min():.6g} to {u0.max():.6g} are outside the trained range "
+                    f"initial values{whose} from {own.min():.6g} to {own.max():.6g} are outside the trained range "
                     f"[{low:g}, {high:g}]"
                 )
         if self.unresolved is not None and not unresolved <= self.unresolved:

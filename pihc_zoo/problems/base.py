@@ -218,6 +218,24 @@ class Problem:
         """Lowest and highest value of any field."""
         return min(own.low for own in self.fields.values()), max(own.high for own in self.fields.values())
 
+    def trained_ranges(self, trust: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+        """Lowest and highest initial value by field that a model is for: its ``trust`` settings', or the field's own.
+
+        Raises:
+            ValueError: ranges of other fields.
+        """
+        own = {name: (field.low, field.high) for name, field in self.fields.items()}
+        known = trust.get("state_range")
+        if known is None:
+            return own
+        known = known if isinstance(known, Mapping) else {self.field: known}
+        if list(known) != list(own):
+            names = ", ".join(own)
+            raise ValueError(
+                f"trust: state_range is one range for each of {names} in this order, not {', '.join(known)}"
+            )
+        return {name: (float(low), float(high)) for name, (low, high) in known.items()}
+
     @property
     def zero_mean_fields(self) -> frozenset[str]:
         """Fields whose space average is zero at all times: those of both signs whose inverse Laplacian is a feature."""

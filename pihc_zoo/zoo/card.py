@@ -75,7 +75,7 @@ def render(
         eval_results=_eval_results(problem, metrics) or None,
         base_model=base if _HUB_NAME.fullmatch(base) else None,
     )
-    state_range = config["trust"].get("state_range", problem.state_range)
+    ranges = problem.trained_ranges(config["trust"])
     try:
         card = ModelCard.from_template(
             data,
@@ -89,7 +89,7 @@ def render(
             conditions=conditions(problem),
             domain=domain(problem),
             fields=fields(problem),
-            initial_values=initial_values(problem, state_range),
+            initial_values=initial_values(problem, ranges),
             parameters=parameters(problem, config["problem"].get("inputs", ())),
             architecture=_architecture(config),
             training=_training(metrics),
@@ -128,7 +128,7 @@ def render(
                 for key, value in (metrics.get("out_of_family") or {}).items()
             ],
             honesty=honesty_rows(metrics),
-            limits=_limits(problem, config, metrics, state_range),
+            limits=_limits(problem, config, metrics, ranges),
             plots=[
                 {"alt": f"{what} of {name}", "path": image_base + file}
                 for file, what in (
@@ -246,8 +246,12 @@ def _changes(tuned: dict[str, Any], problem: Any) -> list[str]:
     return lines + [f"`{key}` = {value}" for key, value in (tuned.get("settings") or {}).items()]
 
 
-def _limits(problem: Any, config: dict[str, Any], metrics: dict[str, Any], state_range: Any) -> list[str]:
-    low, high = (number(value) for value in state_range)
+def _in_words(ranges: dict[str, tuple[float, float]]) -> str:
+    return ", ".join(f"{number(low)} … {number(high)} for `{name}`" for name, (low, high) in ranges.items())
+
+
+def _limits(problem: Any, config: dict[str, Any], metrics: dict[str, Any], ranges: Any) -> list[str]:
+    low, high = (number(value) for value in ranges[problem.field])
     inputs = config["problem"].get("inputs", ())
     varied = ", ".join(f"`{key}`" for key in inputs)
     lines = ["Other domains, boundary conditions or equations."]
@@ -257,7 +261,7 @@ def _limits(problem: Any, config: dict[str, Any], metrics: dict[str, Any], state
         lines = [
             f"Other domains, boundary conditions or equations, or times beyond {number(problem.span)} {unit}".rstrip()
             + ".",
-            f"Initial values outside the fields' ranges: {come}, or as NaN."
+            f"Initial values outside {_in_words(ranges)}: {come}, or as NaN outside the fields' ranges."
             if problem.is_system
             else f"Initial values outside {low} … {high}: {come}.",
         ]

@@ -49,13 +49,17 @@ def fields(problem: Any) -> list[dict[str, str]]:
     ]
 
 
-def initial_values(problem: Any, state_range: Any) -> str:
+def initial_values(problem: Any, ranges: dict[str, tuple[float, float]]) -> str:
     """The range of initial values that a model was trained on, in words; of a steady problem nothing."""
     if problem.duration is None:
         return ""
     if problem.is_system:
-        return "Initial values in the ranges above were seen in training; others come back as NaN or marked unreliable."
-    low, high = (number(value) for value in state_range)
+        own = ", ".join(f"of `{name}` from {number(low)} to {number(high)}" for name, (low, high) in ranges.items())
+        return (
+            f"Initial values {own} were seen in training; others are predicted but marked unreliable, and come back as "
+            "NaN outside the fields' ranges."
+        )
+    low, high = (number(value) for value in ranges[problem.field])
     unit = shown_unit(problem.units["u"])
     return (
         f"Initial values between {low} and {high}{f' {unit}' if unit else ''} were seen in training; others are "

@@ -138,7 +138,7 @@ def example_fields(problem: Any, trust: dict[str, Any]) -> Any:
     """(2, *space[, field]) a constant and a smooth field, on periodic axes two of waves, inside the range.
 
     Args:
-        trust: a model's settings; its ``state_range``, if any, is the range of a problem of one field.
+        trust: a model's settings, see `Problem.trained_ranges`.
     """
     import numpy as np
 
@@ -149,8 +149,7 @@ def example_fields(problem: Any, trust: dict[str, Any]) -> Any:
     else:
         grids = np.meshgrid(*(np.linspace(0, 1, len(axis.nodes)) for axis in axes), indexing="ij")
     fields = []
-    for place, own in enumerate(problem.fields.values()):
-        low, high = (own.low, own.high) if problem.is_system else trust.get("state_range", (own.low, own.high))
+    for place, (low, high) in enumerate(problem.trained_ranges(trust).values()):
         centre = 0.0 if is_periodic and low < 0 < high else low + 0.5 * (high - low)
         if is_periodic:
             waves = [np.prod([np.sin(2 * np.pi * k * grid + k + place) for grid in grids], axis=0) for k in (1, 2)]

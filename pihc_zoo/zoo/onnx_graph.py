@@ -84,9 +84,7 @@ class Pipeline(nn.Module):
         """Inputs inside the trained ranges: u0 (batch, *space[, field]), numbers (batch,), fields and series."""
         rng, problem = np.random.default_rng(seed), self.model.problem
         axes, fields = list(problem.output_space.values()), []
-        for own in problem.fields.values():
-            known = None if problem.is_system else self.model.trust.state_range
-            low, high = known or (own.low, own.high)
+        for low, high in problem.trained_ranges(self.model.config["trust"]).values():
             waves = rng.uniform(0.1, 0.4, (batch, *[1] * len(axes)))
             for i, axis in enumerate(axes):
                 shape = (batch, *[1] * len(axes))
