@@ -133,9 +133,8 @@ def read_family(spec: Any, problem: Problem, trust: dict[str, Any] | None = None
 
 def _read(spec: dict[str, Any], values: Values) -> Family:
     cls, settings = lookup("family", spec, FAMILIES)
-    if cls is families.GaussianProcess and {"mean", "scale"} & set(
-        settings
-    ):  # by mean and scale it is the periodic one
+    has_mean = bool({"mean", "scale"} & set(settings))
+    if has_mean and cls is families.GaussianProcess:
         cls = families.PeriodicGaussianProcess
     build("family", cls, settings)  # unknown settings are named
     return families.filled(cls, values, **settings)

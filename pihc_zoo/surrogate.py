@@ -67,10 +67,7 @@ class Surrogate(nn.Module):
         self.folder: Path | None = None  # that it was loaded from
         self.history: Any = None  # of fine-tuning, see `learning.history`
         self.trust: Trust = configuration.build("trust", Trust, config["trust"])
-        try:
-            self.problem.trained_ranges(config["trust"])
-        except ValueError as error:
-            raise configuration.ConfigError(str(error)) from None
+        self.problem.trained_ranges(config["trust"])  # of its fields, or refused
         self.estimator = error_estimator(constraint.discretisation, self.trust).to(constraint.precision)
         self.positions = Positions(constraint)
         self.rollout = Rollout(constraint, self.positions)

@@ -56,8 +56,8 @@ def settings(recipe: recipes.Recipe, model) -> dict[str, dict[str, Any]]:
     if model.num_windows == 1:
         overlap = overlapping(model, {"x": 4}).overlap
         return {
-            name: own | {"decomposition.overlap": overlap} if "overlapping" in name else own
-            for name, own in ABLATIONS.items()
+            label: own | {"decomposition.overlap": overlap} if _kind(own) == "overlapping" else own
+            for label, own in ABLATIONS.items()
         }
     whole: dict[str, Any] = {"decomposition": {"name": "joint", "counts": {}}}
     quarters = dict.fromkeys(model.problem.output_space, 2)
@@ -66,6 +66,11 @@ def settings(recipe: recipes.Recipe, model) -> dict[str, dict[str, Any]]:
         "PI-HC": whole,
         "PI-HC-MoE": {"decomposition": {"name": "joint", "counts": quarters}},
     }
+
+
+def _kind(overrides: dict[str, Any]) -> str | None:
+    """The decomposition that overrides name, if any."""
+    return overrides.get("decomposition", {}).get("name")
 
 
 def ablation(

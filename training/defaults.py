@@ -216,14 +216,14 @@ class _Trials:
     def scaled(self, candidate: dict[str, Any]) -> dict[str, Any]:
         """The configuration with the scales of its problem: of initial values, of corrections, of what was seen."""
         seen, _ = draw(self.problem, self.family, self.inputs, SEEN, SEED)
-        candidate, ranges = dict(candidate), {}
-        for i, (name, field) in enumerate(self.problem.fields.items()):
-            own = seen[..., i] if self.problem.is_system else seen
-            low, high = float(own.min()), float(own.max())
+
+        def widened(name: str, own: np.ndarray) -> list[float]:
+            field, low, high = self.problem.fields[name], float(own.min()), float(own.max())
             slack = 0.05 * (high - low) or 1.0
-            ranges[name] = [_rounded(max(field.low, low - slack)), _rounded(min(field.high, high + slack))]
-        known = ranges if self.problem.is_system else ranges[self.problem.field]
-        candidate["trust"] = {"state_range": known, **candidate["trust"]}
+            return [_rounded(max(field.low, low - slack)), _rounded(min(field.high, high + slack))]
+
+        candidate = dict(candidate)
+        candidate["trust"] = {"state_range": self.problem.trained_on(seen, widened), **candidate["trust"]}
         if self.is_periodic:
             return candidate
         model = self._model(candidate)

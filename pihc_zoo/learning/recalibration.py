@@ -89,11 +89,10 @@ def recalibrated(model: Surrogate, data: Trajectories, rows: np.ndarray, is_clea
     """
     trust: dict[str, Any] = {key: value for key, value in model.config["trust"].items() if key in CHOSEN}
     if "state_range" in trust:
-        ranges = {
-            name: _widened(old, data.u0[..., i] if model.problem.is_system else data.u0, model.problem.fields[name])
-            for i, (name, old) in enumerate(model.problem.trained_ranges(trust).items())
-        }
-        trust["state_range"] = ranges if model.problem.is_system else ranges[model.problem.field]
+        ranges, fields = model.problem.trained_ranges(trust), model.problem.fields
+        trust["state_range"] = model.problem.trained_on(
+            data.u0, lambda name, u0: _widened(ranges[name], u0, fields[name])
+        )
     sets: list[Any] = [Family(data, rows[:MOST])]
     if isinstance(model.estimator, DefectEstimator):
         solved = _solved(model, data, rows, is_clean)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..config import ConfigError
 from ..grid import Axis
 from ..text import unit_of
 
@@ -222,7 +223,7 @@ class Problem:
         """Lowest and highest initial value by field that a model is for: its ``trust`` settings', or the field's own.
 
         Raises:
-            ValueError: ranges of other fields.
+            ConfigError: ranges of other fields.
         """
         own = {name: (field.low, field.high) for name, field in self.fields.items()}
         known = trust.get("state_range")
@@ -231,10 +232,21 @@ class Problem:
         known = known if isinstance(known, Mapping) else {self.field: known}
         if list(known) != list(own):
             names = ", ".join(own)
-            raise ValueError(
+            raise ConfigError(
                 f"trust: state_range is one range for each of {names} in this order, not {', '.join(known)}"
             )
         return {name: (float(low), float(high)) for name, (low, high) in known.items()}
+
+    def trained_on(self, u0: np.ndarray, widened: Callable[[str, np.ndarray], list[float]]) -> Any:
+        """The setting that `trained_ranges` reads.
+
+        Args:
+            u0: (..., *space[, field]) initial values.
+            widened: a field's name and its values ↦ its range.
+        """
+        if not self.is_system:
+            return widened(self.field, u0)
+        return {name: widened(name, u0[..., i]) for i, name in enumerate(self.fields)}
 
     @property
     def zero_mean_fields(self) -> frozenset[str]:
